@@ -1,0 +1,1 @@
+"""Machine perceptual quality: what lossy compression does to machine perception."""
