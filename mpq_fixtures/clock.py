@@ -1,0 +1,49 @@
+"""Where a worker's time goes: seconds of each step, and the time in which at least one step was under way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STEPS = ("encode", "decode", "predict", "score")
+
+
+class Clock:
+    """Adds up the steps of a process over all its threads.
+
+    ``seconds`` counts each step's own time, so with overlapping threads the sum can exceed the time that passed; ``busy`` is the
+    time that passed while at least one step was under way.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._busy = 0.0
+        self._under_way = 0
+        self._since = 0.0
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count what happens inside as time of this step."""
+        start = time.perf_counter()
+        with self._guard:
+            if self._under_way == 0:
+                self._since = start
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            end = time.perf_counter()
+            with self._guard:
+                self.seconds[name] += end - start
+                self._under_way -= 1
+                if self._under_way == 0:
+                    self._busy += end - self._since
+
+    @property
+    def busy(self) -> float:
+        """Seconds in which at least one step was under way."""
+        return self._busy

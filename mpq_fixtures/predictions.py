@@ -1,0 +1,60 @@
+"""Predictions as bytes for the store, and as text for people."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_JSON, _MAP, _STEMS = b"j", b"m", b"s"
+
+
+def to_bytes(prediction: Any) -> bytes:
+    """Serialise a class index, a text, a class map ``[H, W]`` or stems ``{name: [channels, frames]}``.
+
+    Stems keep 11 bits of mantissa (float16 with a scale for each stem): an error 70 dB below the stem itself, which moves an SDR
+    of 20 dB by less than 1e-4 dB, for half the room of float32.
+    """
+    if isinstance(prediction, (str, int, np.integer)):
+        return _JSON + json.dumps(prediction if isinstance(prediction, str) else int(prediction)).encode()
+    buffer = io.BytesIO()
+    if isinstance(prediction, np.ndarray):
+        np.save(buffer, prediction, allow_pickle=False)
+        return _MAP + zlib.compress(buffer.getvalue(), 1)
+    if isinstance(prediction, dict):
+        arrays: dict[str, Any] = {}
+        for name, stem in prediction.items():
+            peak = float(np.max(np.abs(stem), initial=0.0)) or 1.0
+            arrays[f"scale {name}"] = np.float32(peak)
+            arrays[f"stem {name}"] = (stem / np.float32(peak)).astype(np.float16)
+        np.savez(buffer, **arrays)
+        return _STEMS + buffer.getvalue()
+    raise TypeError(
+        f"a prediction is a class index, a text, an array [H, W] or a dictionary of stems, not {type(prediction).__name__}: "
+        "see `predict` in the suite's documentation"
+    )
+
+
+def from_bytes(data: bytes) -> Any:
+    """Restore what `to_bytes` made."""
+    kind, payload = data[:1], data[1:]
+    if kind == _JSON:
+        return json.loads(payload)
+    if kind == _MAP:
+        return np.load(io.BytesIO(zlib.decompress(payload)), allow_pickle=False)
+    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+        names = [key.removeprefix("stem ") for key in arrays.files if key.startswith("stem ")]
+        return {name: arrays[f"stem {name}"].astype(np.float32) * arrays[f"scale {name}"] for name in names}
+
+
+def describe(answer: Any, labels: Sequence[str]) -> str:
+    """Say a prediction or a target in a word: a label, a text; nothing for maps and stems."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, (int, np.integer)):
+        return labels[answer] if 0 <= answer < len(labels) else str(int(answer))
+    return ""

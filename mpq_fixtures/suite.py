@@ -1,0 +1,253 @@
+"""Suite files: TOML in, evaluations and cases out.
+
+Every mistake in a file is a `SuiteError` that says where it is and what would be right; nothing is loaded here but the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures import codecs
+from mpq_fixtures.tasks import TASKS, Task
+
+ORIGINAL = "original"
+_PART = re.compile(r"[a-z0-9_.]+")
+_BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*", re.IGNORECASE)
+_REQUIRED = ("name", "task", "model", "dataset")
+_OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
+_BOUNDED = ("value", "retention", "rate")
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be run: unknown, malformed, or naming what does not exist."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A bound that a figure of every case must keep, such as ``value >= 0.8``."""
+
+    figure: str
+    relation: str
+    bound: float
+
+    def holds(self, figure: float) -> bool:
+        """Tell whether the figure keeps the bound; NaN keeps none."""
+        return {
+            ">=": figure >= self.bound,
+            ">": figure > self.bound,
+            "<=": figure <= self.bound,
+            "<": figure < self.bound,
+        }[self.relation]
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A named model on a named data set for one task, with the operating points to measure.
+
+    ``folder`` is where the suite file lies: relative paths start there. ``samples`` caps the samples, None takes all.
+    """
+
+    name: str
+    suite: str
+    task: Task
+    model: str
+    dataset: Mapping[str, Any]
+    points: tuple[tuple[str, str], ...]
+    folder: Path
+    samples: int | None = None
+    thresholds: tuple[Threshold, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> list[Case]:
+        """Return the reference on the originals and then each operating point, codec by codec."""
+        return [Case(self, ORIGINAL, ""), *(Case(self, codec, quality) for codec, quality in self.points)]
+
+    @property
+    def dataset_name(self) -> str:
+        """Name the data set in results, without the columns."""
+        path = str(self.dataset["path"]).removeprefix("python:")
+        return f"{path}:{self.dataset['split']}" if "split" in self.dataset else path
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An evaluation at an operating point: one test. The codec is ``original`` where nothing is compressed further."""
+
+    evaluation: Evaluation
+    codec: str
+    quality: str
+
+    @property
+    def point(self) -> str:
+        """The operating point, ``opus-6k`` or ``original``."""
+        return f"{self.codec}-{self.quality}" if self.quality else self.codec
+
+    @property
+    def id(self) -> str:
+        """The id in tests and results, ``whisper_pocket-opus-6k``."""
+        return f"{self.evaluation.name}-{self.point}"
+
+    @property
+    def is_original(self) -> bool:
+        """Tell whether this is the reference."""
+        return self.codec == ORIGINAL
+
+
+def find_suite(name: str, suites: Path) -> Path:
+    """Return the file of a suite: a path to a TOML file, or a name in the folder ``suites``."""
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise SuiteError(f"no suite file {name}: give the path of a TOML file, or one of: {_listed(_names_in(suites))}")
+        return path
+    path = suites / f"{name}.toml"
+    if not path.is_file():
+        raise SuiteError(f"unknown suite {name!r}{_nearest(name, _names_in(suites))}")
+    return path
+
+
+def load_suite(path: Path) -> list[Evaluation]:
+    """Read a suite file into its evaluations, in the order of the file."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    _check_keys(content, ("name", "evaluation"), ("name", "evaluation"), str(path))
+    suite = content["name"]
+    if not isinstance(suite, str) or not _PART.fullmatch(suite):
+        raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
+    tables = content["evaluation"]
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
+    evaluations = [_evaluation(table, suite, path, number) for number, table in enumerate(tables, 1)]
+    check_unique(evaluations)
+    return evaluations
+
+
+def check_unique(evaluations: Sequence[Evaluation]) -> None:
+    """Raise when two evaluations share a name, within a suite or between suites that run together."""
+    seen: dict[str, str] = {}
+    for evaluation in evaluations:
+        if evaluation.name in seen:
+            raise SuiteError(f"evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one")
+        seen[evaluation.name] = evaluation.suite
+
+
+def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> Evaluation:
+    place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
+    _check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
+    name = table["name"]
+    if not isinstance(name, str) or not _PART.fullmatch(name):
+        raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
+    for codec in codecs.registered():
+        if codec in name:
+            raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
+    task = _choice(table["task"], TASKS, f"{place}: task")
+    dataset = table["dataset"]
+    if not isinstance(dataset, dict) or not isinstance(dataset.get("path"), str):
+        raise SuiteError(f'{place}: dataset: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
+    if not isinstance(table["model"], str):
+        raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
+    samples = table.get("samples")
+    if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
+        raise SuiteError(f"{place}: samples: {samples!r} must be a whole number above 0")
+    return Evaluation(
+        name=name,
+        suite=suite,
+        task=task,
+        model=table["model"],
+        dataset=dataset,
+        points=_points(table, task, place),
+        folder=path.resolve().parent,
+        samples=samples,
+        thresholds=_thresholds(table.get("thresholds", {}), place),
+        options=_options(table.get("options", {}), task, place),
+    )
+
+
+def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, str], ...]:
+    known = codecs.registered(task.modality)
+    chosen = table.get("codecs", list(known))
+    if not isinstance(chosen, list):
+        raise SuiteError(f'{place}: codecs: write a list, ["opus", "mp3"]')
+    for name in chosen:
+        _choice(name, known, f"{place}: codecs")
+    qualities = table.get("qualities", {})
+    if not isinstance(qualities, dict):
+        raise SuiteError(f'{place}: qualities: write a table, {{ opus = ["6k", "12k"] }}')
+    points = []
+    for name, wanted in qualities.items():
+        _choice(name, {codec: known[codec] for codec in chosen}, f"{place}: qualities")
+        if not isinstance(wanted, list):
+            raise SuiteError(f'{place}: qualities: {name}: write a list, ["{known[name].ladder[0]}"]')
+        for quality in wanted:
+            _choice(quality, {rung: rung for rung in known[name].ladder}, f"{place}: qualities: {name}")
+    for name in chosen:
+        ladder = known[name].ladder
+        points += [(name, quality) for quality in ladder if quality in qualities.get(name, ladder)]
+    return tuple(points)
+
+
+def _thresholds(table: Any, place: str) -> tuple[Threshold, ...]:
+    if not isinstance(table, dict):
+        raise SuiteError(f'{place}: thresholds: write a table, {{ value = ">= 0.8" }}')
+    _check_keys(table, (), _BOUNDED, f"{place}: thresholds")
+    thresholds = []
+    for figure, text in table.items():
+        match = _BOUND.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise SuiteError(f'{place}: thresholds: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
+        thresholds.append(Threshold(figure, match[1], float(match[2])))
+    return tuple(thresholds)
+
+
+def _options(table: Any, task: Task, place: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise SuiteError(f"{place}: options: write a table")
+    _check_keys(table, (), tuple(task.options), f"{place}: options")
+    options = {**task.options, **table}
+    try:
+        task.metric((), **options)
+    except (TypeError, ValueError) as error:
+        raise SuiteError(f"{place}: options: {error}") from None
+    return options
+
+
+def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str], place: str) -> None:
+    for key in table:
+        if key not in allowed:
+            raise SuiteError(f"{place}: unknown key {key!r}{_nearest(key, allowed)}")
+    for key in required:
+        if key not in table:
+            raise SuiteError(f"{place}: {key!r} is missing")
+
+
+def _choice(name: Any, known: Mapping[str, Any], place: str) -> Any:
+    if not isinstance(name, str) or name not in known:
+        raise SuiteError(f"{place}: unknown {name!r}{_nearest(str(name), known)}")
+    return known[name]
+
+
+def _names_in(suites: Path) -> list[str]:
+    return sorted(path.stem for path in suites.glob("*.toml"))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} There is: {_listed(known)}" if known else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
