@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.signals import Signal
+
 Statistic = NDArray[np.float64]
 """What a metric keeps of one sample: an array of any shape, the same number of axes for every sample."""
 
@@ -36,6 +38,10 @@ class Metric(ABC):
     @abstractmethod
     def value(self, statistics: Sequence[Statistic]) -> float:
         """Return the metric over the samples that the statistics came from; NaN when it is undefined there."""
+
+    def floor(self, signal: Signal, target: Any) -> Statistic | None:
+        """Return the statistic of answering with the signal itself, where retention is counted from there; None for most metrics."""
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:
