@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs
+from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.tasks import TASKS, Task
 
 ORIGINAL = "original"
@@ -71,6 +72,11 @@ class Evaluation:
     def cases(self) -> list[Case]:
         """Return the reference on the originals and then each operating point, codec by codec."""
         return [Case(self, ORIGINAL, ""), *(Case(self, codec, quality) for codec, quality in self.points)]
+
+    @property
+    def model_name(self) -> str:
+        """Name the model in results: a hub id as it stands, a folder or a callable by its last part."""
+        return self.model if not self.model.startswith(".") else Path(self.model).name
 
     @property
     def dataset_name(self) -> str:
@@ -216,10 +222,11 @@ def _options(table: Any, task: Task, place: str) -> dict[str, Any]:
         raise SuiteError(f"{place}: options: write a table")
     _check_keys(table, (), tuple(task.options), f"{place}: options")
     options = {**task.options, **table}
-    try:
-        task.metric((), **options)
-    except (TypeError, ValueError) as error:
-        raise SuiteError(f"{place}: options: {error}") from None
+    if options:
+        try:
+            task.metric(Dataset((), ("one", "another")), **options)
+        except (TypeError, ValueError) as error:
+            raise SuiteError(f"{place}: options: {error}") from None
     return options
 
 

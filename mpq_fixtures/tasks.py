@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.signals import Modality
+from mpq_fixtures.signals import Audio, Modality
 
 
 @dataclass(frozen=True)
 class Task:
     """A kind of perception.
 
-    ``metric(labels, **options)`` makes the metric that decides a case, from the class names and the evaluation's options;
+    ``metric(dataset, **options)`` makes the metric that decides a case, from the data set and the evaluation's options;
     ``columns`` are those that a suite file names for its data set; ``packages`` decide a prediction besides the model.
     """
 
@@ -38,28 +39,30 @@ class Task:
         return [AudioPSNR(), SISDR()]
 
 
-def _top1(labels: Sequence[str]) -> Metric:
+def _top1(dataset: Dataset) -> Metric:
     from mpq_fixtures.metrics.top1 import Top1
 
     return Top1()
 
 
-def _miou(labels: Sequence[str], ignored_label: int | None) -> Metric:
+def _miou(dataset: Dataset, ignored_label: int | None) -> Metric:
     from mpq_fixtures.metrics.miou import MeanIoU
 
-    return MeanIoU(len(labels), ignored_label)
+    return MeanIoU(len(dataset.labels), ignored_label)
 
 
-def _word_accuracy(labels: Sequence[str], normaliser: str) -> Metric:
+def _word_accuracy(dataset: Dataset, normaliser: str) -> Metric:
     from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 
     return WordAccuracy(normaliser)
 
 
-def _sdr(labels: Sequence[str]) -> Metric:
+def _sdr(dataset: Dataset) -> Metric:
     from mpq_fixtures.metrics.sdr import SDR
 
-    return SDR()
+    signal = dataset.samples[0].signal()
+    assert isinstance(signal, Audio)
+    return SDR(signal.sample_rate)
 
 
 TASKS = {

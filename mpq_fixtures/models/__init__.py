@@ -5,18 +5,81 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import sys
 from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
 from typing import Any, Protocol
 
+from mpq_fixtures.named import PYTHON, digest_of_callable, digest_of_folder, find_callable
 from mpq_fixtures.signals import Signal
+from mpq_fixtures.store import key_of
+from mpq_fixtures.suite import Evaluation
 
 Prediction = Any
 """One for each signal: a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``."""
 
+_DEFAULT_BATCH = 8
+
 
 class Model(Protocol):
-    """Anything that answers signals. `predict` takes signals of any size, together at most ``batch_size`` of them."""
+    """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``."""
 
     def predict(self, signals: Sequence[Signal]) -> list[Prediction]:
         """Return one prediction for each signal, in order."""
         ...
+
+
+class OpenModel:
+    """An evaluation's model: known by its fingerprint at once, loaded when first needed, dropped by `close`."""
+
+    def __init__(self, evaluation: Evaluation, device: str) -> None:
+        self._evaluation, self._device = evaluation, device
+        self._model: Model | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the weights, the preprocessing, the kind of device and the packages that decide a prediction."""
+        task, source = self._evaluation.task, self._evaluation.model
+        if source.startswith(PYTHON):
+            weights = digest_of_callable(source, self._evaluation.folder)
+        elif (folder := self._evaluation.folder / source).is_dir():
+            weights = digest_of_folder(folder)
+        else:
+            weights = source
+        return key_of(
+            weights=weights,
+            task=task.name,
+            preprocessing=self._module.VERSION,
+            device=self._device.partition(":")[0],
+            packages={package: version(package) for package in task.packages},
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """The most signals that the model takes at once."""
+        return int(getattr(self.ready(), "batch_size", _DEFAULT_BATCH))
+
+    def ready(self) -> Model:
+        """Return the loaded model."""
+        if self._model is None:
+            source, folder = self._evaluation.model, self._evaluation.folder
+            if source.startswith(PYTHON):
+                self._model = find_callable(source, folder)(self._device)
+            else:
+                local = folder / source
+                self._model = self._module.load(str(local) if local.is_dir() else source, self._device)
+        return self._model
+
+    def close(self) -> None:
+        """Drop the model and give its memory back."""
+        self._model = None
+        gc.collect()
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
+    def _module(self) -> Any:
+        return importlib.import_module(f"{__name__}.{self._evaluation.task.name}")

@@ -1,0 +1,182 @@
+"""Baselines, the records that were last approved, and the verdict on a new record. Pure functions and JSON files.
+
+A baseline keeps every sample's statistic and bytes, so that a run over some of the samples is held against the baseline's value
+over those very samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.metrics import Metric
+from mpq_fixtures.record import Record
+from mpq_fixtures.statistics import pack, unpack
+from mpq_fixtures.suite import Threshold
+
+SCHEMA = 1
+SAME, REGRESSED, IMPROVED, UNDERPOWERED, NEW = "same", "regressed", "improved", "underpowered", "new"
+RATE_TOLERANCE = 0.01
+"""The share by which a rate may move: builds of one codec differ by less, a changed setting by more."""
+
+
+class BaselineError(ValueError):
+    """A baseline file that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was approved of a case, over the samples of a run: the metric's value and the rate."""
+
+    value: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a record stands against its baseline and its suite's thresholds. ``message`` says why it fails, and is empty when it passes."""
+
+    name: str
+    message: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Tell whether the case passes."""
+        return not self.message
+
+
+def baseline_file(folder: Path, suite: str, evaluation: str) -> Path:
+    """Return where an evaluation's baselines lie."""
+    return folder / suite / f"{evaluation}.json"
+
+
+def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric) -> Baseline | None:
+    """Return what was approved of an operating point over ``samples``; None where nothing was, or not for all of them."""
+    content = _read(file)
+    case = content["cases"].get(point)
+    if case is None:
+        return None
+    try:
+        index = {sample: number for number, sample in enumerate(case.get("ids") or content["samples"])}
+        if not set(samples) <= set(index):
+            return None
+        chosen = [index[sample] for sample in samples]
+        statistics, counts = unpack(case["statistics"]), np.stack(unpack(case["counts"]))[chosen]
+    except (KeyError, ValueError, IndexError) as error:
+        raise BaselineError(f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines") from error
+    return Baseline(metric.value([statistics[number] for number in chosen]), float(8 * counts[:, 0].sum() / counts[:, 1].sum()))
+
+
+def judge(record: Record, baseline: Baseline | None, thresholds: Iterable[Threshold], approve: str) -> Verdict:
+    """Hold a record against its baseline and its thresholds; ``approve`` is the command that would accept it as it is."""
+    measure = record.metrics[record.metric]
+    complaints = []
+    if record.failures:
+        first = record.failures[0]
+        complaints.append(
+            f"{len(record.failures)} of {len(record.failures) + record.samples} samples failed; "
+            f"the first is {first.sample!r}, at {first.step}: {first.reason}"
+        )
+    if not math.isfinite(measure.value):
+        complaints.append(f"{record.metric} is {measure.value}: the model or the metric gave no number")
+    figures = {"value": measure.value, "retention": record.retention, "rate": record.rate}
+    for threshold in thresholds:
+        if not threshold.holds(figures[threshold.figure]):
+            complaints.append(f"threshold of the suite missed: {threshold}, measured {figures[threshold.figure]:.4g}")
+    name = NEW
+    if baseline is not None:
+        name, drift = _compare(record, baseline)
+        if drift:
+            complaints.append(f"{drift}\nIf this is meant, approve it: {approve}")
+    return Verdict(name, "\n".join(f"{record.case}: {complaint}" for complaint in complaints))
+
+
+def _compare(record: Record, baseline: Baseline) -> tuple[str, str]:
+    """Return the verdict's name, and what is wrong when it is a regression."""
+    measure = record.metrics[record.metric]
+    sign = 1 if measure.higher_is_better else -1
+    gain = sign * (measure.value - baseline.value)
+    saving = (baseline.rate - record.rate) / baseline.rate if baseline.rate else math.nan
+    wrong = []
+    # Written as "not at least", so that NaN is a regression.
+    if not gain >= -measure.tolerance:
+        wrong.append(
+            f"{record.metric} {measure.value:.4f} against the baseline's {baseline.value:.4f}: "
+            f"{measure.value - baseline.value:+.4f} {measure.unit}, tolerance {measure.tolerance:g}"
+        )
+    if not saving >= -RATE_TOLERANCE:
+        wrong.append(
+            f"rate {record.rate:.4f} {record.rate_unit} against the baseline's {baseline.rate:.4f}: "
+            f"{-saving:+.1%}, tolerance {RATE_TOLERANCE:.0%}"
+        )
+    if wrong:
+        return REGRESSED, "; ".join(wrong)
+    return (IMPROVED if gain > measure.tolerance or saving > RATE_TOLERANCE else SAME), ""
+
+
+def update_baselines(file: Path, records: Sequence[Record], order: Sequence[str], only_new: bool) -> list[str]:
+    """Write the records of one evaluation into its baseline file, keep every other case, and return the cases that changed.
+
+    Records with failed samples or without a value are left out: what is broken cannot be approved.
+    """
+    content = _read(file)
+    points: dict[str, Any] = dict(content["cases"])
+    changed = []
+    for record in records:
+        point = record.case.removeprefix(f"{record.evaluation}-")
+        if record.failures or not math.isfinite(record.value) or (only_new and point in points):
+            continue
+        points[point] = {
+            "value": round(record.value, 6),
+            "rate": round(record.rate, 6),
+            "samples": record.samples,
+            "counts": pack([np.array([row.bytes, row.elements], float) for row in record.rows]),
+            "statistics": pack([np.asarray(row.statistic, float) for row in record.rows]),
+        }
+        ids = [row.sample for row in record.rows]
+        if not content["samples"]:
+            content["samples"] = ids
+        if ids != content["samples"]:
+            points[point]["ids"] = ids
+        if points[point] != content["cases"].get(point):
+            changed.append(record.case)
+    if changed:
+        rank = {point: number for number, point in enumerate(order)}
+        content |= {"metric": records[0].metric, "cases": {key: points[key] for key in sorted(points, key=lambda key: (rank.get(key, 10**6), key))}}
+        _write(file, content)
+    return changed
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"schema": SCHEMA, "metric": "", "samples": [], "cases": {}}
+    except ValueError as error:
+        raise BaselineError(f"{file}: not valid JSON ({error}); restore it, or delete it and use --mpq-update-baselines") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("cases"), dict):
+        raise BaselineError(f"{file}: not a baseline file of schema {SCHEMA}; restore it, or delete it and use --mpq-update-baselines")
+    return content
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    """Write one case per line, so that a diff shows which cases changed."""
+    cases = ",\n".join(f"  {json.dumps(point)}: {json.dumps(case)}" for point, case in content["cases"].items())
+    text = (
+        "{\n"
+        f' "schema": {content["schema"]},\n "metric": {json.dumps(content["metric"])},\n'
+        f' "samples": {json.dumps(content["samples"])},\n "cases": {{\n{cases}\n }}\n}}\n'
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as part:
+        part.write(text)
+    Path(temporary).replace(file)

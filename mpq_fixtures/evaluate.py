@@ -1,0 +1,288 @@
+"""The way through: sample, encode, bytes, decode, signal, predict, score, record.
+
+`evaluate` is the only place where codecs, models, metrics and the store meet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mpq_fixtures import predictions
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.datasets import Dataset
+from mpq_fixtures.metrics import Metric
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.record import Failure, Record, Row, summarise
+from mpq_fixtures.report.examples import make_example
+from mpq_fixtures.signals import Sample, Signal
+from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreError, key_of
+from mpq_fixtures.suite import Case
+
+Progress = Callable[[str, int, int], None]
+"""Told the case, how many of its samples are done, and how many there are."""
+
+
+class SampleError(Exception):
+    """A sample stopped at a step; the reason is for people."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What a case is evaluated with. ``threads`` encode and decode while the model predicts."""
+
+    store: Store
+    clock: Clock
+    threads: int = 1
+    progress: Progress = lambda case, done, total: None
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A signal as it came out of the decoder, with what it cost and how near it is to the original."""
+
+    signal: Signal
+    bytes: int
+    elements: int
+    beside: dict[str, Any]
+
+
+def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
+    """Measure a case: every sample from signal to statistic, whatever the store does not hold yet.
+
+    A batch is a fixed stretch of the data set and is predicted whole, so that a run that was stopped and goes on later sees
+    the model at work on the very same batches.
+    """
+    way = _Way(case, dataset, model, codec, bench)
+    samples = dataset.samples
+    before = bench.clock.seconds.copy(), bench.store.computed.copy(), bench.store.reused.copy()
+    outcomes: dict[str, Row | Failure] = way.stored_rows(samples)
+    example = way.example(samples[0])
+    if example is None:
+        outcomes.pop(samples[0].id, None)
+    bench.progress(case.id, len(outcomes), len(samples))
+    todo = [batch for batch in _batches(samples, model, outcomes) if any(sample.id not in outcomes for sample in batch)]
+    with _pool(bench.threads) as pool:
+        for batch, received in _ahead(pool, way.receive, todo):
+            answers = way.predict(batch, received)
+            for sample, signal, answer in zip(batch, received, answers, strict=True):
+                outcomes[sample.id] = way.score(sample, signal, answer)
+            bench.progress(case.id, len(outcomes), len(samples))
+    with bench.clock.step("score"):
+        rows = [row for sample in samples if isinstance(row := outcomes[sample.id], Row)]
+        failures = [failure for sample in samples if isinstance(failure := outcomes[sample.id], Failure)]
+        record = summarise(case, rows, failures, way.metric, way.beside)
+    record.example = example or way.example(samples[0]) or []
+    record.fingerprint, record.build = model.fingerprint, codec.build() if codec else ""
+    seconds, computed, reused = before
+    record.seconds = dict(bench.clock.seconds - seconds)
+    record.work = {"computed": dict(bench.store.computed - computed), "reused": dict(bench.store.reused - reused)}
+    return record
+
+
+class _Way:
+    """The steps of one case, each with its key in the store."""
+
+    def __init__(self, case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> None:
+        self.case, self.dataset, self.model, self.codec = case, dataset, model, codec
+        self.store, self.clock = bench.store, bench.clock
+        evaluation = case.evaluation
+        self.metric = evaluation.task.metric(dataset, **evaluation.options)
+        self.beside = evaluation.task.signal_metrics()
+        self._build = codec.build() if codec else ""
+        self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
+
+    def bitstream_key(self, sample: Sample) -> str:
+        return key_of(source=sample.source, codec=self.case.codec, quality=self.case.quality, build=self._build)
+
+    def prediction_key(self, sample: Sample) -> str:
+        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint)
+
+    def statistic_key(self, sample: Sample) -> str:
+        return key_of(prediction=self.prediction_key(sample), scoring=self._scoring)
+
+    def stored_rows(self, samples: Sequence[Sample]) -> dict[str, Row | Failure]:
+        rows: dict[str, Row | Failure] = {}
+        for sample in samples:
+            content = self.store.get(STATISTIC, self.statistic_key(sample))
+            if content is not None:
+                rows[sample.id] = Row(**{**json.loads(content), "sample": sample.id})
+        return rows
+
+    def receive(self, sample: Sample) -> Received | SampleError:
+        """Send a sample through the codec, or hand over the original."""
+        try:
+            signal = _attempt("read", sample.signal)
+            if self.codec is None:
+                decoded, size = signal, sample.stored_bytes
+            else:
+                data = self._bitstream(sample, signal, self.codec)
+                decoded, size = self._decode(data, signal, self.codec), len(data)
+            with self.clock.step("score"):
+                beside = {}
+                if self.codec is not None:
+                    beside = {metric.name: _attempt("score", metric.observe, decoded, signal).tolist() for metric in self.beside}
+        except SampleError as error:
+            return error
+        return Received(decoded, size, signal.elements, beside)
+
+    def _bitstream(self, sample: Sample, signal: Signal, codec: Codec) -> bytes:
+        key = self.bitstream_key(sample)
+        if (data := self.store.get(BITSTREAM, key)) is not None:
+            return data
+        with self.store.lock(BITSTREAM, key):
+            if (data := self.store.get(BITSTREAM, key)) is not None:
+                return data
+            with self.clock.step("encode"):
+                data = _attempt("encode", codec.encode, signal, self.case.quality)
+            self.store.put(BITSTREAM, key, data)
+            return data
+
+    def _decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
+        with self.clock.step("decode"):
+            decoded: Signal = _attempt("decode", codec.decode, data)
+        if (shape := _shape(decoded)) != (expected := _shape(original)):
+            raise SampleError("decode", f"came back as {shape}, not {expected}")
+        return decoded
+
+    def predict(self, batch: Sequence[Sample], received: Sequence[Received | SampleError]) -> list[Any]:
+        """Return a prediction, or a `SampleError`, for each sample of a batch."""
+        keys = [self.prediction_key(sample) for sample in batch]
+        answers = self._stored_answers(keys, received)
+        if answers is None:
+            with self.store.lock(PREDICTION, key_of(batch=keys)):
+                answers = self._stored_answers(keys, received)
+                if answers is None:
+                    answers = self._answers(received)
+                    for key, answer in zip(keys, answers, strict=True):
+                        if not isinstance(answer, SampleError):
+                            self.store.put(PREDICTION, key, answer)
+        return [answer if isinstance(answer, SampleError) else predictions.from_bytes(answer) for answer in answers]
+
+    def _stored_answers(self, keys: Sequence[str], received: Sequence[Received | SampleError]) -> list[bytes | SampleError] | None:
+        answers: list[bytes | SampleError] = []
+        for key, signal in zip(keys, received, strict=True):
+            answer = signal if isinstance(signal, SampleError) else self.store.get(PREDICTION, key)
+            if answer is None:
+                return None
+            answers.append(answer)
+        return answers
+
+    def _answers(self, received: Sequence[Received | SampleError]) -> list[bytes | SampleError]:
+        """Ask the model for the whole batch at once; if it refuses, one by one, so that only what it cannot do is lost."""
+        model = self.model.ready()
+        signals = [item.signal for item in received if isinstance(item, Received)]
+        with self.clock.step("predict"):
+            try:
+                found: Iterator[bytes | SampleError] = iter(_predict(model, signals))
+            except SampleError as refusal:
+                found = iter([refusal] if len(signals) == 1 else [_predict_alone(model, signal) for signal in signals])
+            return [next(found) if isinstance(item, Received) else item for item in received]
+
+    def score(self, sample: Sample, received: Received | SampleError, answer: Any) -> Row | Failure:
+        """Turn a prediction into the sample's row, and keep it."""
+        try:
+            if isinstance(answer, SampleError):
+                raise answer
+            assert isinstance(received, Received)
+            target = _attempt("read", sample.target)
+            with self.clock.step("score"):
+                statistic = _attempt("score", self.metric.observe, answer, target)
+                floor = self.metric.floor(received.signal, target) if self.codec is None else None
+        except SampleError as error:
+            return Failure(sample.id, error.step, str(error))
+        row = Row(
+            sample=sample.id,
+            bytes=received.bytes,
+            elements=received.elements,
+            prediction=predictions.describe(answer, self.dataset.labels),
+            target=predictions.describe(target, self.dataset.labels),
+            statistic=statistic.tolist(),
+            beside=received.beside,
+            floor=None if floor is None else floor.tolist(),
+        )
+        self.store.put(STATISTIC, self.statistic_key(sample), json.dumps(asdict(row)).encode())
+        return row
+
+    def example(self, sample: Sample) -> list[dict[str, Any]] | None:
+        """Return what the report shows of a sample at this point, or None where the store lacks what it takes."""
+        answer = self.store.get(PREDICTION, self.prediction_key(sample))
+        data = self.store.get(BITSTREAM, self.bitstream_key(sample)) if self.codec else b""
+        if answer is None or data is None:
+            return None
+        signal = self.codec.decode(data) if self.codec else sample.signal()
+        return make_example(self.case.evaluation.task.name, signal, predictions.from_bytes(answer), sample.target(), self.dataset.labels)
+
+
+def _predict(model: Any, signals: Sequence[Signal]) -> list[bytes | SampleError]:
+    answers = _attempt("predict", model.predict, signals)
+    if len(answers) != len(signals):
+        raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
+    return [_attempt("predict", predictions.to_bytes, answer) for answer in answers]
+
+
+def _predict_alone(model: Any, signal: Signal) -> bytes | SampleError:
+    try:
+        return _predict(model, [signal])[0]
+    except SampleError as error:
+        return error
+
+
+def _attempt(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a step; what goes wrong in it is the sample's failure, but a full disk is the run's."""
+    try:
+        return action(*arguments)
+    except StoreError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise SampleError(step, f"{type(error).__name__}: {reason}" if reason else type(error).__name__) from error
+
+
+def _identity(metric: Metric) -> list[Any]:
+    return [metric.name, metric.version, metric.settings]
+
+
+def _shape(signal: Signal) -> str:
+    if hasattr(signal, "pixels"):
+        return f"{signal.pixels.dtype} {list(signal.pixels.shape)}"
+    return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
+
+
+def _batches(samples: Sequence[Sample], model: OpenModel, done: dict[str, Any]) -> Iterable[Sequence[Sample]]:
+    """Cut the data set into the model's batches; the model is not loaded when everything is done."""
+    if len(done) == len(samples):
+        return []
+    size = model.batch_size
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+class _pool(ThreadPoolExecutor):
+    """A thread pool that drops what has not begun when the caller is interrupted."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, action: Callable[[Sample], Received | SampleError], batches: Iterable[Sequence[Sample]]
+) -> Iterator[tuple[Sequence[Sample], list[Received | SampleError]]]:
+    """Run ``action`` over batches in the pool, one batch ahead of the one that is asked for."""
+    under_way: deque[tuple[Sequence[Sample], list[Future[Received | SampleError]]]] = deque()
+    for batch in batches:
+        under_way.append((batch, [pool.submit(action, sample) for sample in batch]))
+        if len(under_way) > 1:
+            ready, futures = under_way.popleft()
+            yield ready, [future.result() for future in futures]
+    for ready, futures in under_way:
+        yield ready, [future.result() for future in futures]
+

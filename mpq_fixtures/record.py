@@ -1,0 +1,155 @@
+"""Records: what a case measured, one row per sample and a summary. Plain data that crosses processes and goes to disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.statistics import bootstrap_interval, retention
+from mpq_fixtures.suite import Case
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one sample.
+
+    ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
+    ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
+    """
+
+    sample: str
+    bytes: int
+    elements: int
+    prediction: str
+    target: str
+    statistic: Any
+    beside: dict[str, Any]
+    floor: Any = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be read, encoded, decoded, predicted or scored, and why. It counts in no mean and fails its case."""
+
+    sample: str
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric's value over a case with its 95 % interval, and what is needed to read it."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    unit: str
+    higher_is_better: bool
+    tolerance: float
+    bounds: tuple[float, float]
+    settings: dict[str, Any]
+
+
+@dataclass
+class Record:
+    """What a case measured. Rates are in ``rate_unit``; ``metrics`` holds the task's metric first."""
+
+    case: str
+    suite: str
+    evaluation: str
+    task: str
+    model: str
+    dataset: str
+    codec: str
+    quality: str
+    metric: str
+    metrics: dict[str, Measure]
+    rate: float
+    rate_mean: float
+    rate_unit: str
+    bytes: int
+    compression_ratio: float
+    rows: list[Row]
+    failures: list[Failure]
+    floor: float | None = None
+    reference: float = math.nan
+    retention: float = math.nan
+    seconds: dict[str, float] = field(default_factory=dict)
+    work: dict[str, dict[str, int]] = field(default_factory=dict)
+    fingerprint: str = ""
+    build: str = ""
+    example: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def value(self) -> float:
+        """The task's metric."""
+        return self.metrics[self.metric].value
+
+    @property
+    def samples(self) -> int:
+        """How many samples were measured."""
+        return len(self.rows)
+
+    def relate_to(self, original: Record) -> None:
+        """Set the reference and the retention from the record on the originals."""
+        self.reference = original.value
+        self.retention = retention(self.value, original.value, original.floor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain dictionaries, lists, strings, numbers and bytes."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(content: dict[str, Any]) -> Record:
+        """Restore what `to_dict` made."""
+        return Record(
+            **{
+                **content,
+                "metrics": {name: Measure(**measure) for name, measure in content["metrics"].items()},
+                "rows": [Row(**row) for row in content["rows"]],
+                "failures": [Failure(**failure) for failure in content["failures"]],
+            }
+        )
+
+
+def summarise(case: Case, rows: list[Row], failures: list[Failure], metric: Metric, beside: Sequence[Metric]) -> Record:
+    """Turn the rows of a case into its record."""
+    evaluation = case.evaluation
+    total_bytes, elements = sum(row.bytes for row in rows), sum(row.elements for row in rows)
+    modality = evaluation.task.modality
+    metrics = {metric.name: _measure(metric, [row.statistic for row in rows])}
+    # The originals against themselves: an infinite PSNR says nothing.
+    metrics |= {other.name: _measure(other, [row.beside[other.name] for row in rows]) for other in beside if not case.is_original}
+    floors = [np.asarray(row.floor, float) for row in rows if row.floor is not None]
+    return Record(
+        case=case.id,
+        suite=evaluation.suite,
+        evaluation=evaluation.name,
+        task=evaluation.task.name,
+        model=evaluation.model_name,
+        dataset=evaluation.dataset_name,
+        codec=case.codec,
+        quality=case.quality,
+        metric=metric.name,
+        metrics=metrics,
+        rate=8 * total_bytes / elements if elements else math.nan,
+        rate_mean=float(np.mean([8 * row.bytes / row.elements for row in rows])) if rows else math.nan,
+        rate_unit=modality.rate_unit,
+        bytes=total_bytes,
+        compression_ratio=elements * modality.raw_bits / 8 / total_bytes if total_bytes else math.nan,
+        rows=rows,
+        failures=failures,
+        floor=metric.value(floors) if floors else None,
+    )
+
+
+def _measure(metric: Metric, nested: list[Any]) -> Measure:
+    statistics: list[Statistic] = [np.asarray(statistic, float) for statistic in nested]
+    value = metric.value(statistics) if statistics else math.nan
+    low, high = bootstrap_interval(metric, statistics) if statistics else (math.nan, math.nan)
+    return Measure(value, low, high, metric.unit, metric.higher_is_better, metric.tolerance, metric.bounds, metric.settings)
