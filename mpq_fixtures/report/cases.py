@@ -1,0 +1,266 @@
+"""What the report says about cases: their verdicts in order, their figures as text, the lowest rates that are enough.
+
+Everything here is a pure function of the ``cases`` in ``results.json`` (see ``reports/README.md``). A figure that does not
+exist is `None`; so is one that is not finite, since neither JSON nor a reader can do anything with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+KEPT = 0.95
+"""The share of the original's score that counts as kept."""
+
+STATUSES = ("failed", "regressed", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
+"""What can have become of a case, worst first; ``passed`` is a case without a verdict."""
+
+METRIC_TITLES = {
+    "top1": "top-1 accuracy",
+    "miou": "mean IoU",
+    "word_accuracy": "word accuracy",
+    "sdr": "SDR",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "si_sdr": "SI-SDR",
+}
+UNIT_TITLES = {"bpp": "bits per pixel", "bps": "bits per audio sample"}
+_WORDS = ("case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason")
+_FIGURES = ("reference", "retention", "rate", "compression_ratio", "baseline", "baseline_rate")
+NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM")  # the title says it already
+
+
+def number(value: Any) -> float | None:
+    """Return ``value`` as a finite float, or None for an empty cell, NaN, infinity and anything that is no number."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        figure = float(value)
+    except (TypeError, ValueError):
+        return None
+    return figure if math.isfinite(figure) else None
+
+
+def text(value: Any) -> str:
+    """Return ``value`` as text, an empty one for an empty cell."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric's value over a case, its 95 % interval and its unit."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+
+    @property
+    def title(self) -> str:
+        """The metric's name as a reader knows it."""
+        return METRIC_TITLES.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def axis(self) -> str:
+        """The title with its unit, for an axis or the head of a column."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def show(self, figure: float | None, *, sign: bool = False, unit: bool = True) -> str:
+        """Write a figure of this metric: three decimals, two for decibels, an empty text for None."""
+        if figure is None:
+            return ""
+        shown = f"{figure:{'+' if sign else ''}.{2 if self.unit == 'dB' else 3}f}"
+        if float(shown) == 0:
+            shown = shown.lstrip("+-")
+        return shown.replace("-", "\N{MINUS SIGN}") + (f" {self.unit}" if unit and self.unit else "")
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in brackets, or an empty text."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{self.show(self.low, unit=False)}, {self.show(self.high, unit=False)}]"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of ``results.json``, read once; the names are those of the columns."""
+
+    case: str
+    suite: str
+    evaluation: str
+    task: str
+    model: str
+    dataset: str
+    codec: str
+    quality: str
+    samples: int
+    main: Measure
+    further: tuple[Measure, ...]
+    reference: float | None
+    retention: float | None
+    rate: float | None
+    rate_unit: str
+    compression_ratio: float | None
+    baseline: float | None
+    baseline_rate: float | None
+    outcome: str
+    verdict: str
+    reason: str
+    failures: tuple[Mapping[str, Any], ...]
+
+    @property
+    def original(self) -> bool:
+        """Whether nothing was compressed here."""
+        return self.case == f"{self.evaluation}-original" or self.codec == "original"
+
+    @property
+    def point(self) -> str:
+        """The operating point: ``opus-6k``, or ``original``."""
+        return "original" if self.original else f"{self.codec}-{self.quality}"
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`: the verdict, unless the outcome says something worse."""
+        if self.verdict == "regressed":
+            return "regressed"
+        if self.outcome in ("failed", "not run", "skipped"):
+            return self.outcome
+        return self.verdict if self.verdict in STATUSES else self.outcome or "not run"
+
+    @property
+    def difference(self) -> float | None:
+        """Value less baseline."""
+        return None if self.main.value is None or self.baseline is None else self.main.value - self.baseline
+
+    @property
+    def rate_change(self) -> float | None:
+        """The rate over the approved rate, less one."""
+        return None if self.rate is None or not self.baseline_rate else self.rate / self.baseline_rate - 1
+
+
+def read_case(record: Mapping[str, Any]) -> Case:
+    """Read one entry of ``cases``; fields that are absent read as empty."""
+    metric, metrics = text(record.get("metric")), record.get("metrics") or {}
+    measures = {name: _measure(name, found or {}) for name, found in metrics.items()}
+    columns = Measure(metric, number(record.get("value")), number(record.get("ci_low")), number(record.get("ci_high")), "")
+    main = measures.pop(metric, columns)
+    words = {name: text(record.get(name)) for name in _WORDS}
+    figures = {name: number(record.get(name)) for name in _FIGURES}
+    return Case(
+        samples=int(number(record.get("samples")) or 0),
+        main=Measure(metric, columns.value, columns.low, columns.high, main.unit or ("dB" if metric == "sdr" else "")),
+        further=tuple(measures.values()),
+        failures=tuple(record.get("failures") or ()),
+        **words,  # type: ignore[arg-type]
+        **figures,  # type: ignore[arg-type]
+    )
+
+
+def _measure(name: str, found: Mapping[str, Any]) -> Measure:
+    unit = text(found.get("unit"))
+    return Measure(
+        name, number(found.get("value")), number(found.get("ci_low")), number(found.get("ci_high")), "" if unit in NAMELESS_UNITS else unit
+    )
+
+
+def worst_first(cases: Iterable[Case]) -> list[Case]:
+    """Order cases by `STATUSES`; those alike stay in the order of the suite."""
+    return sorted(cases, key=lambda case: STATUSES.index(case.status) if case.status in STATUSES else 0)
+
+
+def count_statuses(cases: Iterable[Case]) -> dict[str, int]:
+    """Count the cases of each status, worst first, without the statuses that none has."""
+    statuses = [case.status for case in cases]
+    return {status: statuses.count(status) for status in dict.fromkeys((*STATUSES, *statuses)) if status in statuses}
+
+
+def sentence(cases: Sequence[Case], complete: bool = True) -> str:
+    """Say in one sentence how the run ended: ``82 of 84 cases pass; 1 regressed; 1 not run.``"""
+    passed = [case for case in cases if case.outcome == "passed"]
+    others = count_statuses(case for case in cases if case.outcome != "passed")
+    parts = [f"{len(passed)} of {len(cases)} {'case passes' if len(cases) == 1 else 'cases pass'}"]
+    parts += [f"{count} {status}" for status, count in others.items()]
+    if not any(case.main.value is not None for case in cases):
+        parts.insert(0, "Nothing was measured")
+    elif not complete and "not run" not in others:
+        parts.append("the run is not complete")
+    return "; ".join(parts) + "."
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The cheapest measured point of a codec that keeps `KEPT` of the original's score; ``case`` is None where none does."""
+
+    codec: str
+    case: Case | None
+    note: str
+
+
+def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
+    """Find for each codec of one evaluation the lowest measured rate that keeps `KEPT`, cheapest codec first.
+
+    Nothing is interpolated. A case with failed samples does not count, since its value leaves them out.
+    """
+    ladders: dict[str, list[Case]] = {}
+    for case in cases:
+        if not case.original:
+            ladders.setdefault(case.codec, []).append(case)
+    found = [_lowest(codec, ladder) for codec, ladder in ladders.items()]
+    return sorted(found, key=lambda lowest: math.inf if lowest.case is None else lowest.case.rate or 0.0)
+
+
+def keeps(case: Case) -> bool:
+    """Whether a case keeps `KEPT` of the original's score."""
+    return case.retention is not None and case.retention >= KEPT - 1e-9
+
+
+def _lowest(codec: str, ladder: list[Case]) -> Lowest:
+    usable = [case for case in ladder if case.rate is not None and case.retention is not None and not case.failures]
+    usable.sort(key=lambda case: case.rate or 0.0)
+    left_out = [case for case in ladder if case not in usable]
+    notes = [f"not counted: {', '.join(case.quality for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
+    if not usable:
+        return Lowest(codec, None, _why_left_out(left_out))
+    best = next((case for case in usable if keeps(case)), None)
+    if best is None:
+        most = max(usable, key=lambda case: case.retention or 0.0)
+        return Lowest(codec, None, "; ".join([f"{most.quality} keeps most, {percent(most.retention)}", *notes]))
+    if best is usable[0]:
+        notes.insert(0, "even its lowest point keeps it" if ladder[0] is best else "the lowest point that was measured")
+    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case)]
+    if above:
+        notes.insert(0, "not monotone: " + ", ".join(f"{case.quality} keeps {percent(case.retention)}" for case in above))
+    return Lowest(codec, best, "; ".join(notes))
+
+
+def _why_left_out(cases: Sequence[Case]) -> str:
+    if any(case.failures for case in cases):
+        return "samples failed"
+    if any(case.main.value is not None and case.reference is None for case in cases):
+        return "the originals were not measured"
+    return "not measured"
+
+
+def percent(share: float | None) -> str:
+    """Write a share as per cent with one decimal: ``94.9 %``; never rounded up over `KEPT`."""
+    if share is None:
+        return ""
+    figure = math.floor(share * 1000 + 1e-6) / 10 if share < KEPT else round(share * 100, 1)
+    return f"{figure:.1f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def rate(value: float | None, unit: str = "") -> str:
+    """Write a rate with three significant digits, and its unit if one is given."""
+    if value is None:
+        return ""
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:.{digits}f} {unit}".strip()
+
+
+def ratio(value: float | None) -> str:
+    """Write a compression ratio: ``113:1``, with one decimal below ten."""
+    return "" if value is None else f"{value:.0f}:1" if value >= 9.95 else f"{value:.1f}:1"

@@ -1,0 +1,174 @@
+"""Rate against metric, one chart an evaluation: one description in Vega-Lite, drawn here as SVG and again by the page's script.
+
+The SVG is what a reader without scripts, a printer or a strict browser gets. Colours hold on a light and on a dark
+page (contrast of at least 3 to 1 on both) and stay apart under colour-vision deficiencies; each codec has a point shape too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from mpq_fixtures.report.cases import UNIT_TITLES, Case, percent, rate
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0509c", "#8a8a1c", "#3d97d3", "#8c6d5a", "#808890")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+INK, FAINT = "#5b6470", "#8a929c"
+WIDTH, HEIGHT = 760, 360
+
+
+def marks(cases: Sequence[Case]) -> dict[str, tuple[str, str]]:
+    """Give each codec its colour and point shape, the same in every evaluation that uses it."""
+    given: dict[str, tuple[str, str]] = {}
+    for unit in dict.fromkeys(case.rate_unit for case in cases if not case.original):
+        codecs = dict.fromkeys(case.codec for case in cases if case.rate_unit == unit and not case.original)
+        for index, codec in enumerate(codecs):
+            given.setdefault(codec, (COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]))
+    return given
+
+
+def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[str, Any] | None:
+    """Describe the chart of one evaluation in Vega-Lite; None when no point was measured.
+
+    ``style`` is what `marks` gave. The interval of each point is a bar, the original's level a labelled rule; a click in
+    the legend brings one codec forward.
+    """
+    import altair as alt
+
+    points = [case for case in cases if not case.original and case.main.value is not None and case.rate is not None and case.rate > 0]
+    if not points:
+        return None
+    main, unit = points[0].main, points[0].rate_unit
+    codecs = list(dict.fromkeys(case.codec for case in points))
+    picked = alt.selection_point(name="picked", fields=["codec"], bind="legend")
+    colour = alt.Color("codec:N", title="codec", scale=alt.Scale(domain=codecs, range=[style[codec][0] for codec in codecs]))
+    shape = alt.Shape("codec:N", title="codec", scale=alt.Scale(domain=codecs, range=[style[codec][1] for codec in codecs]))
+    x = alt.X(
+        "rate:Q",
+        title=f"rate ({UNIT_TITLES.get(unit, unit)})",
+        scale=alt.Scale(type="log", domain=_span([case.rate or 0.0 for case in points])),
+        axis=alt.Axis(values=_ticks([case.rate or 0.0 for case in points]), format="~g"),
+    )
+    y = alt.Y("value:Q", title=main.axis, scale=alt.Scale(zero=False, nice=True, padding=6))
+    tooltip = [
+        alt.Tooltip("case:N", title="case"),
+        alt.Tooltip("rate_text:N", title="rate"),
+        alt.Tooltip("value_text:N", title=main.title),
+        alt.Tooltip("interval_text:N", title="95 % interval"),
+        alt.Tooltip("retention_text:N", title="retention"),
+        alt.Tooltip("status:N", title="verdict"),
+    ]
+    base = alt.Chart(alt.InlineData(values=[_row(case) for case in points]))
+    lines = base.mark_line(strokeWidth=1.8).encode(x, y, colour, opacity=alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.1)))
+    bars = base.mark_rule(strokeWidth=1.4).encode(
+        x, alt.Y("low:Q"), alt.Y2("high:Q"), colour, opacity=alt.when(picked).then(alt.value(0.45)).otherwise(alt.value(0.06))
+    )
+    dots = (
+        base.mark_point(filled=True, size=70)
+        .encode(x, y, colour, shape, tooltip=tooltip, opacity=alt.when(picked).then(alt.value(1)).otherwise(alt.value(0.15)))
+        .add_params(picked)
+    )
+    layers: list[Any] = [*_original(alt, cases, y), bars, lines, dots]
+    chart = alt.layer(*layers).properties(
+        width=WIDTH,
+        height=HEIGHT,
+        description=f"{main.axis} of {points[0].evaluation} against the rate, one line for each of {', '.join(codecs)}",
+    )
+    described: dict[str, Any] = (
+        chart.configure(background="transparent", font=FONT, autosize=alt.AutoSizeParams(type="fit", contains="padding"), padding=4)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=INK,
+            titleColor=INK,
+            labelFontSize=12,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            titlePadding=10,
+            gridColor=FAINT,
+            gridOpacity=0.25,
+            domainColor=FAINT,
+            tickColor=FAINT,
+        )
+        .configure_legend(
+            orient="top",
+            title=None,
+            labelFontSize=13,
+            labelColor=INK,
+            symbolSize=90,
+            columns=4,
+            columnPadding=18,
+            offset=12,
+        )
+        .to_dict()
+    )
+    return described
+
+
+def _original(alt: Any, cases: Sequence[Case], y: Any) -> list[Any]:
+    original = next((case for case in cases if case.original and case.main.value is not None), None)
+    measured = original or next((case for case in cases if case.reference is not None), None)
+    if measured is None:
+        return []
+    level = measured.main.value if original else measured.reference
+    row = {"value": level, "label": f"original {measured.main.show(level)}", "interval_text": measured.main.interval if original else ""}
+    base = alt.Chart(alt.InlineData(values=[row]))
+    tooltip = [alt.Tooltip("label:N", title="level"), alt.Tooltip("interval_text:N", title="95 % interval")]
+    rule = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.3, color=INK).encode(y, tooltip=tooltip)
+    label = base.mark_text(align="left", baseline="bottom", dx=4, dy=-4, fontSize=12, color=INK).encode(y, x=alt.value(0), text="label:N")
+    return [rule, label]
+
+
+def _row(case: Case) -> dict[str, Any]:
+    main = case.main
+    return {
+        "case": case.case,
+        "codec": case.codec,
+        "rate": case.rate,
+        "value": main.value,
+        "low": main.value if main.low is None else main.low,
+        "high": main.value if main.high is None else main.high,
+        "rate_text": rate(case.rate, case.rate_unit),
+        "value_text": main.show(main.value),
+        "interval_text": main.interval,
+        "retention_text": percent(case.retention),
+        "status": case.status,
+    }
+
+
+def _span(rates: Sequence[float]) -> list[float]:
+    return [min(rates) / 1.12, max(rates) * 1.12]
+
+
+def _ticks(rates: Sequence[float]) -> list[float]:
+    """Return the 1, 2, 5 of each decade inside the span: a log axis labelled by default is either crowded or bare."""
+    low, high = _span(rates)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 3000 else (1,)
+    return [tick for tick in (float(f"{step}e{decade}") for decade in decades for step in steps) if low <= tick <= high]
+
+
+def svg(description: Mapping[str, Any], name: str) -> str:
+    """Draw a description as SVG that scales with the page; ``name`` keeps its ids apart from another chart's."""
+    import vl_convert
+
+    drawn: str = vl_convert.vegalite_to_svg(dict(description), vl_version=_vegalite(description), allowed_base_urls=[])
+    return re.sub(r'(?<= id=")(?=\w+")|(?<=url\(#)(?=\w+\))', f"{name}-", drawn)
+
+
+@cache
+def script() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script without any address to load from, ``vegaEmbed`` its only name."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _vegalite(description: Mapping[str, Any]) -> str:
+    """Return the version of Vega-Lite that wrote the description, as vl-convert writes it: ``6.4``."""
+    found = re.search(r"/v(\d+\.\d+)", str(description.get("$schema", "")))
+    return found[1] if found else "6.4"

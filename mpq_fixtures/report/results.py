@@ -1,0 +1,184 @@
+"""Records to files: ``results.csv``, ``results.json`` and ``samples.parquet``. The columns are described in ``reports/README.md``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.record import Record
+from mpq_fixtures.suite import Case
+
+SCHEMA = 1
+COLUMNS = (
+    "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low", "ci_high",
+    "reference", "retention", "rate", "rate_mean", "rate_unit", "bytes", "compression_ratio", "baseline", "verdict", "reason",
+)  # fmt: skip
+PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
+
+
+@dataclass
+class Result:
+    """What became of a case: its record where something was measured, the verdict, and why it did not pass."""
+
+    case: Case
+    outcome: str = NOT_RUN
+    record: Record | None = None
+    verdict: str = ""
+    baseline: float = math.nan
+    baseline_rate: float = math.nan
+    reason: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return the case's row of ``results.csv``; figures that do not exist are None."""
+        evaluation, record = self.case.evaluation, self.record
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {
+            "case": self.case.id,
+            "suite": evaluation.suite,
+            "evaluation": evaluation.name,
+            "task": evaluation.task.name,
+            "model": evaluation.model_name,
+            "dataset": evaluation.dataset_name,
+            "codec": self.case.codec,
+            "quality": self.case.quality,
+            "rate_unit": evaluation.task.modality.rate_unit,
+            "samples": 0,
+            "baseline": _figure(self.baseline),
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+        if record is None:
+            return row
+        main = record.metrics[record.metric]
+        row |= {
+            "samples": record.samples,
+            "metric": record.metric,
+            "value": _figure(main.value),
+            "ci_low": _figure(main.ci_low),
+            "ci_high": _figure(main.ci_high),
+            "reference": _figure(record.reference),
+            "retention": _figure(record.retention),
+            "rate": _figure(record.rate),
+            "rate_mean": _figure(record.rate_mean),
+            "bytes": record.bytes,
+            "compression_ratio": _figure(record.compression_ratio),
+        }
+        return row | {name: _figure(measure.value) for name, measure in record.metrics.items() if name != record.metric}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the case's entry of ``results.json``."""
+        record = self.record
+        entry = self.row() | {"outcome": self.outcome, "baseline_rate": _figure(self.baseline_rate)}
+        if record is None:
+            return entry | {"metrics": {}, "failures": [], "seconds": {}, "tolerance": None}
+        return entry | {
+            "metrics": {name: _finite(asdict(measure)) for name, measure in record.metrics.items()},
+            "tolerance": record.metrics[record.metric].tolerance,
+            "failures": [asdict(failure) for failure in record.failures],
+            "seconds": {step: round(seconds, 3) for step, seconds in record.seconds.items()},
+        }
+
+
+def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
+    """Write the three files of a run; ``about`` is what ``results.json`` says besides the cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [result.row() for result in results]
+    further = sorted({name for row in rows for name in row} - set(COLUMNS))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*COLUMNS, *further], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "results.csv", text.getvalue().encode())
+    document = {"schema": SCHEMA, **about, "cases": [result.to_dict() for result in results]}
+    write_atomically(folder / "results.json", json.dumps(document, indent=1, allow_nan=False).encode())
+    write_atomically(folder / "samples.parquet", _samples(results))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _samples(results: Sequence[Result]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row for result in results if result.record is not None for row in _sample_rows(result.record)]
+    scores = sorted({name for row in rows for name in row["scores"]})
+    part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
+    columns: dict[str, tuple[Any, list[Any]]] = {
+        "case": (pa.string(), [row["case"] for row in rows]),
+        "sample": (pa.string(), [row["sample"] for row in rows]),
+        "bytes": (pa.int64(), [row.get("bytes") for row in rows]),
+        "elements": (pa.int64(), [row.get("elements") for row in rows]),
+        "rate": (pa.float64(), [row.get("rate") for row in rows]),
+        "prediction": (pa.string(), [row.get("prediction") for row in rows]),
+        "target": (pa.string(), [row.get("target") for row in rows]),
+        "score": (pa.float64(), [row.get("score") for row in rows]),
+        **{name: (pa.float64(), [row["scores"].get(name) for row in rows]) for name in scores},
+        "statistic": (pa.list_(pa.float64()), [row.get("statistic") for row in rows]),
+        "error": (pa.string(), [row.get("error") for row in rows]),
+        "example": (pa.list_(part), [row.get("example") for row in rows]),
+    }
+    table = pa.table({name: pa.array(values, type=kind) for name, (kind, values) in columns.items()})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _sample_rows(record: Record) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "case": record.case,
+            "sample": row.sample,
+            "bytes": row.bytes,
+            "elements": row.elements,
+            "rate": 8 * row.bytes / row.elements,
+            "prediction": row.prediction,
+            "target": row.target,
+            "score": row.scores[record.metric],
+            "scores": {name: score for name, score in row.scores.items() if name != record.metric},
+            "statistic": np.ravel(row.statistic).tolist(),
+        }
+        for row in record.rows
+    ]
+    if rows and record.example:
+        shown = next((row for row in rows if row["sample"] == record.example_sample), rows[0])
+        shown["example"] = record.example
+    return rows + [
+        {"case": record.case, "sample": failure.sample, "scores": {}, "error": f"{failure.step}: {failure.reason}"}
+        for failure in record.failures
+    ]
+
+
+def _figure(value: float | None) -> float | None:
+    """Round to what a figure can mean, and leave out what does not exist."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+def _finite(content: dict[str, Any]) -> dict[str, Any]:
+    """Replace what JSON has no word for."""
+
+    def mend(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return [mend(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return {key: mend(value) for key, value in content.items()}
