@@ -1,0 +1,74 @@
+"""Mean intersection over union of semantic segmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.metrics import Additive, Statistic
+
+
+class MeanIoU(Additive):
+    """Intersection over union of each class, from one confusion matrix over the set, averaged over classes (Everingham et al. 2010, 4.1).
+
+    Pixels whose target is ``ignored`` count nowhere; when ``ignored`` is one of the classes it has no part in the mean either. Classes that
+    neither target nor prediction holds anywhere in the set are left out of the mean, as in the ADE20K benchmark's evaluation and in
+    torchmetrics; a class that is only predicted counts as 0. Statistic: the sample's confusion matrix ``[target, prediction]``, pixels.
+
+    The tolerance is a two-hundredth: a shift of class boundaries in many pictures; rounding moves single pixels.
+    """
+
+    name = "miou"
+    unit = "IoU"
+    bounds = (0.0, 1.0)
+    tolerance = 0.005
+
+    def __init__(self, classes: int, ignored: int | None = None) -> None:
+        """Take the number of classes, which are ``0..classes - 1``, and the target's label that is not scored, one of them or another."""
+        if classes < 1:
+            raise ValueError(f"mIoU needs at least one class, not {classes}")
+        self.classes, self.ignored = classes, ignored
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name the classes and the ignored label."""
+        return {"classes": self.classes, "ignored": self.ignored}
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        """Count the pixels of two class maps ``[H, W]``; a prediction with NaN or infinity anywhere gives a matrix of NaN."""
+        prediction, target = np.asarray(prediction), np.asarray(target)
+        if target.ndim != 2 or prediction.shape != target.shape:
+            raise ValueError(f"mIoU compares two class maps [H, W] of one shape, not {list(prediction.shape)} with {list(target.shape)}")
+        shape = (self.classes, self.classes)
+        if not np.all(np.isfinite(prediction)):
+            return np.full(shape, np.nan)
+        prediction, target = _labels(prediction, "prediction"), _labels(target, "target")
+        if self.ignored is not None:
+            scored = target != self.ignored
+            prediction, target = prediction[scored], target[scored]
+        for what, labels in (("prediction", prediction), ("target", target)):
+            if labels.size and (labels.min() < 0 or labels.max() >= self.classes):
+                raise ValueError(f"mIoU of {self.classes} classes: the {what} has labels from {labels.min()} to {labels.max()}")
+        pairs = np.bincount((target * self.classes + prediction).ravel(), minlength=self.classes**2)
+        return pairs.reshape(shape).astype(np.float64)
+
+    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
+        """Return the mean over the classes that occur; NaN when none does."""
+        intersection = np.diagonal(total, axis1=-2, axis2=-1)
+        union = total.sum(axis=-1) + total.sum(axis=-2) - intersection
+        counted = union != 0  # true of NaN, so that a failed sample shows
+        if self.ignored is not None and 0 <= self.ignored < self.classes:
+            counted[..., self.ignored] = False
+        with np.errstate(invalid="ignore"):
+            ratios = np.where(counted, intersection / np.where(counted, union, 1.0), 0.0)
+            return np.asarray(ratios.sum(axis=-1) / counted.sum(axis=-1))
+
+
+def _labels(values: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """Return a class map as integers, or say that it holds something else."""
+    labels = values.astype(np.int64)
+    if not np.array_equal(labels, values):
+        raise ValueError(f"mIoU compares class indices; the {what} holds values that are not whole numbers")
+    return labels

@@ -1,0 +1,71 @@
+"""Peak signal-to-noise ratio of decoded pictures and sounds."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.metrics import Additive, Statistic, decibels
+from mpq_fixtures.signals import Audio, Image
+
+
+class _PSNR(Additive):
+    """``10 log10(peak^2 / mean squared error)`` of each sample, averaged over samples, in dB. Statistic: dB, ``[]``.
+
+    Identical signals count as 100 dB, so that means stay finite. The tolerance is above what decoders of one format may differ
+    by in rounding, and a tenth of what a step on a ladder changes.
+    """
+
+    name = "psnr"
+    unit = "dB"
+    tolerance = 0.05
+    peak: ClassVar[float]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name the peak."""
+        return {"peak": self.peak}
+
+    def _compare(self, decoded: NDArray[Any], original: NDArray[Any]) -> Statistic:
+        if decoded.shape != original.shape or not decoded.size:
+            raise ValueError(f"PSNR compares signals of one shape, not {list(decoded.shape)} with {list(original.shape)}")
+        error = np.subtract(decoded, original, dtype=np.float64)
+        return decibels(np.asarray(self.peak**2), np.asarray(np.mean(np.square(error, out=error))))
+
+    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
+        """Return the mean over samples."""
+        return np.asarray(total / samples)
+
+
+class ImagePSNR(_PSNR):
+    """PSNR of pictures: the peak is 255, the error is over all pixels of R, G and B, as in Jacobellis et al. (arXiv 2401.07957)."""
+
+    name = "psnr"
+    bounds = (0.0, 100.0)
+    peak = 255.0
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        """Compare two `Image` of one shape."""
+        if not (isinstance(prediction, Image) and isinstance(target, Image)):
+            raise ValueError(f"PSNR compares two pictures, not {type(prediction).__name__} with {type(target).__name__}")
+        return self._compare(prediction.pixels, target.pixels)
+
+
+class AudioPSNR(_PSNR):
+    """PSNR of sounds: the peak is 1, full scale, the error is over all audio samples and channels.
+
+    So it is in Jacobellis et al. (arXiv 2401.07957), but they average the squared errors of a set before the logarithm;
+    ``10 ** (-statistic / 10)`` is a sample's squared error for whoever wants that.
+    """
+
+    name = "psnr"
+    bounds = (-100.0, 100.0)
+    peak = 1.0
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        """Compare two `Audio` of one shape; NaN or infinity in the decoded sound gives NaN."""
+        if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
+            raise ValueError(f"PSNR compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
+        return self._compare(prediction.waveform, target.waveform)

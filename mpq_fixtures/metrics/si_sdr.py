@@ -1,0 +1,51 @@
+"""Scale-invariant signal-to-distortion ratio of decoded sounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.metrics import Additive, Statistic, decibels
+from mpq_fixtures.signals import Audio
+
+
+class SISDR(Additive):
+    """``10 log10(|a s|^2 / |a s - x|^2)`` with ``a = <x, s> / <s, s>`` (Le Roux et al. 2019), averaged over samples, in dB.
+
+    ``s`` is the original and ``x`` the decoded sound. All channels form one vector with one gain, so that a change of balance counts
+    as distortion; the mean is not removed, so that an offset does too. Clipped to -100..100 dB: an identical sound has 100, a silent
+    one -100. Where the original is silent the ratio is undefined, and the sample is left out of the mean.
+    Statistic: ``[dB, 1]``, or ``[0, 0]`` for a silent original.
+
+    The tolerance is above what rounding in decoders does, and a tenth of what a step on a ladder changes.
+    """
+
+    name = "si_sdr"
+    unit = "dB"
+    bounds = (-100.0, 100.0)
+    tolerance = 0.05
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        """Compare two `Audio` of one shape; NaN or infinity in the decoded sound gives NaN."""
+        if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
+            raise ValueError(f"SI-SDR compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
+        if prediction.waveform.shape != target.waveform.shape or not target.waveform.size:
+            raise ValueError(f"SI-SDR compares sounds of one shape, not {prediction.waveform.shape} with {target.waveform.shape}")
+        decoded, original = prediction.waveform.astype(np.float64).ravel(), target.waveform.astype(np.float64).ravel()
+        if not np.isfinite(decoded @ decoded):
+            return np.array([np.nan, 1.0])
+        energy = original @ original
+        if energy == 0:
+            return np.zeros(2)
+        scaled = original * ((decoded @ original) / energy)
+        error = scaled - decoded
+        if not decoded.any():
+            return np.array([self.bounds[0], 1.0])  # nothing is left of the sound: 0 over 0 in the equation
+        return np.array([decibels(scaled @ scaled, error @ error), 1.0])
+
+    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
+        """Return the mean over the samples with a sound in them; NaN when there is none."""
+        count = total[..., 1]
+        return np.asarray(total[..., 0] / np.where(count > 0, count, np.nan))

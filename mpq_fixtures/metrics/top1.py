@@ -1,0 +1,38 @@
+"""Top-1 accuracy of classification."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.metrics import Additive, Statistic
+
+
+class Top1(Additive):
+    """The share of samples whose predicted class is the target's (Russakovsky et al. 2015, with one guess). Statistic: 1 or 0, ``[]``.
+
+    The tolerance lets two of 200 samples flip, as near ties may on another CPU, and sees three; it lies between multiples of 1/200
+    so that rounding of the difference decides nothing.
+    """
+
+    name = "top1"
+    unit = "accuracy"
+    bounds = (0.0, 1.0)
+    tolerance = 0.012
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        """Compare two class indices; a prediction of NaN or infinity gives NaN."""
+        try:
+            if isinstance(prediction, float | np.floating) and not math.isfinite(prediction):
+                return np.array(np.nan)
+            return np.array(float(operator.index(prediction) == operator.index(target)))
+        except TypeError:
+            raise ValueError(f"top1 compares one class index with another, not {prediction!r} with {target!r}") from None
+
+    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
+        """Return hits over samples."""
+        return np.asarray(total / samples)
