@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.files import write_atomically
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.statistics import pack, unpack
@@ -71,12 +70,20 @@ def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric
         chosen = [index[sample] for sample in samples]
         statistics, counts = unpack(case["statistics"]), np.stack(unpack(case["counts"]))[chosen]
     except (KeyError, ValueError, IndexError) as error:
-        raise BaselineError(f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines") from error
+        raise BaselineError(
+            f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines"
+        ) from error
     return Baseline(metric.value([statistics[number] for number in chosen]), float(8 * counts[:, 0].sum() / counts[:, 1].sum()))
 
 
-def judge(record: Record, baseline: Baseline | None, thresholds: Iterable[Threshold], approve: str) -> Verdict:
-    """Hold a record against its baseline and its thresholds; ``approve`` is the command that would accept it as it is."""
+def judge(
+    record: Record, baseline: Baseline | None, thresholds: Iterable[Threshold], approve: str, approving: str = "", strict: bool = False
+) -> Verdict:
+    """Hold a record against its baseline and its thresholds.
+
+    ``approve`` is the command that would accept the record as it is; ``approving`` is ``all`` in a run that does. With ``strict`` a
+    case without a baseline fails, unless this run approves new ones.
+    """
     measure = record.metrics[record.metric]
     complaints = []
     if record.failures:
@@ -94,8 +101,10 @@ def judge(record: Record, baseline: Baseline | None, thresholds: Iterable[Thresh
     name = NEW
     if baseline is not None:
         name, drift = _compare(record, baseline)
-        if drift:
+        if drift and approving != "all":
             complaints.append(f"{drift}\nIf this is meant, approve it: {approve}")
+    elif strict and not approving:
+        complaints.append(f"no baseline; approve one: {approve}=new")
     return Verdict(name, "\n".join(f"{record.case}: {complaint}" for complaint in complaints))
 
 
@@ -150,7 +159,10 @@ def update_baselines(file: Path, records: Sequence[Record], order: Sequence[str]
             changed.append(record.case)
     if changed:
         rank = {point: number for number, point in enumerate(order)}
-        content |= {"metric": records[0].metric, "cases": {key: points[key] for key in sorted(points, key=lambda key: (rank.get(key, 10**6), key))}}
+        content |= {
+            "metric": records[0].metric,
+            "cases": {key: points[key] for key in sorted(points, key=lambda key: (rank.get(key, 10**6), key))},
+        }
         _write(file, content)
     return changed
 
@@ -175,8 +187,4 @@ def _write(file: Path, content: dict[str, Any]) -> None:
         f' "schema": {content["schema"]},\n "metric": {json.dumps(content["metric"])},\n'
         f' "samples": {json.dumps(content["samples"])},\n "cases": {{\n{cases}\n }}\n}}\n'
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as part:
-        part.write(text)
-    Path(temporary).replace(file)
+    write_atomically(file, text.encode())

@@ -16,7 +16,7 @@ from mpq_fixtures import predictions
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets import Dataset
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
@@ -53,7 +53,7 @@ class Received:
     signal: Signal
     bytes: int
     elements: int
-    beside: dict[str, Any]
+    beside: dict[str, Statistic]
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
@@ -81,10 +81,10 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
         rows = [row for sample in samples if isinstance(row := outcomes[sample.id], Row)]
         failures = [failure for sample in samples if isinstance(failure := outcomes[sample.id], Failure)]
         record = summarise(case, rows, failures, way.metric, way.beside)
-    record.example = example or way.example(samples[0]) or []
+    record.example, record.example_sample = example or way.example(samples[0]) or [], samples[0].id
     record.fingerprint, record.build = model.fingerprint, codec.build() if codec else ""
     seconds, computed, reused = before
-    record.seconds = dict(bench.clock.seconds - seconds)
+    record.seconds = {step: spent - seconds[step] for step, spent in bench.clock.seconds.items()}
     record.work = {"computed": dict(bench.store.computed - computed), "reused": dict(bench.store.reused - reused)}
     return record
 
@@ -128,9 +128,9 @@ class _Way:
                 data = self._bitstream(sample, signal, self.codec)
                 decoded, size = self._decode(data, signal, self.codec), len(data)
             with self.clock.step("score"):
-                beside = {}
+                beside: dict[str, Statistic] = {}
                 if self.codec is not None:
-                    beside = {metric.name: _attempt("score", metric.observe, decoded, signal).tolist() for metric in self.beside}
+                    beside = {metric.name: _attempt("score", metric.observe, decoded, signal) for metric in self.beside}
         except SampleError as error:
             return error
         return Received(decoded, size, signal.elements, beside)
@@ -143,7 +143,7 @@ class _Way:
             if (data := self.store.get(BITSTREAM, key)) is not None:
                 return data
             with self.clock.step("encode"):
-                data = _attempt("encode", codec.encode, signal, self.case.quality)
+                data = bytes(_attempt("encode", codec.encode, signal, self.case.quality))
             self.store.put(BITSTREAM, key, data)
             return data
 
@@ -198,6 +198,8 @@ class _Way:
             with self.clock.step("score"):
                 statistic = _attempt("score", self.metric.observe, answer, target)
                 floor = self.metric.floor(received.signal, target) if self.codec is None else None
+                scores = {self.metric.name: self.metric.value([statistic])}
+                scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
         except SampleError as error:
             return Failure(sample.id, error.step, str(error))
         row = Row(
@@ -207,7 +209,8 @@ class _Way:
             prediction=predictions.describe(answer, self.dataset.labels),
             target=predictions.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
-            beside=received.beside,
+            beside={name: beside.tolist() for name, beside in received.beside.items()},
+            scores=scores,
             floor=None if floor is None else floor.tolist(),
         )
         self.store.put(STATISTIC, self.statistic_key(sample), json.dumps(asdict(row)).encode())
@@ -285,4 +288,3 @@ def _ahead(
             yield ready, [future.result() for future in futures]
     for ready, futures in under_way:
         yield ready, [future.result() for future in futures]
-

@@ -56,5 +56,5 @@ def describe(answer: Any, labels: Sequence[str]) -> str:
     if isinstance(answer, str):
         return answer
     if isinstance(answer, (int, np.integer)):
-        return labels[answer] if 0 <= answer < len(labels) else str(int(answer))
+        return labels[int(answer)] if 0 <= answer < len(labels) else str(int(answer))
     return ""

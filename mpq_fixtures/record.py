@@ -19,6 +19,7 @@ class Row:
     """What was measured of one sample.
 
     ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
+    ``scores`` are their values over this sample alone;
     ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
     """
 
@@ -29,6 +30,7 @@ class Row:
     target: str
     statistic: Any
     beside: dict[str, Any]
+    scores: dict[str, float]
     floor: Any = None
 
 
@@ -84,6 +86,7 @@ class Record:
     fingerprint: str = ""
     build: str = ""
     example: list[dict[str, Any]] = field(default_factory=list)
+    example_sample: str = ""
 
     @property
     def value(self) -> float:

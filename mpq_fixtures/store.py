@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from mpq_fixtures.files import write_atomically
 
 BITSTREAM, PREDICTION, STATISTIC = "bitstream", "prediction", "statistic"
 LAYERS = (BITSTREAM, PREDICTION, STATISTIC)
@@ -71,16 +71,7 @@ class Store:
         """Write an entry; afterwards it is there whole, whatever happens in between."""
         path = self._path(layer, key)
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(hashlib.sha256(payload).digest())
-                    file.write(payload)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_atomically(path, hashlib.sha256(payload).digest(), payload)
         self.computed[layer] += 1
 
     @contextmanager
@@ -109,4 +100,6 @@ class Store:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StoreError(f"cannot write to the store {self.folder}: {reason}; free some room or choose another with --mpq-cache") from error
+            raise StoreError(
+                f"cannot write to the store {self.folder}: {reason}; free some room or choose another with --mpq-cache"
+            ) from error

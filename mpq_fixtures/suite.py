@@ -145,7 +145,9 @@ def check_unique(evaluations: Sequence[Evaluation]) -> None:
     seen: dict[str, str] = {}
     for evaluation in evaluations:
         if evaluation.name in seen:
-            raise SuiteError(f"evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one")
+            raise SuiteError(
+                f"evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one"
+            )
         seen[evaluation.name] = evaluation.suite
 
 

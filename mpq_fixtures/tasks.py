@@ -69,9 +69,7 @@ TASKS = {
     task.name: task
     for task in (
         Task("image_classification", Modality.IMAGE, _top1, ("image", "label"), ("torch", "transformers", "pillow")),
-        Task(
-            "image_segmentation", Modality.IMAGE, _miou, ("image", "mask"), ("torch", "transformers", "pillow"), {"ignored_label": None}
-        ),
+        Task("image_segmentation", Modality.IMAGE, _miou, ("image", "mask"), ("torch", "transformers", "pillow"), {"ignored_label": None}),
         Task("speech_recognition", Modality.AUDIO, _word_accuracy, ("audio", "text"), ("torch", "transformers"), {"normaliser": "none"}),
         Task("source_separation", Modality.AUDIO, _sdr, ("mixture", "stems"), ("torch", "demucs")),
     )

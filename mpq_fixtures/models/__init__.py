@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -35,14 +36,16 @@ class Model(Protocol):
 class OpenModel:
     """An evaluation's model: known by its fingerprint at once, loaded when first needed, dropped by `close`."""
 
-    def __init__(self, evaluation: Evaluation, device: str) -> None:
-        self._evaluation, self._device = evaluation, device
+    def __init__(self, evaluation: Evaluation, device: str, threads: int = 1) -> None:
+        """Take the evaluation, a torch device, and how many threads a model on the CPU gets unless OMP_NUM_THREADS says."""
+        self._evaluation, self._device, self._threads = evaluation, device, threads
         self._model: Model | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the weights, the preprocessing, the kind of device and the packages that decide a prediction."""
         task, source = self._evaluation.task, self._evaluation.model
+        preprocessing = 0 if source.startswith(PYTHON) else self._module.VERSION
         if source.startswith(PYTHON):
             weights = digest_of_callable(source, self._evaluation.folder)
         elif (folder := self._evaluation.folder / source).is_dir():
@@ -52,7 +55,7 @@ class OpenModel:
         return key_of(
             weights=weights,
             task=task.name,
-            preprocessing=self._module.VERSION,
+            preprocessing=preprocessing,
             device=self._device.partition(":")[0],
             packages={package: version(package) for package in task.packages},
         )
@@ -65,6 +68,10 @@ class OpenModel:
     def ready(self) -> Model:
         """Return the loaded model."""
         if self._model is None:
+            import torch
+
+            if "OMP_NUM_THREADS" not in os.environ:
+                torch.set_num_threads(self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
                 self._model = find_callable(source, folder)(self._device)

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.files import write_atomically
 from mpq_fixtures.record import Record
 from mpq_fixtures.suite import Case
 
@@ -91,7 +90,6 @@ class Result:
 
 def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
     """Write the three files of a run; ``about`` is what ``results.json`` says besides the cases."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [result.row() for result in results]
     further = sorted({name for row in rows for name in row} - set(COLUMNS))
     text = io.StringIO()
@@ -102,18 +100,6 @@ def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]
     document = {"schema": SCHEMA, **about, "cases": [result.to_dict() for result in results]}
     write_atomically(folder / "results.json", json.dumps(document, indent=1, allow_nan=False).encode())
     write_atomically(folder / "samples.parquet", _samples(results))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _samples(results: Sequence[Result]) -> bytes:

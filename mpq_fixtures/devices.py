@@ -1,0 +1,31 @@
+"""Devices and cores: what a worker may use."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+
+def resolve_device(name: str, worker: int) -> str:
+    """Return the torch device that ``name`` means for the worker of this number; workers take several GPUs in turn."""
+    if name not in ("auto", "cuda"):
+        return name
+    # A CPU build cannot have a GPU, and torch takes seconds to import only to say so.
+    if version("torch").endswith("+cpu") and platform.system() != "Darwin":
+        return "cpu"
+    import torch
+
+    if count := torch.cuda.device_count():
+        return f"cuda:{worker % count}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def cores() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for_worker(workers: int) -> int:
+    """Return a worker's share of the processors, at least 1."""
+    return max(1, cores() // max(1, workers))

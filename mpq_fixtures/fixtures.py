@@ -1,0 +1,144 @@
+"""The fixtures of an evaluation: what a case needs, the way through, and the gate."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mpq_fixtures import codecs
+from mpq_fixtures.baseline import Baseline, BaselineError, baseline_file, judge, read_baseline
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.datasets import Dataset, load_dataset
+from mpq_fixtures.evaluate import Workbench
+from mpq_fixtures.evaluate import evaluate as evaluate_case
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.named import AssetError
+from mpq_fixtures.options import Options
+from mpq_fixtures.plugin import BENCH, OPTIONS, RESULT
+from mpq_fixtures.record import Record
+from mpq_fixtures.report.results import Result
+from mpq_fixtures.suite import Case, Evaluation
+
+
+@pytest.fixture(scope="session")
+def options(pytestconfig: pytest.Config) -> Options:
+    """The run's options."""
+    return pytestconfig.stash[OPTIONS]
+
+
+@pytest.fixture(scope="session")
+def bench(pytestconfig: pytest.Config) -> Workbench:
+    """The store, the clock and the threads of this process."""
+    return pytestconfig.stash[BENCH]
+
+
+@pytest.fixture(scope="session")
+def evaluation(request: pytest.FixtureRequest) -> Evaluation:
+    """The evaluation of the cases that run now; its data set and model are dropped before the next one's come."""
+    chosen: Evaluation = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def device(options: Options) -> str:
+    """The torch device of this worker: with several GPUs each worker takes its own."""
+    from mpq_fixtures.devices import resolve_device
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return resolve_device(options.device, int(worker) if worker.isdigit() else 0)
+
+
+@pytest.fixture(scope="session")
+def dataset(evaluation: Evaluation, options: Options) -> Dataset:
+    """The evaluation's samples; the case is skipped, or fails under --mpq-strict, where they cannot be had."""
+    try:
+        return load_dataset(evaluation, options.samples)
+    except AssetError as error:
+        return _give_up(error, options)
+
+
+@pytest.fixture(scope="session")
+def model(evaluation: Evaluation, device: str, bench: Workbench) -> Iterator[OpenModel]:
+    """The evaluation's model, loaded when the first prediction is missing from the store."""
+    opened = OpenModel(evaluation, device, bench.threads)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def codec(case: Case) -> Codec | None:
+    """The case's codec; None for the originals."""
+    return None if case.is_original else codecs.registered()[case.codec]()
+
+
+@pytest.fixture(scope="session")
+def originals() -> dict[str, Record]:
+    """The records on the originals, by evaluation, so that each is put together once a process."""
+    return {}
+
+
+@pytest.fixture
+def evaluate(
+    dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench, options: Options, originals: dict[str, Record]
+) -> Callable[[Case], Record]:
+    """Measure the case and relate it to the originals."""
+
+    def measure(case: Case) -> Record:
+        name = case.evaluation.name
+        try:
+            if name not in originals:
+                originals[name] = evaluate_case(case.evaluation.cases[0], dataset, model, None, bench)
+            record = originals[name] if codec is None else evaluate_case(case, dataset, model, codec, bench)
+        except AssetError as error:
+            return _give_up(error, options)
+        record.relate_to(originals[name])
+        return record
+
+    return measure
+
+
+@pytest.fixture
+def baseline(case: Case, dataset: Dataset, options: Options) -> Baseline | None:
+    """What was approved of this case, over the samples of this run."""
+    evaluation = case.evaluation
+    metric = evaluation.task.metric(dataset, **evaluation.options)
+    file = baseline_file(options.baselines, evaluation.suite, evaluation.name)
+    try:
+        return read_baseline(file, case.point, [sample.id for sample in dataset.samples], metric)
+    except BaselineError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def gate(
+    case: Case, baseline: Baseline | None, options: Options, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[Record], None]:
+    """File a record with its verdict, as properties and for the report, and fail the test where the verdict says so."""
+
+    def check(record: Record) -> None:
+        approve = f'pytest evaluations --mpq-suite {case.evaluation.suite} -k "{case.id}" --mpq-update-baselines'
+        verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)
+        result = Result(
+            case,
+            record=record,
+            verdict=verdict.name,
+            baseline=baseline.value if baseline else math.nan,
+            baseline_rate=baseline.rate if baseline else math.nan,
+            reason=verdict.message,
+        )
+        request.node.stash[RESULT] = result
+        for name, value in result.row().items():
+            record_property(name, value)
+        if not verdict.passes:
+            pytest.fail(verdict.message, pytrace=False)
+
+    return check
+
+
+def _give_up(error: AssetError, options: Options) -> pytest.NoReturn:
+    if options.strict:
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))

@@ -1,0 +1,147 @@
+"""The options of a run, from the command line, the environment and the ini file."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+
+from mpq_fixtures.suite import Evaluation, SuiteError, check_unique, find_suite, load_suite
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+SUITES = Path("evaluations", "suites")
+"""Where named suites lie, from the root of the project."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run was asked to do."""
+
+    suites: list[str]
+    evaluations: list[Evaluation]
+    samples: int | None
+    device: str
+    cache: Path
+    out: Path
+    baselines: Path
+    update_baselines: str
+    strict: bool
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options and their twins in the ini file."""
+    group = parser.getgroup("mpq", "machine perceptual quality")
+
+    def add(name: str, help: str, ini_type: Any = "string", **settings: Any) -> None:
+        group.addoption(f"--mpq-{name}", dest=f"mpq_{name.replace('-', '_')}", default=None, help=help, **settings)
+        parser.addini(f"mpq_{name.replace('-', '_')}", f"as --mpq-{name}", type=ini_type)
+
+    add("suite", "suite to run: a name in evaluations/suites or a TOML file; repeatable (default: pocket)", "args",
+        action="append", metavar="NAME|FILE.toml")  # fmt: skip
+    add("samples", "at most N samples an evaluation: a seeded choice, the same everywhere, a smaller one inside a larger (default: all)",
+        type=_parse_samples, metavar="N")  # fmt: skip
+    add("device", "auto, cpu, cuda, cuda:1 or mps; workers take different GPUs where there are several (default: auto)",
+        type=_parse_device, metavar="NAME")  # fmt: skip
+    add("cache", "the store, which keeps bitstreams, predictions and statistics between runs (default: $MPQ_CACHE or the user's cache folder)",
+        metavar="DIR")  # fmt: skip
+    add("out", "where the results land (default: reports/latest)", metavar="DIR")
+    add("baselines", "the approved records (default: evaluations/baselines)", metavar="DIR")
+    add("update-baselines", "approve what was measured: all of it, or only cases that have no baseline; others are kept (default: off)",
+        nargs="?", const="all", type=_parse_update, metavar="new|all")  # fmt: skip
+    add("strict", "a skipped case, a missing baseline or a case that did not run fails", "bool", action="store_true")
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Return the run's options; raise `pytest.UsageError` for one that cannot be."""
+    suites = _given(config, "suite")
+    samples, device = _given(config, "samples"), _given(config, "device")
+    update = _given(config, "update_baselines")
+    try:
+        samples = _parse_samples(samples) if isinstance(samples, str) else samples
+        device = _parse_device(device) if device else "auto"
+        update = _parse_update(update) if update else ""
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"{config.inipath}: {error}") from None
+    if update and samples is not None:
+        raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
+    root = config.rootpath
+    cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE") or config.getini("mpq_cache")
+    return Options(
+        suites=list(suites or ["pocket"]),
+        evaluations=_evaluations(list(suites or []), root),
+        samples=samples,
+        device=_available(device) if not config.option.collectonly else device,
+        cache=Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("mpq", appauthor=False)),
+        out=_folder(config, "out", root, "reports/latest"),
+        baselines=_folder(config, "baselines", root, "evaluations/baselines"),
+        update_baselines=update,
+        strict=bool(_given(config, "strict")),
+    )
+
+
+def _given(config: pytest.Config, name: str) -> Any:
+    value = config.getoption(f"mpq_{name}")
+    return value if value not in (None, False) else config.getini(f"mpq_{name}") or None
+
+
+def _folder(config: pytest.Config, name: str, root: Path, default: str) -> Path:
+    """A folder on the command line is relative to where the user stands, one in the ini file to the ini file."""
+    if given := config.getoption(f"mpq_{name}"):
+        return Path(given).expanduser().absolute()
+    return root / Path(config.getini(f"mpq_{name}") or default).expanduser()
+
+
+def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:
+    folder = root / SUITES
+    if not suites and not (folder / "pocket.toml").is_file():
+        return []  # a project that uses the fixtures and has no suites of its own
+    try:
+        evaluations = [evaluation for name in suites or ["pocket"] for evaluation in load_suite(find_suite(name, folder))]
+        check_unique(evaluations)
+    except SuiteError as error:
+        raise pytest.UsageError(f"--mpq-suite: {error}") from None
+    return evaluations
+
+
+def _parse_samples(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples: give a whole number above 0")
+    return int(text)
+
+
+def _parse_device(text: str) -> str:
+    if _DEVICE.fullmatch(text):
+        return text
+    close = difflib.get_close_matches(text, ["auto", "cpu", "cuda", "cuda:1", "mps"], n=1, cutoff=0.3)
+    raise argparse.ArgumentTypeError(
+        f"unknown device {text!r}{f'; did you mean {close[0]!r}?' if close else ''} There is: auto, cpu, cuda, cuda:N, mps"
+    )
+
+
+def _parse_update(text: str) -> str:
+    if text in ("new", "all"):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is neither 'new' nor 'all'; write --mpq-update-baselines=all, with the equals sign")
+
+
+def _available(device: str) -> str:
+    """Return a device that was asked for by name only when it is there; this alone imports torch before anything runs."""
+    if device.startswith("cuda"):
+        import torch
+
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= count:
+            raise pytest.UsageError(f"--mpq-device: no {device} here; torch {torch.__version__} sees {count} CUDA devices; use auto or cpu")
+    if device == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise pytest.UsageError("--mpq-device: no mps here; use auto or cpu")
+    return device

@@ -1,0 +1,211 @@
+"""The pytest plugin: options, what each test files, and what the run leaves behind.
+
+Every process has a workbench (store, clock, threads). The controller, which without xdist is the only process, gathers the
+results of the tests, writes the result files when the session ends, however it ends, and sums up.
+Neither torch nor transformers nor datasets is imported here.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.devices import threads_for_worker
+from mpq_fixtures.evaluate import Workbench
+from mpq_fixtures.options import Options, add_options, read_options
+from mpq_fixtures.progress import ProgressBoard, ProgressWriter
+from mpq_fixtures.record import Record
+from mpq_fixtures.report.results import FAILED, PASSED, SKIPPED, Result
+from mpq_fixtures.run import Run
+from mpq_fixtures.store import Store
+from mpq_fixtures.suite import Case
+
+OPTIONS = pytest.StashKey[Options]()
+BENCH = pytest.StashKey[Workbench]()
+RESULT = pytest.StashKey[Result]()
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of a run."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let workers take whole stretches of cases, so that each stays on one model, and steal from one another at the end."""
+    if config.getoption("numprocesses", None) and config.getoption("dist", "no") == "no":
+        config.option.dist = "worksteal"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything runs, and set up this process's part."""
+    options = read_options(config)
+    config.stash[OPTIONS] = options
+    worker = getattr(config, "workerinput", None)
+    workers = worker["workercount"] if worker else 1
+    store, clock = Store(options.cache), Clock()
+    writer = ProgressWriter(worker["mpq_board"], worker["workerid"]) if worker and worker.get("mpq_board") else None
+    if worker is None:
+        board = ProgressBoard()
+        writer = board.writer()
+        config.pluginmanager.register(Controller(config, options, board), "mpq_controller")
+        signal.signal(signal.SIGTERM, _interrupt)
+    bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
+    config.stash[BENCH] = bench
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that what was measured is still written."""
+    raise KeyboardInterrupt("terminated")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send what a case measured along with its report: it crosses from worker to controller as plain data."""
+    report = yield
+    result = item.stash.get(RESULT, None)
+    if report.when == "call" and result is not None and result.record is not None:
+        report.mpq = {  # type: ignore[attr-defined]
+            "record": result.record.to_dict(),
+            "verdict": result.verdict,
+            "baseline": result.baseline,
+            "baseline_rate": result.baseline_rate,
+            "reason": result.reason,
+        }
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller how this worker spent its time."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["mpq"] = _account(session.config)
+
+
+def _account(config: pytest.Config) -> dict[str, Any]:
+    bench = config.stash[BENCH]
+    return {
+        "worker": time.monotonic() - _STARTED,
+        "busy": bench.clock.busy,
+        **dict(bench.clock.seconds),
+        "computed": dict(bench.store.computed),
+        "reused": dict(bench.store.reused),
+        "damaged": list(bench.store.damaged),
+        "memory": _peak_memory(),
+    }
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process held, in bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Controller:
+    """Gathers results from tests and workers, and writes and shows them at the end."""
+
+    def __init__(self, config: pytest.Config, options: Options, board: ProgressBoard) -> None:
+        self.config, self.options, self.board = config, options, board
+        self.cases = {case.id: case for evaluation in options.evaluations for case in evaluation.cases}
+        self.run = Run(options)
+        self.workers = 0
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what will be evaluated, on what, and where results go."""
+        options = self.options
+        if not options.evaluations:
+            return []
+        samples = f"at most {options.samples} samples each" if options.samples else "all samples"
+        return [
+            f"mpq: suite {', '.join(options.suites)}: {len(options.evaluations)} evaluations, {len(self.cases)} cases, {samples}; device {options.device}",
+            f"mpq: store {options.cache}, baselines {options.baselines}, results {options.out}",
+        ]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what was asked for; under xdist the workers say."""
+        self._expect([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where to note its progress."""
+        node.workerinput["mpq_board"] = self.board.folder
+        self.workers += 1
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Note what was asked for: all workers collect the same."""
+        self._expect(ids)
+
+    def _expect(self, nodeids: list[str]) -> None:
+        found = [case for nodeid in nodeids if (case := self._case(nodeid)) is not None]
+        self.run.expect(found)
+        if found:
+            self.board.start(self.config)
+
+    def _case(self, nodeid: str) -> Case | None:
+        return self.cases.get(nodeid.partition("[")[2].removesuffix("]")) if nodeid.startswith("evaluations/") or "[" in nodeid else None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in what a test measured, or why it did not."""
+        self.board.clear()
+        case = self._case(report.nodeid)
+        if case is None:
+            return
+        sent = getattr(report, "mpq", None)
+        if sent is not None:
+            measured = Record.from_dict(sent["record"])
+            self.run.results[case.id] = Result(
+                case,
+                PASSED if report.passed else FAILED,
+                measured,
+                sent["verdict"],
+                sent["baseline"],
+                sent["baseline_rate"],
+                sent["reason"],
+            )
+            del report.mpq
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self.run.results[case.id] = Result(case, SKIPPED, reason=reason.removeprefix("Skipped: "))
+        elif report.failed:
+            previous = self.run.results.get(case.id)
+            record = previous.record if previous else None
+            crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None) or str(report.longrepr)
+            self.run.results[case.id] = Result(case, FAILED, record, reason=crash.strip())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Add up a worker's account; one that died sends none."""
+        account = getattr(node, "workeroutput", {}).get("mpq")
+        if account:
+            self.run.accounts.append(account)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the results, and fail a run that measured nothing or, when strict, not everything."""
+        self.board.stop()
+        if not self.run.expected or self.config.option.collectonly:
+            return
+        if not self.workers:
+            self.run.accounts.append(_account(self.config))
+        if session.exitstatus == pytest.ExitCode.OK and (complaint := self.run.complaint()):
+            self.run.notes.append(complaint)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self.run.finish(int(session.exitstatus), self.config)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how it went, where the time went and where the report is."""
+        if not self.run.expected or self.config.option.collectonly:
+            return
+        terminalreporter.section(f"machine perceptual quality: {', '.join(self.run.suites)}")
+        for line in self.run.summary():
+            terminalreporter.write_line(line)
