@@ -1,0 +1,115 @@
+"""Source separation with the models of the ``demucs`` package: a mixture in, its stems out.
+
+A model's folder holds one safetensors file with the class and its arguments in the metadata, or several and the YAML
+file of the bag that averages them (what ``demucs`` keeps on the hub), or ``.th`` packages of ``demucs``' own training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.signals import Audio
+
+VERSION = 1
+
+
+class SourceSeparation:
+    """A separation model on a device. ``sources`` names its stems.
+
+    Mixtures are brought to the model's sample rate and channels, and the stems back to the mixture's. A mixture whose
+    number of channels is not the model's is separated channel by channel. Nothing is random: no shifts are averaged.
+    """
+
+    batch_size = 1  # longer batches gain nothing on a CPU
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, device: str) -> None:
+        self._model = model.eval()
+        self._device = device
+        self.sources: tuple[str, ...] = tuple(model.sources)
+
+    def predict(self, signals: Sequence[Audio]) -> list[dict[str, NDArray[np.float32]]]:
+        """Return the stems of each mixture by name, each ``float32 [channels, frames]`` as the mixture."""
+        return [self._separate(signal) for signal in signals]
+
+    def _separate(self, signal: Audio) -> dict[str, NDArray[np.float32]]:
+        import torch
+        from demucs.apply import apply_model
+        from julius.resample import resample_frac
+
+        rate, channels = int(self._model.samplerate), int(self._model.audio_channels)
+        own, frames = signal.waveform.shape
+        if frames == 0:
+            return {name: signal.waveform.copy() for name in self.sources}
+        with torch.inference_mode():
+            mixture = torch.from_numpy(np.ascontiguousarray(signal.waveform, dtype=np.float32))
+            mixture = resample_frac(mixture, signal.sample_rate, rate, full=True)
+            mean, scale = mixture.mean(), mixture.mean(0).std(correction=0) + 1e-8  # as demucs.api.Separator does
+            batch = mixture[None] if own == channels else mixture[:, None].expand(own, channels, -1)
+            stems = apply_model(self._model, (batch - mean) / scale, shifts=0, device=self._device) * scale + mean
+            stems = stems[0] if own == channels else stems.mean(2).transpose(0, 1)
+            stems = resample_frac(stems, rate, signal.sample_rate, full=True)[..., :frames]
+            stems = torch.nn.functional.pad(stems, (0, frames - stems.shape[-1]))
+        return dict(zip(self.sources, stems.numpy(), strict=True))
+
+
+def load(source: str, device: str) -> SourceSeparation:
+    """Load a model for ``device`` from a local folder, a hub id, or the name of a pretrained Demucs model (``mdx``, ``htdemucs``).
+
+    A name or id may end in ``@revision``. Names stand for the repositories that ``demucs.pretrained.get_model`` reads, of
+    which only the safetensors are taken: its fallback, pickled packages from another server, is not. Raises
+    ``FileNotFoundError`` when the folder holds no model, and what ``huggingface_hub`` raises when the hub has none.
+    """
+    return SourceSeparation(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device)
+
+
+def _fetch(source: str) -> Path:
+    """Return the local copy of a model's repository."""
+    from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = source.partition("@")
+    repository = name if "/" in name else f"{DEFAULT_NAMESPACE}/{hf_repo_name(name)}"
+    return Path(snapshot_download(repository, revision=revision or None, allow_patterns=["*.yaml", "*.safetensors"]))
+
+
+def _load_folder(folder: Path) -> Any:
+    """Build the bag that a YAML file describes, or else the one model of the folder."""
+    from demucs.apply import BagOfModels
+
+    files = {path.stem.split("-")[0]: path for suffix in ("th", "safetensors") for path in sorted(folder.glob(f"*.{suffix}"))}
+    bags = sorted(folder.glob("*.yaml"))
+    if bags:
+        import yaml  # type: ignore[import-untyped]
+
+        bag = yaml.safe_load(bags[0].read_text(encoding="utf-8"))
+        missing = [signature for signature in bag["models"] if signature not in files]
+        if missing:
+            raise FileNotFoundError(f"{bags[0]} names {', '.join(missing)}: no such .safetensors or .th file in {folder}")
+        return BagOfModels([_load_file(files[signature]) for signature in bag["models"]], bag.get("weights"), bag.get("segment"))
+    if len(files) != 1:
+        raise FileNotFoundError(f"{folder}: expected one .safetensors or .th file, or a bag's .yaml; found {len(files)} models")
+    return _load_file(*files.values())
+
+
+def _load_file(path: Path) -> Any:
+    """Load one model without running pickled code."""
+    if path.suffix == ".safetensors":
+        from demucs.hf import load_safetensors_model
+
+        return load_safetensors_model(path)
+    from fractions import Fraction
+
+    import torch
+    from demucs.demucs import Demucs
+    from demucs.hdemucs import HDemucs
+    from demucs.htdemucs import HTDemucs
+    from demucs.states import load_model
+
+    with torch.serialization.safe_globals([Demucs, HDemucs, HTDemucs, Fraction]):
+        return load_model(torch.load(path, map_location="cpu", weights_only=True))  # type: ignore[no-untyped-call]
