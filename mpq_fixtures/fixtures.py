@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -57,7 +58,7 @@ def dataset(evaluation: Evaluation, options: Options) -> Dataset:
     try:
         return load_dataset(evaluation, options.samples)
     except AssetError as error:
-        return _give_up(error, options)
+        _give_up(error, options)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +94,7 @@ def evaluate(
                 originals[name] = evaluate_case(case.evaluation.cases[0], dataset, model, None, bench)
             record = originals[name] if codec is None else evaluate_case(case, dataset, model, codec, bench)
         except AssetError as error:
-            return _give_up(error, options)
+            _give_up(error, options)
         record.relate_to(originals[name])
         return record
 
@@ -138,7 +139,7 @@ def gate(
     return check
 
 
-def _give_up(error: AssetError, options: Options) -> pytest.NoReturn:
+def _give_up(error: AssetError, options: Options) -> NoReturn:
     if options.strict:
         pytest.fail(str(error), pytrace=False)
     pytest.skip(str(error))

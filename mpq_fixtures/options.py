@@ -49,7 +49,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=_parse_samples, metavar="N")  # fmt: skip
     add("device", "auto, cpu, cuda, cuda:1 or mps; workers take different GPUs where there are several (default: auto)",
         type=_parse_device, metavar="NAME")  # fmt: skip
-    add("cache", "the store, which keeps bitstreams, predictions and statistics between runs (default: $MPQ_CACHE or the user's cache folder)",
+    add("cache", "the store of bitstreams, predictions and statistics (default: $MPQ_CACHE or the user's cache folder)",
         metavar="DIR")  # fmt: skip
     add("out", "where the results land (default: reports/latest)", metavar="DIR")
     add("baselines", "the approved records (default: evaluations/baselines)", metavar="DIR")

@@ -126,8 +126,9 @@ class Controller:
             return []
         samples = f"at most {options.samples} samples each" if options.samples else "all samples"
         return [
-            f"mpq: suite {', '.join(options.suites)}: {len(options.evaluations)} evaluations, {len(self.cases)} cases, {samples}; device {options.device}",
-            f"mpq: store {options.cache}, baselines {options.baselines}, results {options.out}",
+            f"mpq: suite {', '.join(self.run.suites)}: {len(options.evaluations)} evaluations, {len(self.cases)} cases, {samples}",
+            f"mpq: device {options.device}, store {options.cache}",
+            f"mpq: baselines {options.baselines}, results {options.out}",
         ]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -77,9 +77,8 @@ class Run:
 
             self._report = write_report(self.options.out)
         except Exception as error:
-            self.notes.append(
-                f"the report could not be made ({type(error).__name__}: {error}); the other result files are there: mpq report {self.options.out}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            self.notes.append(f"the report could not be made ({reason}); the other files are there, try: mpq report {self.options.out}")
         if self.options.update_baselines:
             self._update_baselines(results)
 
@@ -147,9 +146,8 @@ class Run:
         seconds, work = self._seconds(), self._work()
         if self.accounts:
             steps = ", ".join(f"{step} {seconds[step]:.0f} s" for step in STEPS)
-            lines.append(
-                f"time: {seconds['worker']:.0f} s in {_count(len(self.accounts), 'worker')}, {seconds['share']:.0%} of it in the steps: {steps}"
-            )
+            workers = _count(len(self.accounts), "worker")
+            lines.append(f"time: {seconds['worker']:.0f} s in {workers}, {seconds['share']:.0%} of it in the steps: {steps}")
             made = ", ".join(_count(work["computed"][layer], layer) for layer in LAYERS)
             memory = max(account["memory"] for account in self.accounts) / 2**20
             lines.append(
@@ -179,9 +177,8 @@ def _evaluation_lines(results: Sequence[Result]) -> list[str]:
     kept = [record for record in records if record.retention >= 0.95 and record.codec != "original"]
     if kept:
         best = min(kept, key=lambda record: record.rate)
-        lines.append(
-            f"  lowest rate that keeps 95 %: {best.codec}-{best.quality} at {best.rate:.3g} {best.rate_unit}, {best.compression_ratio:.0f} times smaller than raw"
-        )
+        rate = f"{best.rate:.3g} {best.rate_unit}, {best.compression_ratio:.0f} times smaller than raw"
+        lines.append(f"  lowest rate that keeps 95 %: {best.codec}-{best.quality} at {rate}")
     lines += [f"  {REGRESSED}: {result.case.id}" for result in results if result.verdict == REGRESSED]
     return lines
 
