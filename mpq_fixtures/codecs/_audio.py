@@ -1,0 +1,158 @@
+"""What the audio codecs share: how a sound finds back to its own length, rate and channels, and PyAV's encoders and decoders.
+
+A bitstream is a header of some six bytes, counted in the rate, and one stream of the format for every two channels::
+
+    sample rate, frames, channels    as varints (seven bits a byte, lowest first), of the original sound
+    length, stream                   for every pair of channels but the last
+    stream                           the last pair, or the single channel that is left
+
+A quality names the bit rate of a stream, so that a sound of six channels takes three times that of two.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from fractions import Fraction
+from importlib.metadata import version
+from math import gcd
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+from mpq_fixtures.codecs import AUDIO, Codec
+from mpq_fixtures.codecs._pillow import bundled
+from mpq_fixtures.signals import Audio
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class AudioCodec(Codec):
+    """A codec of mono and stereo streams; the header, more channels, resampling and alignment are the same for all."""
+
+    modality = AUDIO
+
+    @abstractmethod
+    def coded_rate(self, sample_rate: int, quality: str) -> int:
+        """Return the sample rate in Hz at which a sound of ``sample_rate`` is coded at ``quality``."""
+
+    @abstractmethod
+    def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
+        """Compress ``float32 [1 or 2, frames]`` at a rate that `coded_rate` gave; ``frames`` is at least 1."""
+
+    @abstractmethod
+    def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:
+        """Return the waveform without the codec's delay, with anything at its end, and its sample rate."""
+
+    def encode(self, signal: Audio, quality: str) -> bytes:
+        """Compress ``signal``, limited to -1..1; raises `ValueError` for sounds without samples or with values that are not finite."""
+        channels, frames = signal.waveform.shape
+        if not signal.waveform.size or not np.isfinite(signal.waveform).all():
+            raise ValueError(f"a sound of {channels} channels and {frames} frames needs samples, all of them finite")
+        rate = self.coded_rate(signal.sample_rate, quality)
+        waveform = resample(np.clip(signal.waveform, -1, 1).astype(np.float32), signal.sample_rate, rate)
+        streams = [self.encode_stream(waveform[first : first + 2], rate, quality) for first in range(0, channels, 2)]
+        header = varint(signal.sample_rate) + varint(frames) + varint(channels)
+        return header + b"".join(varint(len(stream)) + stream for stream in streams[:-1]) + streams[-1]
+
+    def decode(self, data: bytes) -> Audio:
+        """Restore the sound in its own length, rate and channels; raises `ValueError` for bytes that are not a whole stream."""
+        try:
+            sample_rate, data = read_varint(data)
+            frames, data = read_varint(data)
+            channels, data = read_varint(data)
+            decoded = []
+            for first in range(0, channels, 2):
+                size, data = read_varint(data) if first + 2 < channels else (len(data), data)
+                waveform, rate = self.decode_stream(data[:size])
+                decoded.append(resample(waveform, rate, sample_rate)[:, :frames])
+                data = data[size:]
+            waveform = np.concatenate(decoded)
+        except Exception as error:  # damaged bytes make PyAV and libsndfile raise almost anything
+            raise ValueError(f"not a readable {self.name} stream") from error
+        if waveform.shape != (channels, frames) or not frames:
+            raise ValueError(f"not a whole {self.name} stream: {list(waveform.shape)} samples of {[channels, frames]}")
+        return Audio(np.clip(np.nan_to_num(waveform), -1, 1), sample_rate)
+
+
+def varint(number: int) -> bytes:
+    """Return ``number`` in seven bits a byte, lowest first, the high bit set on every byte but the last (LEB128)."""
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def read_varint(data: bytes) -> tuple[int, bytes]:
+    """Return the number that ``data`` begins with and what follows it; raises `ValueError` where there is none."""
+    number = 0
+    for place, byte in enumerate(data[:5]):
+        number |= (byte & 127) << 7 * place
+        if byte < 128:
+            return number, data[place + 1 :]
+    raise ValueError("a number is missing")
+
+
+def resample(waveform: NDArray[np.float32], source: int, target: int) -> NDArray[np.float32]:
+    """Return ``waveform`` at ``target`` instead of ``source`` Hz: no delay, ``ceil(frames * target / source)`` frames."""
+    if source == target:
+        return waveform
+    from scipy.signal import resample_poly
+
+    common = gcd(source, target)
+    return np.asarray(resample_poly(waveform, target // common, source // common, axis=1), np.float32)
+
+
+def lowest(rates: Iterable[int], sample_rate: int) -> int:
+    """Return the lowest of ``rates`` that is at least ``sample_rate``, or the highest of them."""
+    rates = sorted(rates)
+    return next((rate for rate in rates if rate >= sample_rate), rates[-1])
+
+
+def encode_packets(name: str, waveform: NDArray[np.float32], sample_rate: int, bit_rate: int, **options: str) -> tuple[list[bytes], bytes]:
+    """Return the packets of FFmpeg's encoder ``name``, the same in every run, and what it says of itself (``extradata``)."""
+    import av
+    from av.codec.context import Flags
+
+    context: Any = av.CodecContext.create(name, "w")
+    context.sample_rate = sample_rate
+    context.layout = layout = "mono" if len(waveform) == 1 else "stereo"
+    context.format = "fltp"
+    context.bit_rate = bit_rate
+    context.time_base = Fraction(1, sample_rate)
+    context.thread_count = 1
+    context.flags |= Flags.bitexact
+    context.options = options
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
+    frame.sample_rate = sample_rate
+    frame.pts = 0
+    packets = [bytes(packet) for packet in (*context.encode(frame), *context.encode(None))]
+    return packets, bytes(context.extradata or b"")
+
+
+def decode_packets(context: Any, packets: Iterable[Any]) -> tuple[NDArray[np.float32], int]:
+    """Return what FFmpeg's decoder ``context`` makes of ``packets``, and its sample rate."""
+    frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
+    if not frames:
+        raise ValueError("no sound in it")
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
+
+
+def pyav_build(*libraries: str) -> str:
+    """Name PyAV and the FFmpeg behind it, how that was configured, and the ``libraries`` that its wheel brings."""
+    from av._core import library_meta
+
+    codec = library_meta["libavcodec"]
+    configuration = f"{crc32(codec['configuration'].encode()):08x}"
+    return f"av {version('av')}, libavcodec {'.'.join(map(str, codec['version']))} {configuration}{bundled('av', 'libavcodec', *libraries)}"
+
+
+def soundfile_build() -> str:
+    """Name soundfile and the libsndfile behind it."""
+    import soundfile
+
+    return f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}{bundled('soundfile', 'libsndfile')}"
+
+
+def scipy_build() -> str:
+    """Name the resampler."""
+    return f"scipy {version('scipy')}"

@@ -1,0 +1,54 @@
+"""AAC through PyAV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpq_fixtures.codecs._audio import AudioCodec, decode_packets, encode_packets, lowest, pyav_build, read_varint, scipy_build, varint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DELAY = 1024  # samples: the overlap before the first whole window
+RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+class Aac(AudioCodec):
+    """AAC-LC (ISO/IEC 14496-3) by FFmpeg's own encoder. ``16k`` asks for 16 kbit/s a stream, mono or stereo.
+
+    With the coder ``fast``: the default ``twoloop`` takes five times as long, and misses low bit rates by half. At 16 kHz mono the
+    encoder runs out of detail to spend bits on at some 85 kbit/s. A stream is the AudioSpecificConfig in two bytes, and each access
+    unit behind its length: what an MP4 file holds without its tables, which take a kilobyte.
+    """
+
+    name = "aac"
+    ladder = ("8k", "16k", "32k", "64k", "128k")
+
+    def build(self) -> str:
+        """Name PyAV and the resampler."""
+        return f"{pyav_build()}, {scipy_build()}"
+
+    def coded_rate(self, sample_rate: int, quality: str) -> int:
+        """Return the nearest of MPEG's sample rates from above."""
+        return lowest(RATES, max(sample_rate, 16000 if quality in ("64k", "128k") else 0))
+
+    def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
+        """Return the configuration and the access units."""
+        bit_rate = 1000 * int(quality.removesuffix("k"))
+        units, configuration = encode_packets("aac", waveform, sample_rate, bit_rate, aac_coder="fast")
+        return configuration[:2] + b"".join(varint(len(unit)) + unit for unit in units)
+
+    def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:
+        """Return the sound behind the delay."""
+        import av
+
+        context = av.CodecContext.create("aac", "r")
+        context.extradata, data = data[:2], data[2:]
+        packets = []
+        while data:
+            size, data = read_varint(data)
+            packets.append(av.Packet(data[:size]))
+            data = data[size:]
+        waveform, sample_rate = decode_packets(context, packets)
+        return waveform[:, DELAY:], sample_rate
