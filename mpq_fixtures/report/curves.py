@@ -44,9 +44,10 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         return None
     main, unit = points[0].main, points[0].rate_unit
     codecs = list(dict.fromkeys(case.codec for case in points))
+    legend = alt.Legend(title=None, symbolOpacity=1)
     picked = alt.selection_point(name="picked", fields=["codec"], bind="legend")
-    colour = alt.Color("codec:N", title="codec", scale=alt.Scale(domain=codecs, range=[style[codec][0] for codec in codecs]))
-    shape = alt.Shape("codec:N", title="codec", scale=alt.Scale(domain=codecs, range=[style[codec][1] for codec in codecs]))
+    colour = alt.Color("codec:N", legend=legend, scale=alt.Scale(domain=codecs, range=[style[codec][0] for codec in codecs]))
+    shape = alt.Shape("codec:N", legend=legend, scale=alt.Scale(domain=codecs, range=[style[codec][1] for codec in codecs]))
     x = alt.X(
         "rate:Q",
         title=f"rate ({UNIT_TITLES.get(unit, unit)})",
@@ -95,7 +96,6 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         )
         .configure_legend(
             orient="top",
-            title=None,
             labelFontSize=13,
             labelColor=INK,
             symbolSize=90,
