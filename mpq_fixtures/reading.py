@@ -1,0 +1,97 @@
+"""Files of pictures and sounds, as users have them, into signals.
+
+Whatever cannot be read raises a `ValueError` with a plain sentence, which a record can hold.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from mpq_fixtures.signals import Audio, Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def read_image(data: bytes) -> Image:
+    """Return the picture in a file of any format that Pillow reads, the first one where there are several.
+
+    Grey and palette pictures become RGB; 16 bits are scaled to 8; CMYK goes through Pillow's formula, without colour profile;
+    transparency is composited on white; the EXIF orientation is applied. Raises `ValueError` for data that hold no whole picture,
+    and for floating-point pixels, whose range nothing says.
+    """
+    if not data:
+        raise ValueError("the image is empty: 0 bytes")
+    try:
+        with PILImage.open(io.BytesIO(data)) as picture:
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
+    except Exception as error:  # damaged files make Pillow's plugins raise almost anything
+        raise ValueError(f"the image is damaged: {error}") from error
+    return Image(_rgb(upright))
+
+
+def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
+    if picture.mode == "F":
+        raise ValueError("the image has floating-point pixels, whose range nothing says")
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips rather than scales
+        deep = np.asarray(picture).astype(np.float64).clip(0, 65535)
+        return np.repeat(np.rint(deep / 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = PILImage.alpha_composite(PILImage.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+
+def read_audio(data: bytes) -> Audio:
+    """Return the sound in a file at its own rate, with its own channels, limited to -1..1.
+
+    libsndfile reads WAV, FLAC, Ogg, MP3, AIFF and others; FFmpeg, through PyAV, the rest (M4A, WebM, WMA), without the encoder's
+    delay where the file says what that is. Raises `ValueError` for data that hold no whole sound.
+    """
+    if not data:
+        raise ValueError("the sound is empty: 0 bytes")
+    import soundfile
+
+    if data[:4] == b"RIFF" and len(data) < 8 + (size := int.from_bytes(data[4:8], "little")) and size != 0xFFFFFFFF:  # size unknown
+        raise ValueError(f"the sound is cut short: {len(data)} of {8 + size} bytes")  # which libsndfile would pass over
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            waveform, rate, promised = file.read(dtype="float32", always_2d=True).T, file.samplerate, file.frames
+    except soundfile.LibsndfileError:
+        waveform, rate = _read_with_ffmpeg(data)
+        promised = waveform.shape[1]
+    if waveform.shape[1] < promised:
+        raise ValueError(f"the sound is cut short: {waveform.shape[1]} of {promised} frames")
+    if not waveform.size:
+        raise ValueError("the sound has no samples")
+    if not np.isfinite(waveform).all():
+        raise ValueError("the sound has samples that are not finite numbers")
+    return Audio(np.ascontiguousarray(np.clip(waveform, -1, 1)), int(rate))
+
+
+def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int]:
+    import av
+
+    try:
+        container: Any
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                raise ValueError("the file has no sound in it")
+            stream = container.streams.audio[0]
+            planar = av.AudioResampler(format="fltp")  # of whatever sample format; rate and layout stay
+            frames = [part for frame in container.decode(stream) for part in planar.resample(frame)]
+            seconds = stream.duration and stream.duration * stream.time_base
+    except av.FFmpegError as error:
+        raise ValueError(f"the {len(data)} bytes are not a sound of a known format, or damaged") from error
+    if not frames:
+        raise ValueError("the sound has no samples")
+    waveform, rate = np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
+    return waveform[:, : round(seconds * rate) if seconds else None], rate  # an MP4 says where its last AAC frame really ends
