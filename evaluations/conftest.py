@@ -3,13 +3,17 @@
 import pytest
 
 from mpq_fixtures.plugin import OPTIONS
+from mpq_fixtures.suite import Case
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
+    """Leave out the tests of tasks that no chosen suite has, which pytest would show as skipped."""
+    return [] if name.startswith("test_") and not _cases(collector.config, name) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    task = metafunc.function.__name__.removeprefix("test_")
-    evaluations = [evaluation for evaluation in metafunc.config.stash[OPTIONS].evaluations if evaluation.task.name == task]
-    cases = [case for evaluation in evaluations for case in evaluation.cases]
-    # Session scope keeps the cases of a model together.
+    """Give each test its cases; session scope keeps those of a model together."""
+    cases = _cases(metafunc.config, metafunc.function.__name__)
     metafunc.parametrize(
         ("evaluation", "case"),
         [(case.evaluation, case) for case in cases],
@@ -19,6 +23,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drop the tests of tasks that no chosen suite has, which pytest would show as skipped."""
-    items[:] = [item for item in items if "[NOTSET]" not in item.nodeid]
+def _cases(config: pytest.Config, test: str) -> list[Case]:
+    evaluations = config.stash[OPTIONS].evaluations
+    return [case for evaluation in evaluations if evaluation.task.name == test.removeprefix("test_") for case in evaluation.cases]
