@@ -19,7 +19,7 @@ from mpq_fixtures.tasks import TASKS, Task
 
 ORIGINAL = "original"
 _PART = re.compile(r"[a-z0-9_.]+")
-_BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*", re.IGNORECASE)
+_BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
 _BOUNDED = ("value", "retention", "rate")
@@ -75,8 +75,8 @@ class Evaluation:
 
     @property
     def model_name(self) -> str:
-        """Name the model in results: a hub id as it stands, a folder or a callable by its last part."""
-        return self.model if not self.model.startswith(".") else Path(self.model).name
+        """Name the model in results: a hub id or a callable as it stands, a folder by its last part."""
+        return Path(self.model).name if self.model.startswith((".", "/")) else self.model
 
     @property
     def dataset_name(self) -> str:
@@ -133,7 +133,7 @@ def load_suite(path: Path) -> list[Evaluation]:
     if not isinstance(suite, str) or not _PART.fullmatch(suite):
         raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
     tables = content["evaluation"]
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
     evaluations = [_evaluation(table, suite, path, number) for number, table in enumerate(tables, 1)]
     check_unique(evaluations)
@@ -190,6 +190,8 @@ def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, s
         raise SuiteError(f'{place}: codecs: write a list, ["opus", "mp3"]')
     for name in chosen:
         _choice(name, known, f"{place}: codecs")
+        if chosen.count(name) > 1:
+            raise SuiteError(f"{place}: codecs: {name!r} stands twice")
     qualities = table.get("qualities", {})
     if not isinstance(qualities, dict):
         raise SuiteError(f'{place}: qualities: write a table, {{ opus = ["6k", "12k"] }}')

@@ -1,0 +1,235 @@
+"""Suite files: what a good one gives, and that each mistake is said with its place and the nearest valid name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mpq_fixtures.codecs.jpeg import Jpeg
+from mpq_fixtures.codecs.opus import Opus
+from mpq_fixtures.suite import Case, Evaluation, SuiteError, Threshold, check_unique, find_suite, load_suite
+
+SUITES = Path(__file__).parents[1] / "evaluations" / "suites"
+
+CALLS = """\
+name = "calls"
+
+[[evaluation]]
+name = "whisper_calls"
+task = "speech_recognition"
+model = "openai/whisper-base"
+dataset = { path = "audiofolder", data_dir = "calls", split = "test" }
+codecs = ["opus", "mp3"]
+qualities = { opus = ["12k", "6k"] }
+samples = 200
+thresholds = { value = ">= 0.80", retention = ">=0.95" }
+options = { normaliser = "whisper_english" }
+"""
+
+PICTURES = """\
+name = "pictures"
+
+[[evaluation]]
+name = "vit_pictures"
+task = "image_classification"
+model = "python:model:load"
+dataset = { path = "python:model:pictures" }
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
+    return tmp_path / "suite.toml"
+
+
+def load(file: Path, content: str) -> list[Evaluation]:
+    file.write_text(content)
+    return load_suite(file)
+
+
+class TestGoodFile:
+    @pytest.fixture
+    def evaluation(self, suite_file: Path) -> Evaluation:
+        return load(suite_file, CALLS)[0]
+
+    def test_holds_what_was_written(self, evaluation: Evaluation, suite_file: Path) -> None:
+        assert (evaluation.name, evaluation.suite, evaluation.task.name) == ("whisper_calls", "calls", "speech_recognition")
+        assert (evaluation.model, evaluation.samples) == ("openai/whisper-base", 200)
+        assert evaluation.dataset == {"path": "audiofolder", "data_dir": "calls", "split": "test"}
+        assert evaluation.options == {"normaliser": "whisper_english"}
+        assert evaluation.folder == suite_file.parent
+
+    def test_gives_ids_that_say_evaluation_codec_and_quality(self, evaluation: Evaluation) -> None:
+        mp3 = [case.id for case in evaluation.cases if case.codec == "mp3"]
+        assert [case.id for case in evaluation.cases] == [
+            "whisper_calls-original", "whisper_calls-opus-6k", "whisper_calls-opus-12k", *mp3
+        ]  # fmt: skip
+        assert len(mp3) >= 5
+
+    def test_measures_from_the_lowest_rate_up_however_the_qualities_were_listed(self, evaluation: Evaluation) -> None:
+        assert [case.quality for case in evaluation.cases if case.codec == "opus"] == ["6k", "12k"]
+        assert Opus.ladder.index("6k") < Opus.ladder.index("12k")
+
+    def test_takes_every_codec_of_the_modality_by_default(self, suite_file: Path) -> None:
+        cases = load(suite_file, PICTURES)[0].cases
+        assert {case.codec for case in cases} >= {"original", "jpeg", "webp", "avif", "jp2k", "jxl"}
+        assert not {case.codec for case in cases} & {"opus", "mp3", "aac", "vorbis"}
+        assert [case.quality for case in cases if case.codec == "jpeg"] == list(Jpeg.ladder)
+
+    def test_fills_in_the_options_of_the_task(self, suite_file: Path) -> None:
+        evaluation = load(suite_file, CALLS.replace('options = { normaliser = "whisper_english" }\n', ""))[0]
+        assert evaluation.options == {"normaliser": "none"}
+
+    def test_may_have_no_codec_at_all(self, suite_file: Path) -> None:
+        assert [case.id for case in load(suite_file, PICTURES + "codecs = []\n")[0].cases] == ["vit_pictures-original"]
+
+    def test_of_the_project_is_well_formed(self) -> None:
+        for path in SUITES.glob("*.toml"):
+            cases = [case for evaluation in load_suite(path) for case in evaluation.cases]
+            assert all(re.fullmatch(r"[a-z0-9_.]+-(original|[a-z0-9_.]+-[a-z0-9_.]+)", case.id) for case in cases)
+            assert len({case.id for case in cases}) == len(cases) > 0
+
+
+class TestCase:
+    def test_knows_its_point(self, suite_file: Path) -> None:
+        original, severe, *_ = load(suite_file, CALLS)[0].cases
+        assert (original.point, original.is_original) == ("original", True)
+        assert (severe.point, severe.is_original) == ("opus-6k", False)
+        assert Case(severe.evaluation, "mp3", "8k").id == "whisper_calls-mp3-8k"
+
+
+class TestNames:
+    """As results show them: the last part of a folder, a hub id as it stands."""
+
+    @pytest.mark.parametrize(
+        ("model", "shown"),
+        [
+            ("google/vit-base-patch16-224", "google/vit-base-patch16-224"),
+            ("../../models/vit_pocket", "vit_pocket"),
+            ("/srv/models/vit_ours", "vit_ours"),
+            ("python:model:load", "python:model:load"),
+        ],
+    )
+    def test_of_models(self, suite_file: Path, model: str, shown: str) -> None:
+        assert load(suite_file, PICTURES.replace("python:model:load", model))[0].model_name == shown
+
+    @pytest.mark.parametrize(
+        ("dataset", "shown"),
+        [
+            ('{ path = "zh-plus/tiny-imagenet", split = "valid[:60]", image = "image" }', "zh-plus/tiny-imagenet:valid[:60]"),
+            ('{ path = "python:model:pictures" }', "model:pictures"),
+        ],
+    )
+    def test_of_data_sets(self, suite_file: Path, dataset: str, shown: str) -> None:
+        assert load(suite_file, PICTURES.replace('{ path = "python:model:pictures" }', dataset))[0].dataset_name == shown
+
+
+class TestThreshold:
+    @pytest.mark.parametrize(
+        ("text", "held", "missed"), [(">= 0.8", 0.8, 0.79), ("> 0.8", 0.81, 0.8), ("<= 1.5", 1.5, 1.51), ("<1.5e0", 1.49, 1.5)]
+    )
+    def test_holds_or_does_not(self, suite_file: Path, text: str, held: float, missed: float) -> None:
+        (threshold,) = load(suite_file, PICTURES + f'thresholds = {{ value = "{text}" }}\n')[0].thresholds
+        assert threshold.holds(held)
+        assert not threshold.holds(missed)
+
+    @pytest.mark.parametrize("relation", [">=", ">", "<=", "<"])
+    def test_is_not_kept_by_nan(self, relation: str) -> None:
+        assert not Threshold("value", relation, 0.5).holds(float("nan"))
+
+    def test_reads_as_it_was_written(self, suite_file: Path) -> None:
+        assert [str(threshold) for threshold in load(suite_file, CALLS)[0].thresholds] == ["value >= 0.8", "retention >= 0.95"]
+
+
+MISTAKES = {
+    # what: (what stands in the file, what stands there instead, what the message must hold)
+    "syntax": ("samples = 200", "samples = ", "TOML", "line 10"),
+    "no name": ('name = "calls"\n\n', "", "'name' is missing"),
+    "no evaluation": (CALLS[CALLS.index("[[") :], "", "'evaluation' is missing"),
+    "empty list of evaluations": (CALLS[CALLS.index("[[") :], "evaluation = []", "evaluation"),
+    "single brackets": ("[[evaluation]]", "[evaluation]", "[[evaluation]]"),
+    "suite name in capitals": ('name = "calls"', 'name = "Calls"', "name: 'Calls'", "lower case"),
+    "suite name of another type": ('name = "calls"', "name = 3", "name: 3"),
+    "unknown key on top": ("[[evaluation]]", 'evaluations = 1\n[[evaluation]]', "unknown key 'evaluations'", "did you mean 'evaluation'?"),
+    "unknown key": ("samples = 200", "sample = 200", "evaluation 1 (whisper_calls)", "unknown key 'sample'", "did you mean 'samples'?"),
+    "missing task": ('task = "speech_recognition"', "", "evaluation 1 (whisper_calls)", "'task' is missing"),
+    "missing name": ('name = "whisper_calls"', "", "evaluation 1", "'name' is missing"),
+    "missing model": ('model = "openai/whisper-base"', "", "evaluation 1 (whisper_calls)", "'model' is missing"),
+    "missing dataset": (
+        'dataset = { path = "audiofolder", data_dir = "calls", split = "test" }', "", "evaluation 1 (whisper_calls)", "'dataset' is missing"
+    ),
+    "name in capitals": ('"whisper_calls"', '"Whisper"', "name: 'Whisper'", "lower case"),
+    "name with a dash": ('"whisper_calls"', '"whisper-calls"', "name: 'whisper-calls'", "lower case"),
+    "name of another type": ('name = "whisper_calls"', "name = 1", "evaluation 1", "name: 1"),
+    "name that holds a codec's": ('"whisper_calls"', '"magnum_opus"', "'magnum_opus' contains the codec name 'opus'"),
+    "unknown task": ('h_recognition"', 'h_recogniton"', "task: unknown 'speech_recogniton'", "did you mean 'speech_recognition'?"),
+    "task of another type": ('"speech_recognition"', "1", "task: unknown", "speech_recognition"),
+    "model of another type": ('"openai/whisper-base"', "7", "model:", "hub id"),
+    "dataset of another type": ('{ path = "audiofolder", data_dir = "calls", split = "test" }', '"calls"', "dataset:", "path"),
+    "dataset without a path": ('path = "audiofolder", ', "", "dataset:", "path"),
+    "unknown codec": ('["opus", "mp3"]', '["opuss", "mp3"]', "codecs: unknown 'opuss'", "did you mean 'opus'?"),
+    "codec of the other modality": ('["opus", "mp3"]', '["opus", "jpeg"]', "codecs: unknown 'jpeg'", "opus"),
+    "codec twice": ('["opus", "mp3"]', '["opus", "mp3", "opus"]', "codecs: 'opus' stands twice"),
+    "codecs of another type": ('["opus", "mp3"]', '"opus"', "codecs: write a list"),
+    "codec of another type": ('["opus", "mp3"]', "[1]", "codecs: unknown", "opus"),
+    "unknown quality": ('["12k", "6k"]', '["12k", "7k"]', "qualities: opus: unknown '7k'", "did you mean '6k'?"),
+    "quality of a codec left out": ("{ opus =", "{ aac =", "qualities: unknown 'aac'", "opus, mp3"),
+    "quality of another type": ('["12k", "6k"]', "[6]", "qualities: opus: unknown", "6k"),
+    "qualities of another type": ('{ opus = ["12k", "6k"] }', '["6k"]', "qualities: write a table"),
+    "qualities of one codec of another type": ('["12k", "6k"]', '"6k"', "qualities: opus: write a list"),
+    "samples of another type": ("= 200", '= "200"', "samples: '200'", "whole number"),
+    "no samples": ("= 200", "= 0", "samples: 0", "whole number"),
+    "samples as truth": ("= 200", "= true", "samples: True", "whole number"),
+    "threshold without relation": ('">= 0.80"', '"0.80"', "thresholds: value: '0.80'", ">= 0.8"),
+    "threshold as number": ('">= 0.80"', "0.80", "thresholds: value: 0.8", ">= 0.8"),
+    "threshold that is no number": ('">= 0.80"', '">= 0.8.0"', "thresholds: value: '>= 0.8.0'", ">= 0.8"),
+    "unknown threshold": ("retention =", "retentoin =", "thresholds: unknown key 'retentoin'", "did you mean 'retention'?"),
+    "thresholds of another type": ('{ value = ">= 0.80", retention = ">=0.95" }', '">= 0.8"', "thresholds: write a table"),
+    "unknown option": ("{ normaliser", "{ normalizer", "options: unknown key 'normalizer'", "did you mean 'normaliser'?"),
+    "option that the metric refuses": ('"whisper_english"', '"klingon"', "options:", "klingon"),
+    "options of another type": ('{ normaliser = "whisper_english" }', '"english"', "options: write a table"),
+}  # fmt: skip
+
+
+class TestMistake:
+    @pytest.mark.parametrize("mistake", MISTAKES)
+    def test_is_said_with_its_place(self, suite_file: Path, mistake: str) -> None:
+        right, wrong, *expected = MISTAKES[mistake]
+        assert right in CALLS
+        with pytest.raises(SuiteError) as caught:
+            load(suite_file, CALLS.replace(right, wrong, 1))
+        message = str(caught.value)
+        assert message.startswith(str(suite_file))
+        assert [part for part in expected if part not in message] == [], message
+        assert "\n" not in message
+
+    def test_of_a_file_that_is_no_text(self, suite_file: Path) -> None:
+        suite_file.write_bytes(b'name = "\xff"')
+        with pytest.raises(SuiteError, match=r"suite\.toml: not valid TOML"):
+            load_suite(suite_file)
+
+    def test_that_two_evaluations_share_a_name(self, suite_file: Path) -> None:
+        with pytest.raises(SuiteError, match="'whisper_calls' stands twice"):
+            load(suite_file, CALLS + CALLS[CALLS.index("[[") :])
+
+    def test_that_two_suites_share_an_evaluation(self, tmp_path: Path) -> None:
+        evaluations = load(tmp_path / "one.toml", CALLS) + load(tmp_path / "two.toml", CALLS.replace('"calls"', '"other"', 1))
+        with pytest.raises(SuiteError, match="'whisper_calls' stands twice, in 'calls' and 'other'"):
+            check_unique(evaluations)
+
+
+class TestFindSuite:
+    def test_finds_a_name_and_a_file(self, suite_file: Path) -> None:
+        suite_file.write_text(CALLS)
+        assert find_suite("suite", suite_file.parent) == suite_file
+        assert find_suite(str(suite_file), SUITES) == suite_file
+
+    def test_says_the_nearest_of_an_unknown_name(self) -> None:
+        with pytest.raises(SuiteError, match=r"unknown suite 'poket'; did you mean 'pocket'\? There is: .*pocket"):
+            find_suite("poket", SUITES)
+
+    def test_says_which_file_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(SuiteError, match=r"no suite file .*nothing\.toml"):
+            find_suite(str(tmp_path / "nothing.toml"), SUITES)
