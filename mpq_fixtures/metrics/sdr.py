@@ -75,18 +75,18 @@ class SDR(Metric):
             rate = reference.sample_rate if isinstance(reference, Audio) else rate
         if rate is None:
             raise ValueError("SDR needs the sample rate: construct it with one, or give the target's stems as Audio")
-        true = [np.asarray(stem.waveform if isinstance(stem, Audio) else stem, np.float64) for stem in references.values()]
-        guess = [np.asarray(stem.waveform if isinstance(stem, Audio) else stem, np.float64) for stem in estimates.values()]
+        true, guess = ([_waveform(stem) for stem in stems.values()] for stems in (references, estimates))
         shapes = {waveform.shape for waveform in (*true, *guess)}
         if len(shapes) > 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
             raise ValueError(f"SDR compares stems [channels, frames] of one shape, not of {_list(map(str, map(list, shapes)))}")
         window, hop = max(1, round(self.window * rate)), max(1, round(self.hop * rate))
-        energy = np.stack([_energies(waveform, window, hop) for waveform in true])
-        if not np.all(np.isfinite(energy)):
+        if not all(np.all(np.isfinite(reference)) for reference in true):
             raise ValueError("SDR: the target holds values that are not finite")
-        if not all(np.all(np.isfinite(waveform)) for waveform in guess):
+        energy = np.stack([_energies(reference, window, hop) for reference in true])
+        if not all(np.all(np.isfinite(estimate)) for estimate in guess):
             return np.full(energy.shape, -np.inf)
-        error = np.stack([_energies(estimate - reference, window, hop) for estimate, reference in zip(guess, true, strict=True)])
+        errors = (np.subtract(estimate, reference, dtype=np.float64) for estimate, reference in zip(guess, true, strict=True))
+        error = np.stack([_energies(waveform, window, hop) for waveform in errors])
         return np.where(np.all(energy > 0, axis=0), decibels(energy, error), np.nan)
 
     def condense(self, statistic: Statistic) -> Statistic:
@@ -109,9 +109,13 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _energies(waveform: NDArray[np.float64], window: int, hop: int) -> NDArray[np.float64]:
+def _waveform(stem: Any) -> NDArray[Any]:
+    return np.asarray(stem.waveform if isinstance(stem, Audio) else stem)
+
+
+def _energies(waveform: NDArray[Any], window: int, hop: int) -> NDArray[np.float64]:
     """Return the energy of each frame over all channels, ``[frames]``."""
-    power = np.einsum("cn,cn->n", waveform, waveform)
+    power = np.square(waveform, dtype=np.float64).sum(axis=0)
     energies: NDArray[np.float64] = sliding_window_view(power, min(window, len(power)))[::hop].sum(axis=1)
     return energies
 

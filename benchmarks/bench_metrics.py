@@ -1,0 +1,134 @@
+"""What the metrics and their intervals cost, and the closed-form SDR beside museval's own.
+
+Run with ``pytest benchmarks --benchmark-enable -o "python_files=bench_*.py"``; names of a group stand in one table.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics.miou import MeanIoU
+from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
+from mpq_fixtures.metrics.sdr import SDR
+from mpq_fixtures.metrics.si_sdr import SISDR
+from mpq_fixtures.metrics.ssim import SSIM
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.metrics.word_accuracy import WordAccuracy
+from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.statistics import bootstrap_interval, pack, unpack
+
+RATE = 16_000
+STEMS = ("bass", "drums", "other", "vocals")
+
+
+def song(seconds: int = 6) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Estimates and stems of a stereo song at 16 kHz."""
+    generator = np.random.default_rng(0)
+    target = {stem: generator.normal(0, 0.1, (2, seconds * RATE)).astype(np.float32) for stem in STEMS}
+    return {stem: waveform + generator.normal(0, 0.03, waveform.shape).astype(np.float32) for stem, waveform in target.items()}, target
+
+
+def pictures() -> tuple[Image, Image]:
+    generator = np.random.default_rng(0)
+    original = generator.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    decoded = np.clip(original + generator.normal(0, 9, original.shape), 0, 255).astype(np.uint8)
+    return Image(decoded), Image(original)
+
+
+def sounds() -> tuple[Audio, Audio]:
+    decoded, original = song(3)
+    return Audio(decoded["bass"][:1], RATE), Audio(original["bass"][:1], RATE)
+
+
+def class_maps() -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 10, (224, 224), dtype=np.uint8), generator.integers(0, 10, (224, 224), dtype=np.uint8)
+
+
+def texts() -> tuple[str, str]:
+    return "turn the lamp in the kitchen of and play a song", "turn the lamp in the kitchen off and play the song"
+
+
+OBSERVED: list[tuple[Metric, Callable[[], tuple[Any, Any]]]] = [
+    (Top1(), lambda: (1, 2)),
+    (MeanIoU(10), class_maps),
+    (WordAccuracy(), texts),
+    (WordAccuracy("whisper_english"), texts),
+    (SDR(RATE), song),
+    (ImagePSNR(), pictures),
+    (SSIM(), pictures),
+    (AudioPSNR(), sounds),
+    (SISDR(), sounds),
+]
+
+
+@pytest.mark.benchmark(group="observe one sample")
+@pytest.mark.parametrize(("metric", "pair"), OBSERVED, ids=lambda one: type(one).__name__ if isinstance(one, Metric) else "")
+def test_observe(benchmark: BenchmarkFixture, metric: Metric, pair: Callable[[], tuple[Any, Any]]) -> None:
+    prediction, target = pair()
+    metric.observe(prediction, target)  # imports what it needs
+    benchmark(metric.observe, prediction, target)
+
+
+class TestSDR:
+    """The same song by both; museval's filters take all of the time and do not enter into its SDR."""
+
+    pytestmark = pytest.mark.benchmark(group="SDR of a 6 s stereo song, 4 stems, 16 kHz")
+
+    def test_closed_form(self, benchmark: BenchmarkFixture) -> None:
+        benchmark(SDR(RATE).observe, *song())
+
+    def test_museval(self, benchmark: BenchmarkFixture) -> None:
+        package = importlib.util.find_spec("museval")
+        assert package is not None
+        assert package.origin is not None
+        spec = importlib.util.spec_from_file_location("museval_metrics", Path(package.origin).parent / "metrics.py")
+        assert spec is not None
+        assert spec.loader is not None
+        museval = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(museval)
+        estimate, target = song()
+        stacked = [np.stack([stems[name].T.astype(np.float64) for name in STEMS]) for stems in (target, estimate)]
+        result = benchmark.pedantic(museval.bss_eval, stacked, {"window": RATE, "hop": RATE}, rounds=1)
+        difference = np.abs(result[0] - SDR(RATE).observe(estimate, target)).max()
+        benchmark.extra_info["largest difference in dB"] = float(difference)
+        assert difference < 1e-9
+
+
+def _statistics(metric: Metric, samples: int) -> list[Any]:
+    generator = np.random.default_rng(0)
+    match metric:
+        case Top1():
+            return [np.array(float(hit)) for hit in generator.random(samples) < 0.9]
+        case MeanIoU(classes=classes):
+            return [generator.integers(0, 900, (classes, classes)).astype(float) for _ in range(samples)]
+        case SDR():
+            return [generator.normal(6, 3, (4, 6)) for _ in range(samples)]
+    return [np.array(decibels) for decibels in generator.normal(30, 4, samples)]
+
+
+SETS: list[tuple[Metric, int, float]] = [(Top1(), 200, 0.060), (MeanIoU(10), 100, 0.200), (SDR(RATE), 8, 0.200), (ImagePSNR(), 200, 0.060)]
+
+
+@pytest.mark.benchmark(group="interval from 1000 resamples")
+@pytest.mark.parametrize(("metric", "samples", "limit"), SETS, ids=[f"{type(metric).__name__}-{samples}" for metric, samples, _ in SETS])
+def test_bootstrap(benchmark: BenchmarkFixture, metric: Metric, samples: int, limit: float) -> None:
+    benchmark(bootstrap_interval, metric, _statistics(metric, samples))
+    if benchmark.enabled:
+        assert benchmark.stats.stats.median < limit
+
+
+@pytest.mark.benchmark(group="statistics of 100 masks as text")
+def test_pack(benchmark: BenchmarkFixture) -> None:
+    statistics = _statistics(MeanIoU(10), 100)
+    text = benchmark(lambda: pack(statistics))
+    benchmark.extra_info["characters"] = len(text)
+    assert len(unpack(text)) == 100

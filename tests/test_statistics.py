@@ -1,0 +1,194 @@
+"""Intervals against scipy's bootstrap and their own coverage; retention; packed statistics."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.metrics.miou import MeanIoU
+from mpq_fixtures.metrics.psnr import ImagePSNR
+from mpq_fixtures.metrics.sdr import SDR
+from mpq_fixtures.metrics.si_sdr import SISDR
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.metrics.word_accuracy import WordAccuracy
+from mpq_fixtures.statistics import bootstrap_interval, draws, pack, resampled_values, retention, unpack
+
+
+def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
+    """Statistics such as the metric would keep."""
+    generator = np.random.default_rng(seed)
+    match metric:
+        case Top1():
+            return [np.array(float(hit)) for hit in generator.random(samples) < 0.8]
+        case MeanIoU(classes=classes):
+            return [generator.integers(0, 90, (classes, classes)) + 900.0 * np.eye(classes) for _ in range(samples)]
+        case WordAccuracy():
+            words = generator.integers(3, 20, samples)
+            return [np.array([generator.binomial(count, 0.2), count], float) for count in words]
+        case SDR():
+            return [generator.normal(6, 3, (4, generator.integers(4, 9))) for _ in range(samples)]
+        case SISDR():
+            return [np.array([decibels, 1.0]) for decibels in generator.normal(12, 4, samples)]
+    return [np.array(decibels) for decibels in generator.normal(30, 4, samples)]
+
+
+METRICS: list[Metric] = [Top1(), MeanIoU(4), WordAccuracy(), SDR(1), ImagePSNR(), SISDR()]
+each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+
+
+class TestBootstrapInterval:
+    @each_metric
+    def test_is_scipys_percentile_interval(self, metric: Metric) -> None:
+        statistics = [metric.condense(statistic) for statistic in drawn(metric, 60)]  # scipy's loop is slow enough
+
+        def value(index: np.ndarray) -> float:
+            return metric.value([statistics[i] for i in index])
+
+        expected = scipy.stats.bootstrap(
+            (np.arange(60),), value, vectorized=False, method="percentile", n_resamples=2000, rng=np.random.default_rng(1)
+        ).confidence_interval
+        low, high = bootstrap_interval(metric, statistics, resamples=2000)
+        width = expected.high - expected.low
+        assert low < metric.value(statistics) < high
+        assert width > 0
+        assert low == pytest.approx(expected.low, abs=0.15 * width)  # both carry the noise of 2000 resamples
+        assert high == pytest.approx(expected.high, abs=0.15 * width)
+
+    @each_metric
+    def test_resamples_are_values_of_the_drawn_samples(self, metric: Metric) -> None:
+        statistics = drawn(metric, 20)
+        index = draws(20, 30)
+        expected = [metric.value([statistics[i] for i in row]) for row in index]
+        np.testing.assert_allclose(resampled_values(metric, statistics, index), expected, rtol=1e-12)
+
+    def test_large_matrices_are_taken_in_parts(self) -> None:
+        metric = MeanIoU(150)
+        statistics = drawn(metric, 5)
+        index = draws(5, 400)
+        expected = [metric.value([statistics[i] for i in row]) for row in index[[0, 186, 187, 399]]]
+        np.testing.assert_allclose(resampled_values(metric, statistics, index)[[0, 186, 187, 399]], expected, rtol=1e-12)
+
+    @pytest.mark.parametrize(("level", "margin"), [(0.95, 0.035), (0.80, 0.055)])
+    def test_covers_the_truth_as_often_as_it_says(self, level: float, margin: float) -> None:
+        generator = np.random.default_rng(5)
+        trials, metric = 400, ImagePSNR()
+        hits = 0
+        for _ in range(trials):
+            low, high = bootstrap_interval(metric, list(generator.normal(30, 4, (80, 1)).reshape(80)), level=level, resamples=300)
+            hits += low <= 30 <= high
+        assert hits / trials == pytest.approx(level, abs=margin)
+
+    def test_is_the_same_every_time(self) -> None:
+        statistics = [np.array(float(number % 5 != 0)) for number in range(200)]
+        assert bootstrap_interval(Top1(), statistics) == bootstrap_interval(Top1(), statistics)
+        assert bootstrap_interval(Top1(), statistics) == pytest.approx((0.745, 0.855), abs=0.0051)  # the binomial's quantiles, within a hit
+
+    def test_another_seed_draws_others(self) -> None:
+        statistics = drawn(ImagePSNR(), 50)
+        assert bootstrap_interval(ImagePSNR(), statistics, seed=1) != bootstrap_interval(ImagePSNR(), statistics, seed=2)
+
+    def test_the_draws_stay_what_they_were(self) -> None:
+        index = draws(200, 1000)
+        assert index[0, :8].tolist() == [23, 82, 153, 11, 126, 162, 123, 58]
+        assert index[-1, -4:].tolist() == [166, 146, 104, 32]
+        assert index.sum() == 19952050
+
+    @pytest.mark.parametrize("samples", [0, 1])
+    def test_fewer_than_two_samples_say_nothing(self, samples: int) -> None:
+        assert all(map(math.isnan, bootstrap_interval(Top1(), [np.array(1.0)] * samples)))
+
+    def test_equal_samples_leave_no_doubt(self) -> None:
+        assert bootstrap_interval(Top1(), [np.array(1.0)] * 50) == (1, 1)
+
+    @each_metric
+    def test_a_failed_sample_spoils_it(self, metric: Metric) -> None:
+        statistics = drawn(metric, 30)
+        statistics[3] = np.full_like(statistics[3], -np.inf if isinstance(metric, SDR) else np.nan)
+        assert all(map(math.isnan, bootstrap_interval(metric, statistics)))
+
+    def test_resamples_without_a_value_are_left_out(self) -> None:
+        statistics = [np.array([0.0, 0.0]), np.array([1.0, 4.0]), np.array([0.0, 4.0])]  # one without words
+        low, high = bootstrap_interval(WordAccuracy(), statistics)
+        assert (low, high) == (0.75, 1.0)
+
+    @pytest.mark.parametrize("level", [0, 1, 95])
+    def test_refuses_a_level_that_is_none(self, level: float) -> None:
+        with pytest.raises(ValueError, match="level"):
+            bootstrap_interval(Top1(), drawn(Top1(), 5), level=level)
+
+
+class TestRetention:
+    def test_is_the_share_that_is_left(self) -> None:
+        assert retention(0.72, 0.96) == pytest.approx(0.75)
+        assert retention(0.0, 0.5) == 0
+
+    def test_is_taken_above_the_floor(self) -> None:
+        assert retention(2.5, 10.0, floor=-5.0) == pytest.approx(0.5)
+        assert retention(-5.0, 10.0, floor=-5.0) == 0
+        assert retention(-6.5, 10.0, floor=-5.0) == pytest.approx(-0.1)
+
+    @pytest.mark.parametrize(
+        ("value", "reference", "floor"),
+        [(1, 0, None), (1, -1, None), (1, 2, 2), (1, 2, 3), (math.nan, 1, None), (1, math.nan, None), (1, 2, math.nan)],
+    )
+    def test_is_nan_where_nothing_can_be_retained(self, value: float, reference: float, floor: float | None) -> None:
+        assert math.isnan(retention(value, reference, floor))
+
+
+def same(packed: Sequence[Statistic], statistics: Sequence[Statistic]) -> None:
+    assert len(packed) == len(statistics)
+    for one, other in zip(packed, statistics, strict=True):
+        assert one.shape == np.shape(other)
+        assert one.dtype == np.float64
+        np.testing.assert_array_equal(one, other)
+
+
+class TestPack:
+    @each_metric
+    def test_comes_back_exactly(self, metric: Metric) -> None:
+        statistics = drawn(metric, 25)
+        same(unpack(pack(statistics)), statistics)
+
+    @pytest.mark.parametrize(
+        "numbers",
+        [
+            [0, 1, 255],
+            [-128, 127],
+            [0, 65535],
+            [-32768, 40],
+            [-(2**31), 2**31 - 1],
+            [2**53, -(2**53)],
+            [2.0**63, -(2.0**63), 1e300],
+            [0.1, math.pi, 5e-324],
+            [0.5, math.nan, math.inf, -math.inf],
+            [1, math.nan],
+            [1e-50, 1e38, 1e39],
+        ],
+    )
+    def test_any_numbers_come_back(self, numbers: list[float]) -> None:
+        same(unpack(pack([np.array(numbers, float)])), [np.array(numbers, float)])
+
+    @pytest.mark.parametrize("shapes", [[], [()], [(), ()], [(0,)], [(2, 3), (2, 0), (2, 5)], [(0, 3), (1, 3)]])
+    def test_any_shapes_come_back(self, shapes: list[tuple[int, ...]]) -> None:
+        statistics = [np.random.default_rng(0).normal(size=shape) for shape in shapes]
+        same(unpack(pack([np.asarray(statistic) for statistic in statistics])), [np.asarray(statistic) for statistic in statistics])
+
+    def test_is_compact(self) -> None:
+        assert len(pack(drawn(Top1(), 200))) < 250
+        assert len(pack([np.float64(np.float32(number)) for number in np.random.default_rng(0).normal(size=200)])) < 200 * 4 * 1.25 + 150
+
+    def test_is_one_line_that_json_leaves_alone(self) -> None:
+        text = pack(drawn(SDR(1), 20))
+        assert json.dumps(text) == f'"{text}"'
+        assert not any(character.isspace() for character in text)
+
+    @pytest.mark.parametrize("text", ["", "not packed", "c-", pack(drawn(SDR(1), 4))[:-9], pack(drawn(Top1(), 9))[5:]])
+    def test_a_damaged_text_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="not packed statistics"):
+            unpack(text)
