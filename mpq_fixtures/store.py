@@ -27,7 +27,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class StoreError(OSError):
-    """The store's folder cannot be written: no room, no permission, or not a folder."""
+    """The store's folder cannot be used: no room, no permission, or not a folder."""
 
 
 class DamagedEntry(UserWarning):
@@ -54,10 +54,11 @@ class Store:
     def get(self, layer: str, key: str) -> bytes | None:
         """Return an entry's payload, or None where there is none or it is damaged."""
         path = self._path(layer, key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
+        with self._explained():
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
         payload = content[_DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() == content[:_DIGEST_BYTES]:
             self.reused[layer] += 1
@@ -101,5 +102,5 @@ class Store:
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(
-                f"cannot write to the store {self.folder}: {reason}; free some room or choose another with --mpq-cache"
+                f"cannot use the store {self.folder}: {reason}; free some room or choose another folder with --mpq-cache"
             ) from error
