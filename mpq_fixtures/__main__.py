@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(folder: Path) -> int:
     missing = [name for name in ("results.json", "samples.parquet") if not (folder / name).is_file()]
     if missing:
-        sys.stderr.write(f"mpq report: no {' and no '.join(missing)} in {folder}: give the folder that a run wrote, such as reports/latest\n")
+        what = " and no ".join(missing)
+        sys.stderr.write(f"mpq report: no {what} in {folder}: give the folder that a run wrote, such as reports/latest\n")
         return 2
     from mpq_fixtures.report.html import write_report
 

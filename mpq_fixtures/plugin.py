@@ -21,6 +21,7 @@ from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.results import FAILED, PASSED, SKIPPED, Result
+from mpq_fixtures.report.summary import summary_lines
 from mpq_fixtures.run import Run
 from mpq_fixtures.store import Store
 from mpq_fixtures.suite import Case
@@ -208,5 +209,5 @@ class Controller:
         if not self.run.expected or self.config.option.collectonly:
             return
         terminalreporter.section(f"machine perceptual quality: {', '.join(self.run.suites)}")
-        for line in self.run.summary():
+        for line in summary_lines(self.run):
             terminalreporter.write_line(line)

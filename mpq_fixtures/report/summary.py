@@ -1,0 +1,65 @@
+"""The terminal summary of a run: how each evaluation went, where the time went, and where the report is."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from mpq_fixtures.clock import STEPS
+from mpq_fixtures.report.results import FAILED, NOT_RUN, Result
+from mpq_fixtures.run import Run
+from mpq_fixtures.store import LAYERS
+from mpq_fixtures.suite import ORIGINAL
+
+_HEADER = ("evaluation", "cases", "originals", "lowest rate that keeps 95 % (against raw)")
+_MOST_NAMED = 20
+
+
+def summary_lines(run: Run) -> list[str]:
+    """Return the lines of the terminal summary."""
+    results = run.ordered()
+    own = [[result for result in results if result.case.evaluation is evaluation] for evaluation in run.options.evaluations]
+    lines = _aligned([_HEADER, *(_evaluation_row(group) for group in own if group)])
+    lines += [f"{result.outcome}: {result.case.id}" for result in results if result.outcome in (FAILED, NOT_RUN)][:_MOST_NAMED]
+    seconds, work = run.seconds(), run.work()
+    if run.accounts:
+        steps = ", ".join(f"{step} {seconds[step]:.0f} s" for step in STEPS)
+        workers = _count(len(run.accounts), "worker")
+        lines.append(f"time: {seconds['worker']:.0f} s in {workers}, {seconds['share']:.0%} of it in the steps: {steps}")
+        made = ", ".join(_count(work["computed"][layer], layer) for layer in LAYERS)
+        memory = max(account["memory"] for account in run.accounts) / 2**20
+        lines.append(
+            f"store: {made} computed, {_count(work['reused'][LAYERS[-1]], LAYERS[-1])} reused; memory: at most {memory:.0f} MB a worker"
+        )
+    damaged = [entry for account in run.accounts for entry in account["damaged"]]
+    if damaged:
+        lines.append(f"store: {_count(len(damaged), 'damaged entry', 'damaged entries')} made again: {', '.join(damaged[:5])}")
+    lines += run.notes
+    lines.append(f"results: {run.options.out}" if run.report is None else f"report: {run.report}")
+    return lines
+
+
+def _evaluation_row(results: Sequence[Result]) -> tuple[str, ...]:
+    """Return how an evaluation went: its cases by verdict, its score on the originals, and the lowest rate that keeps it."""
+    records = [result.record for result in results if result.record]
+    outcomes = Counter(result.verdict or result.outcome for result in results)
+    counts = f"{len(results)}: " + ", ".join(f"{count} {name}" for name, count in outcomes.most_common())
+    reference = next((record.reference for record in records if math.isfinite(record.reference)), math.nan)
+    original = f"{records[0].metric} {reference:.3f}" if records else ""
+    kept = [record for record in records if record.retention >= 0.95 and record.codec != ORIGINAL]
+    lowest = "none"
+    if kept:
+        best = min(kept, key=lambda record: record.rate)
+        lowest = f"{best.codec}-{best.quality}, {best.rate:.3g} {best.rate_unit} (1:{best.compression_ratio:.0f})"
+    return results[0].case.evaluation.name, counts, original, lowest
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the rows as lines with their columns under one another."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _count(number: int, word: str, words: str = "") -> str:
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
