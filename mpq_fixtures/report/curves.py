@@ -54,7 +54,7 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         scale=alt.Scale(type="log", domain=_span([case.rate or 0.0 for case in points])),
         axis=alt.Axis(values=_ticks([case.rate or 0.0 for case in points]), format="~g"),
     )
-    y = alt.Y("value:Q", title=main.axis, scale=alt.Scale(zero=False, nice=True, padding=6))
+    y = alt.Y("value:Q", title=main.axis, scale=alt.Scale(domain=_reach(cases), nice=False))
     tooltip = [
         alt.Tooltip("case:N", title="case"),
         alt.Tooltip("rate_text:N", title="rate"),
@@ -99,7 +99,7 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
             labelFontSize=13,
             labelColor=INK,
             symbolSize=90,
-            columns=4,
+            columns=0,
             columnPadding=18,
             offset=12,
         )
@@ -118,7 +118,7 @@ def _original(alt: Any, cases: Sequence[Case], y: Any) -> list[Any]:
     base = alt.Chart(alt.InlineData(values=[row]))
     tooltip = [alt.Tooltip("label:N", title="level"), alt.Tooltip("interval_text:N", title="95 % interval")]
     rule = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.3, color=INK).encode(y, tooltip=tooltip)
-    label = base.mark_text(align="left", baseline="bottom", dx=4, dy=-4, fontSize=12, color=INK).encode(y, x=alt.value(0), text="label:N")
+    label = base.mark_text(align="left", baseline="top", dx=4, dy=5, fontSize=12, color=INK).encode(y, x=alt.value(0), text="label:N")
     return [rule, label]
 
 
@@ -137,6 +137,17 @@ def _row(case: Case) -> dict[str, Any]:
         "retention_text": percent(case.retention),
         "status": case.status,
     }
+
+
+def _reach(cases: Sequence[Case]) -> list[float]:
+    """Return the span of the values with their intervals and the original's level; a share stays between 0 and 1."""
+    figures = [
+        figure for case in cases for figure in (case.main.value, case.main.low, case.main.high, case.reference) if figure is not None
+    ]
+    low, high = min(figures), max(figures)
+    room = 0.06 * (high - low) or 0.05
+    share = not any(case.main.unit for case in cases) and low >= 0 and high <= 1
+    return [max(low - room, 0.0), min(high + room, 1.0)] if share else [low - room, high + room]
 
 
 def _span(rates: Sequence[float]) -> list[float]:

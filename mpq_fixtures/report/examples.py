@@ -47,17 +47,17 @@ def make_example(task: str, signal: Signal, prediction: Any, target: Any, labels
         if task == "image_segmentation":
             return [image_example(signal), *mask_example(np.asarray(prediction), np.asarray(target), labels)]
         named = task == "image_classification" and np.ndim(prediction) == 0 and 0 <= int(prediction) < len(labels)
-        return [image_example(signal, labels[int(prediction)] if named else "decoded")]
+        return [image_example(signal, labels[int(prediction)] if named else "picture")]
     if isinstance(prediction, Mapping):
         if level is None and isinstance(target, Mapping) and target:
             level = Audio(np.sum([np.asarray(stem, np.float32) for stem in target.values()], axis=0), signal.sample_rate)
         gain = gain_of(level)
-        stems = [(f"{name} (estimate)", Audio(np.asarray(stem, np.float32), signal.sample_rate)) for name, stem in prediction.items()]
-        return [audio_example(clip, name, gain, STEMS_SECONDS) for name, clip in [("mixture, decoded", signal), *stems]]
-    return [audio_example(signal, "decoded", gain_of(level))]
+        stems = [(f"{name}, estimated", Audio(np.asarray(stem, np.float32), signal.sample_rate)) for name, stem in prediction.items()]
+        return [audio_example(clip, name, gain, STEMS_SECONDS) for name, clip in [("mixture", signal), *stems]]
+    return [audio_example(signal, gain=gain_of(level))]
 
 
-def image_example(image: Image, label: str = "decoded") -> Part:
+def image_example(image: Image, label: str = "picture") -> Part:
     """Return a picture as WebP without loss, at most `MAX_SIDE` pixels high or wide."""
     height, width = image.pixels.shape[:2]
     picture = Picture.fromarray(np.ascontiguousarray(image.pixels))
@@ -98,7 +98,7 @@ def mask_example(prediction: NDArray[Any], target: NDArray[Any], labels: Sequenc
     order = np.argsort(-counts, kind="stable")
     legend = {names[place]: class_colour(int(classes[place])) for place in order[:24]}
     return [
-        {"label": "classes that the model gave, true borders in black", "media_type": "image/png", "data": file.getvalue()},
+        {"label": "predicted classes", "media_type": "image/png", "data": file.getvalue()},
         {"label": "legend", "media_type": "application/json", "data": json.dumps(legend).encode()},
     ]
 
@@ -132,7 +132,7 @@ def gain_of(level: Signal | None) -> float:
     return min(LOUDNESS - 10 * math.log10(power), HEADROOM - 20 * math.log10(peak))
 
 
-def audio_example(audio: Audio, label: str = "decoded", gain: float = 0.0, seconds: float = CLIP_SECONDS) -> Part:
+def audio_example(audio: Audio, label: str = "sound", gain: float = 0.0, seconds: float = CLIP_SECONDS) -> Part:
     """Return a sound as FLAC: one channel, its middle ``seconds``, ``gain`` dB louder."""
     import soundfile
 

@@ -146,6 +146,11 @@ class Example:
     rows: dict[str, list[Shown]]
     points: int
 
+    @property
+    def widest(self) -> int:
+        """The number of columns that the grid takes."""
+        return max([1, *(len(row) for row in self.rows.values())])
+
 
 def _sections(cases: Sequence[Case], samples: pd.DataFrame) -> list[Section]:
     from markupsafe import Markup

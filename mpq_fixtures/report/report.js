@@ -5,7 +5,7 @@ for (const drawing of document.querySelectorAll("[data-chart]")) {
   const wide = drawing.clientWidth >= 600;
   description.width = "container";
   description.height = wide ? 360 : 300;
-  description.config.legend.columns = wide ? 0 : 3;
+  if (!wide) description.config.legend.columns = 3;
   const live = document.createElement("div");
   live.className = "vega";
   drawing.append(live);
