@@ -1,0 +1,492 @@
+"""The report: what it says, in which order, and that nothing in it comes from elsewhere or runs."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Picture
+
+from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
+from mpq_fixtures.report.curves import COLOURS, SHAPES, curve, marks, svg
+from mpq_fixtures.report.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example, make_example
+from mpq_fixtures.report.html import compare_words, render, write_report
+from mpq_fixtures.signals import Audio, Image
+
+HOSTILE = '</script><script>alert("x")</script>\'&<img src=x onerror=alert(1)>'
+
+
+def record(codec: str, quality: str, **changes: Any) -> dict[str, Any]:
+    """One entry of ``cases`` as ``reports/README.md`` describes it."""
+    point = f"{codec}-{quality}" if quality else codec
+    entry: dict[str, Any] = {
+        "case": f"vit-{point}", "suite": "pocket", "evaluation": "vit", "task": "image_classification", "model": "a model",
+        "dataset": "a data set", "codec": codec, "quality": quality, "samples": 10, "metric": "top1", "value": 0.9, "ci_low": 0.85,
+        "ci_high": 0.95, "reference": 1.0, "retention": 0.9, "rate": 0.5, "rate_mean": 0.5, "rate_unit": "bpp", "bytes": 1000,
+        "compression_ratio": 48.0, "baseline": 0.9, "verdict": "same", "reason": "", "outcome": "passed", "failures": [],
+        "baseline_rate": 0.5, "tolerance": 0.01, "seconds": {}, "metrics": {},
+    }  # fmt: skip
+    entry |= changes
+    if not entry["metrics"] and entry["value"] is not None:
+        main = {"value": entry["value"], "ci_low": entry["ci_low"], "ci_high": entry["ci_high"], "unit": "accuracy"}
+        entry["metrics"] = {entry["metric"]: main, "psnr": {"value": 31.25, "ci_low": 30.0, "ci_high": 32.0, "unit": "dB"}}
+    return entry
+
+
+def original(**changes: Any) -> dict[str, Any]:
+    return record("original", "", **{"value": 1.0, "retention": 1.0, "rate": 8.0, "compression_ratio": 3.0, "baseline": 1.0, **changes})
+
+
+def unmeasured(codec: str, quality: str, outcome: str = "not run", reason: str = "") -> dict[str, Any]:
+    figures = ("value", "ci_low", "ci_high", "reference", "retention", "rate", "rate_mean", "compression_ratio", "metric", "bytes")
+    return record(codec, quality, outcome=outcome, verdict="", reason=reason, samples=0, **dict.fromkeys(figures))
+
+
+def results(*cases: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "schema": 1, "created": "2026-11-23T18:15:00+00:00", "complete": True, "exit_status": 0, "cases": list(cases),
+        "provenance": {"python": "3.11.7", "codecs": {"jpeg": "libjpeg-turbo 3.1"}, "options": {"suites": ["pocket"], "samples": None}},
+        "seconds": {"encode": 10.0, "predict": 70.0, "busy": 80.0, "worker": 100.0, "share": 0.8},
+        "work": {"bitstreams": {"computed": 12, "reused": 34}},
+    } | changes  # fmt: skip
+
+
+def samples(*rows: dict[str, Any]) -> pd.DataFrame:
+    columns = ("case", "sample", "bytes", "elements", "rate", "prediction", "target", "score", "error", "example")
+    return pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
+
+
+def picture(width: int = 8, height: int = 8) -> Image:
+    return Image(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def tone(seconds: float = 1.0, channels: int = 1, level: float = 0.1) -> Audio:
+    wave = level * np.sin(2 * np.pi * 440 * np.arange(round(16000 * seconds)) / 16000)
+    return Audio(np.tile(wave.astype(np.float32), (channels, 1)), 16000)
+
+
+class Page(HTMLParser):
+    """The page as a browser takes it apart: tags with attributes, rows of tables, and the text of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[str | None, str]] = []
+        self.text = ""
+        self._open: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._open = tag
+            if tag == "script":
+                self.scripts.append((dict(attrs).get("type"), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._open:
+            self._open = None
+        if tag in ("th", "td", "dt", "dd"):
+            self.text += " "
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            kind, text = self.scripts[-1]
+            self.scripts[-1] = (kind, text + data)
+        elif self._open is None:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    """A page with every verdict, a failed sample, hostile texts and an example."""
+    cases = [
+        original(),
+        record("jpeg", "q5", retention=0.5, value=0.5, rate=0.2),
+        record("jpeg", "q10", verdict="regressed", outcome="failed", reason=f"fell by 0.1 {HOSTILE}", baseline=0.97, baseline_rate=0.4),
+        record("jpeg", "q50", verdict="new", baseline=None, baseline_rate=None, retention=0.97, value=0.97, rate=1.0),
+        record("webp", "q0", verdict="improved", baseline=0.8),
+        record("webp", "q10", verdict="underpowered"),
+        record("webp", "q20", outcome="failed", failures=[{"sample": HOSTILE, "step": "decode", "reason": f"broken {HOSTILE}"}]),
+        unmeasured("webp", "q30", reason="worker gw1 crashed"),
+        unmeasured("webp", "q40", "skipped", "gated model"),
+    ]
+    media = [{"label": HOSTILE, "media_type": "image/webp", "data": image_example(picture())["data"]}]
+    script = [{"label": "a page", "media_type": "text/html", "data": b"<script>alert(1)</script>"}]
+    rows = [
+        {"case": "vit-original", "sample": HOSTILE, "rate": 8.0, "prediction": "brick", "target": HOSTILE, "score": 1.0, "example": media},
+        {"case": "vit-jpeg-q5", "sample": HOSTILE, "rate": 0.21, "prediction": HOSTILE, "target": "brick", "score": 0.0, "example": media},
+        {"case": "vit-jpeg-q10", "sample": HOSTILE, "rate": 0.3, "prediction": "x", "target": "x", "score": 1.0, "example": script},
+        {"case": "vit-webp-q20", "sample": HOSTILE, "error": "decode: broken", "score": math.nan},
+    ]
+    cases[1]["codec"] = cases[2]["codec"] = cases[3]["codec"] = f"jpeg{HOSTILE}"
+    return render(results(*cases, complete=False, exit_status=1), samples(*rows))
+
+
+def drawn(page: str) -> str:
+    """The one drawing of a page; what is in the scripts is none."""
+    (drawing,) = re.findall(r"<svg.*?</svg>", page[: page.index("<script>")], re.S)
+    return str(drawing)
+
+
+class TestEverythingIsThere:
+    def test_every_case_and_reason(self, full: str) -> None:
+        text = Page(full).text
+        for point in ("original", "jpeg-q5", "jpeg-q10", "jpeg-q50", "webp-q0", "webp-q10", "webp-q20", "webp-q30", "webp-q40"):
+            assert f"vit-{point}" in text
+        for reason in ("fell by 0.1", "worker gw1 crashed", "gated model", "broken"):
+            assert reason in text
+
+    def test_verdicts_are_listed_worst_first(self, full: str) -> None:
+        table = full[full.index('id="cases"') :]
+        found = [table.index(f'<tr id="case-vit-{point}"') for point in
+                 ("webp-q20", "jpeg-q10", "webp-q30", "webp-q40", "webp-q10", "jpeg-q50", "webp-q0", "original")]  # fmt: skip
+        assert found == sorted(found)
+
+    def test_figures_of_a_case(self, full: str) -> None:
+        row = full[full.index('<tr id="case-vit-jpeg-q10"') :]
+        text = " ".join(Page(row[: row.index("</tr>")]).text.split())
+        for figure in ("0.900 [0.850, 0.950]", "0.970", "\N{MINUS SIGN}0.070", "0.500 bpp (+25.0 %)", "48:1", "90.0 %", "31.25"):
+            assert figure in text
+
+    def test_outcome_in_one_sentence(self, full: str) -> None:
+        assert "5 of 9 cases pass; 1 failed; 1 regressed; 1 not run; 1 skipped." in Page(full).text
+
+    def test_provenance(self, full: str) -> None:
+        text = " ".join(Page(full[full.index('id="provenance"') :]).text.split())
+        for fact in ("libjpeg-turbo 3.1", "3.11.7", "1 min 10 s 70 %", "1 min 40 s 100 %", "bitstreams 12 34", "exit status 1", "schema 1"):
+            assert fact in text
+
+    def test_headers_have_a_scope_and_pictures_a_text(self, full: str) -> None:
+        page = Page(full)
+        assert all(attributes.get("scope") for tag, attributes in page.tags if tag == "th")
+        pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+        assert len(pictures) == 2
+        assert all(attributes.get("alt") for attributes in pictures)
+        assert ("html", {"lang": "en"}) in page.tags
+
+    def test_ids_are_unique(self, full: str) -> None:
+        ids = [attributes["id"] for _, attributes in Page(full).tags if "id" in attributes]
+        assert len(ids) == len(set(ids))
+
+    def test_links_lead_somewhere(self, full: str) -> None:
+        page = Page(full)
+        ids = {attributes.get("id") for _, attributes in page.tags}
+        links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
+        assert links
+        assert all(link.removeprefix("#") in ids for link in links)
+
+
+class TestNothingFromDataRuns:
+    def test_only_our_scripts(self, full: str) -> None:
+        kinds = [kind for kind, _ in Page(full).scripts]
+        assert kinds == ["application/json", None, None]
+
+    def test_no_element_or_handler_from_data(self, full: str) -> None:
+        page = Page(full)
+        assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
+        assert all((attributes.get("src") or "").startswith("data:image/webp;base64,") for tag, attributes in page.tags if tag == "img")
+        assert "text/html" not in full
+
+    def test_hostile_text_is_shown_as_it_is(self, full: str) -> None:
+        assert HOSTILE in Page(full).text
+        assert html.escape(HOSTILE).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in full
+
+    def test_chart_reads_back(self, full: str) -> None:
+        (description,) = [json.loads(text) for kind, text in Page(full).scripts if kind == "application/json"]
+        values = [row for data in description["datasets"].values() for row in data] if "datasets" in description else []
+        values += [row for layer in description["layer"] for row in layer.get("data", {}).get("values", [])]
+        values += description.get("data", {}).get("values", [])
+        assert f"jpeg{HOSTILE}" in {row.get("codec") for row in values}
+
+    def test_drawing_is_well_formed(self, full: str) -> None:
+        drawing = drawn(full)
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawing).iter()}
+        assert tags <= {"svg", "g", "path", "rect", "line", "text", "defs", "clipPath"}
+
+    def test_policy_names_the_hash_of_each_script(self, full: str) -> None:
+        import base64
+        import hashlib
+
+        page = Page(full)
+        (policy,) = [a["content"] or "" for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        for kind, text in page.scripts:
+            if kind is None:
+                assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+
+
+class TestSelfContained:
+    def test_nothing_is_loaded(self, full: str) -> None:
+        page = Page(full)
+        for tag, attributes in page.tags:
+            for name in ("src", "href", "srcset", "poster", "data", "xlink:href", "action"):
+                if attributes.get(name):
+                    assert (attributes[name] or "").startswith(("data:", "#")), (tag, name)
+            assert tag not in ("link", "iframe", "object", "embed", "base")
+        css = full[full.index("<style>") : full.index("</style>")]
+        assert "url(" not in css
+        assert "@import" not in css
+
+    def test_picture_of_the_curve_needs_no_script(self, full: str) -> None:
+        drawing = drawn(full)
+        assert "top-1 accuracy" in drawing
+        assert "rate (bits per pixel)" in drawing
+        assert "original 1.000" in drawing
+
+    def test_size_with_four_evaluations(self) -> None:
+        cases, rows = [], []
+        data = np.random.default_rng(0).bytes(250_000)
+        for evaluation in ("one", "two", "three", "four"):
+            points = [("original", "")] + [(f"c{codec}", f"q{quality}") for codec in range(5) for quality in range(5)]
+            for codec, quality in points:
+                entry = record(codec, quality, evaluation=evaluation, case=f"{evaluation}-{codec}{quality and '-'}{quality}")
+                cases.append(entry)
+                parts = [{"label": "", "media_type": "image/png", "data": data}] * (1 if evaluation == "one" else 2)
+                rows.append({"case": entry["case"], "sample": "s", "score": 1.0, "example": parts})
+        page = render(results(*cases), samples(*rows))
+        assert 8_000_000 < len(page.encode()) <= 15_000_000
+        assert "Left out to keep the page small" in page
+        # What goes first is the middle of a ladder, never its ends.
+        left_out = re.findall(r"<b>(q\d)</b>(?:(?!<td>|</td>).)*Left out", page, re.S)
+        assert left_out
+        assert left_out.count("q2") >= left_out.count("q1") >= left_out.count("q0")
+
+
+class TestUnusualRuns:
+    def test_nothing_measured(self) -> None:
+        page = render(results(*[unmeasured("jpeg", "q5"), unmeasured("jpeg", "q10")], complete=False), samples())
+        assert "Nothing was measured; 0 of 2 cases pass; 2 not run." in page
+        assert "No point was measured" in page
+        assert "<svg" not in page
+        assert len(page) < 100_000
+
+    def test_no_cases(self) -> None:
+        assert "There are no cases" in render(results(), pd.DataFrame())
+
+    def test_little_more_than_the_schema(self) -> None:
+        assert "<h1>" in render({"schema": 1, "cases": []}, pd.DataFrame())
+
+    def test_nan_and_empty_cells(self) -> None:
+        holes = {"value": math.nan, "ci_low": math.nan, "retention": math.inf, "baseline": "", "rate": math.nan, "compression_ratio": None}
+        page = render(results(original(), record("jpeg", "q5", **holes), record("jpeg", "q10", ci_low=None, ci_high=None)), samples())
+        text = Page(page).text
+        assert "nan" not in re.findall(r"\b\w+\b", text.lower())
+        assert "None" not in text
+        for kind, script in Page(page).scripts:
+            if kind == "application/json":
+                json.loads(script, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    def test_without_the_originals(self) -> None:
+        page = render(results(record("jpeg", "q5", reference=None, retention=None)), samples())
+        assert "The originals were not measured." in page
+        assert "none: the originals were not measured" in page
+
+    def test_another_sample_at_one_point_is_no_comparison(self) -> None:
+        part = image_example(picture())
+        rows = [{"case": case, "sample": sample, "example": [part]} for case, sample in
+                (("vit-original", "a"), ("vit-jpeg-q5", "a"), ("vit-jpeg-q10", "b"))]  # fmt: skip
+        page = render(results(original(), record("jpeg", "q5"), record("jpeg", "q10")), samples(*rows))
+        assert "a at 2 points" in page
+
+    def test_report_is_written_from_the_files(self, tmp_path: Path) -> None:
+        (tmp_path / "results.json").write_text(json.dumps(results(original(), record("jpeg", "q5"))), encoding="utf-8")
+        row = {"case": "vit-jpeg-q5", "sample": "s", "score": 1.0, "prediction": "brick", "example": [image_example(picture(), "brick")]}
+        samples(row, {"case": "vit-jpeg-q5", "sample": "t"}).to_parquet(tmp_path / "samples.parquet")
+        path = write_report(tmp_path)
+        assert path == tmp_path / "report.html"
+        assert "✓ right" in path.read_text(encoding="utf-8")
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "results.json", "samples.parquet"]
+
+
+def ladder(*points: tuple[float, float | None], codec: str = "jpeg", **changes: Any) -> list[dict[str, Any]]:
+    """Cases from (rate, retention)."""
+    return [record(codec, f"q{place}", rate=rate, retention=kept, value=kept, **changes) for place, (rate, kept) in enumerate(points)]
+
+
+class TestLowestRate:
+    """The expectations are worked out by hand: the cheapest measured point at or above 95 %."""
+
+    @pytest.mark.parametrize(
+        ("points", "rate", "note"),
+        [
+            (((0.1, 0.5), (0.2, 0.94), (0.4, 0.96), (0.8, 0.99)), 0.4, ""),
+            (((0.1, 0.5), (0.2, KEPT), (0.4, 0.96)), 0.2, ""),
+            (((0.1, 0.5), (0.2, 0.9499), (0.4, 0.96)), 0.4, ""),
+            (((0.1, 0.951), (0.2, 0.97)), 0.1, "even its lowest point keeps it"),
+            (((0.1, 0.5), (0.2, 0.9)), None, "q1 keeps most, 90.0 %"),
+            (((0.1, 0.5), (0.2, 0.96), (0.4, 0.94), (0.8, 1.0)), 0.2, "not monotone: q2 keeps 94.0 %"),
+            (((0.4, 0.97), (0.2, 0.96), (0.1, 0.5)), 0.2, ""),
+            (((0.1, None), (0.2, 0.96)), 0.2, "the lowest point that was measured; not counted: q0 (not measured)"),
+        ],
+    )
+    def test_by_hand(self, points: tuple[tuple[float, float | None], ...], rate: float | None, note: str) -> None:
+        entries = ladder(*points)
+        for entry in entries:
+            if entry["retention"] is None:
+                entry.update(rate=None)
+        (found,) = lowest_rates(read_case(entry) for entry in entries)
+        assert (found.case.rate if found.case else None) == rate
+        assert found.note == note
+
+    def test_cheapest_codec_first_and_none_last(self) -> None:
+        entries = [original(), *ladder((0.1, 0.1), codec="a"), *ladder((0.5, 1.0), codec="b"), *ladder((0.3, 0.99), codec="c")]
+        assert [(found.codec, found.case is None) for found in lowest_rates(map(read_case, entries))] == [
+            ("c", False), ("b", False), ("a", True),
+        ]  # fmt: skip
+
+    def test_a_point_with_failed_samples_does_not_count(self) -> None:
+        entries = ladder((0.1, 0.99), (0.2, 0.98))
+        entries[0]["failures"] = [{"sample": "s", "step": "decode", "reason": "broken"}]
+        (found,) = lowest_rates(map(read_case, entries))
+        assert found.case is not None
+        assert found.case.quality == "q1"
+        assert "not counted: q0 (samples failed)" in found.note
+
+    def test_it_is_in_the_page(self) -> None:
+        page = render(results(original(), *ladder((0.1, 0.5), (0.25, 0.96)), *ladder((0.1, 0.5), codec="webp")), samples())
+        text = " ".join(Page(page).text.split())
+        assert "jpeg q1 0.250 bpp 48:1" in text
+        assert "webp none: q0 keeps most, 50.0 %" in text
+
+
+class TestWords:
+    def test_sentence(self) -> None:
+        cases = [read_case(record("jpeg", f"q{place}")) for place in range(3)]
+        assert sentence(cases) == "3 of 3 cases pass."
+        assert sentence(cases, complete=False) == "3 of 3 cases pass; the run is not complete."
+
+    def test_worst_first_keeps_the_order_of_equals(self) -> None:
+        cases = [read_case(record("jpeg", quality, verdict=verdict)) for quality, verdict in
+                 (("a", "same"), ("b", "new"), ("c", "same"), ("d", "improved"))]  # fmt: skip
+        assert [case.quality for case in worst_first(cases)] == ["b", "d", "a", "c"]
+
+    @pytest.mark.parametrize(("value", "text"), [(0.0306, "0.0306"), (0.5, "0.500"), (1.234, "1.23"), (24.0, "24.0"), (256.4, "256")])
+    def test_rate_has_three_digits(self, value: float, text: str) -> None:
+        assert rate(value) == text
+
+    @pytest.mark.parametrize(("value", "text"), [(None, ""), (0.94999, "94.9 %"), (0.95, "95.0 %"), (1.0, "100.0 %")])
+    def test_percent_is_never_rounded_up_to_what_is_enough(self, value: float | None, text: str) -> None:
+        assert percent(value) == text
+
+    @pytest.mark.parametrize(("value", "text"), [(None, ""), (113.4, "113:1"), (9.4, "9.4:1"), (9.97, "10:1")])
+    def test_ratio(self, value: float | None, text: str) -> None:
+        assert ratio(value) == text
+
+    def test_transcripts_are_aligned_by_words(self) -> None:
+        assert compare_words("Turn, the lights of now", "turn off the lights now") == [
+            ("same", "Turn,"), ("missing", "off"), ("same", "the lights"), ("wrong", "of"), ("same", "now"),
+        ]  # fmt: skip
+        assert compare_words("", "one two") == [("missing", "one two")]
+
+
+class TestCurve:
+    def test_points_without_a_figure_are_left_out(self) -> None:
+        cases = [read_case(entry) for entry in (original(), record("jpeg", "q5"), unmeasured("jpeg", "q10"))]
+        description = curve(cases, marks(cases))
+        assert description is not None
+        assert json.dumps(description).count('"case": "vit-jpeg-') == 1
+        assert curve(cases[:1], {}) is None
+
+    def test_codecs_keep_their_marks(self) -> None:
+        entries = [record(codec, "q5", evaluation=evaluation) for evaluation, codecs in (("a", "xyz"), ("b", "zyx")) for codec in codecs]
+        given = marks([read_case(entry) for entry in entries])
+        assert given == {codec: (COLOURS[place], SHAPES[place]) for place, codec in enumerate("xyz")}
+
+    @pytest.mark.parametrize("background", ["#ffffff", "#14181c"])
+    def test_colours_stand_out_on_light_and_dark(self, background: str) -> None:
+        """WCAG 2.2, success criterion 1.4.11: at least 3 to 1 for what is needed to understand a graphic."""
+        for colour in COLOURS:
+            light, dark = sorted((luminance(colour), luminance(background)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+    def test_ids_of_two_drawings_differ(self) -> None:
+        cases = [read_case(entry) for entry in (original(), record("jpeg", "q5"), record("jpeg", "q10", rate=0.9))]
+        description = curve(cases, marks(cases))
+        assert description is not None
+        one, two = (set(re.findall(r' id="([^"]+)"', svg(description, name))) for name in ("one", "two"))
+        assert not one & two
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    channels = np.array(list(bytes.fromhex(colour[1:]))) / 255
+    return float(np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def opened(part: Part) -> Picture.Image:
+    return Picture.open(io.BytesIO(part["data"])).convert("RGB")
+
+
+class TestExamples:
+    def test_picture_is_kept_exactly(self) -> None:
+        pixels = np.add.outer(np.arange(224), np.arange(200))[..., None].repeat(3, 2).astype(np.uint8)
+        part = image_example(Image(pixels))
+        assert part["media_type"] == "image/webp"
+        assert np.array_equal(np.asarray(opened(part)), pixels)
+
+    def test_picture_that_would_be_large_is_hardly_changed(self) -> None:
+        smooth = np.add.outer(np.arange(224), np.arange(224))[..., None] / 2 + 10
+        pixels = (smooth + np.random.default_rng(0).normal(0, 6, (224, 224, 3))).clip(0, 255).astype(np.uint8)
+        part = image_example(Image(pixels))
+        assert len(part["data"]) <= 60_000
+        assert np.abs(np.asarray(opened(part)).astype(int) - pixels).max() <= 8
+
+    def test_picture_is_made_small_and_keeps_its_shape(self) -> None:
+        assert opened(image_example(picture(1000, 500))).size == (MAX_SIDE, MAX_SIDE // 2)
+        assert opened(image_example(picture(1, 1))).size == (1, 1)
+
+    def test_classification_names_the_class(self) -> None:
+        (part,) = make_example("image_classification", picture(), 1, 0, ("brick", "grass"))
+        assert part["label"] == "grass"
+
+    def test_mask_shows_prediction_true_borders_and_legend(self) -> None:
+        found, wanted = np.zeros((224, 224), int), np.zeros((224, 224), int)
+        found[:, 100:], wanted[:, 50:] = 1, 1
+        decoded, mask, legend = make_example("image_segmentation", picture(224, 224), found, wanted, ("brick", "grass"))
+        assert json.loads(legend["data"]) == {"grass": class_colour(1), "brick": class_colour(0)}
+        shown = np.asarray(opened(mask))
+        for column, colour in ((10, class_colour(0)), (49, "#000000"), (60, class_colour(0)), (150, class_colour(1))):
+            assert bytes(shown[100, column]).hex() == colour[1:]
+        assert decoded["media_type"] == "image/webp"
+
+    def test_classes_have_colours_of_their_own(self) -> None:
+        assert len({class_colour(index) for index in range(30)}) == 30
+
+    def test_sound_is_cut_to_its_middle_and_mixed_to_one_channel(self) -> None:
+        import soundfile
+
+        waveform, sample_rate = soundfile.read(io.BytesIO(audio_example(tone(6, channels=2))["data"]))
+        assert (waveform.shape, sample_rate) == ((4 * 16000,), 16000)
+        assert np.abs(waveform - tone(6).waveform[0, 16000:-16000]).max() <= 2 / 32768
+
+    def test_every_point_of_an_evaluation_gets_the_same_gain(self) -> None:
+        import soundfile
+
+        level = tone(level=0.5)
+        assert gain_of(level) == pytest.approx(-20 - 10 * math.log10(0.125))
+        peaks = []
+        for loudness in (0.5, 0.25):
+            (part,) = make_example("speech_recognition", tone(level=loudness), "a", "b", (), level=level)
+            peaks.append(np.abs(soundfile.read(io.BytesIO(part["data"]))[0]).max())
+        assert peaks[0] / peaks[1] == pytest.approx(2, rel=1e-3)
+
+    def test_silence_and_single_samples(self) -> None:
+        assert gain_of(Audio(np.zeros((1, 10), np.float32), 8000)) == 0
+        assert make_example("speech_recognition", Audio(np.zeros((1, 1), np.float32), 8000), "", "", ())
+
+    def test_separation_gives_the_mixture_and_the_stems(self) -> None:
+        stems = {"drums": tone().waveform, "bass": tone().waveform}
+        parts = make_example("source_separation", tone(), stems, stems, ())
+        assert [part["label"] for part in parts] == ["mixture", "drums, estimated", "bass, estimated"]
+        assert {part["media_type"] for part in parts} == {"audio/flac"}
