@@ -20,7 +20,7 @@ from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
-from mpq_fixtures.signals import Sample, Signal
+from mpq_fixtures.signals import Audio, Image, Sample, Signal
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreError, key_of
 from mpq_fixtures.suite import Case
 
@@ -66,22 +66,26 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     samples = dataset.samples
     before = bench.clock.seconds.copy(), bench.store.computed.copy(), bench.store.reused.copy()
     outcomes: dict[str, Row | Failure] = way.stored_rows(samples)
-    example = way.example(samples[0])
+    shown = samples[0]
+    example = way.example(shown) if shown.id in outcomes else None
     if example is None:
-        outcomes.pop(samples[0].id, None)
+        outcomes.pop(shown.id, None)
     bench.progress(case.id, len(outcomes), len(samples))
     todo = [batch for batch in _batches(samples, model, outcomes) if any(sample.id not in outcomes for sample in batch)]
     with _pool(bench.threads) as pool:
         for batch, received in _ahead(pool, way.receive, todo):
             answers = way.predict(batch, received)
             for sample, signal, answer in zip(batch, received, answers, strict=True):
-                outcomes[sample.id] = way.score(sample, signal, answer)
+                if sample.id not in outcomes:
+                    outcomes[sample.id] = way.score(sample, signal, answer)
             bench.progress(case.id, len(outcomes), len(samples))
     with bench.clock.step("score"):
         rows = [row for sample in samples if isinstance(row := outcomes[sample.id], Row)]
         failures = [failure for sample in samples if isinstance(failure := outcomes[sample.id], Failure)]
         record = summarise(case, rows, failures, way.metric, way.beside)
-    record.example, record.example_sample = example or way.example(samples[0]) or [], samples[0].id
+    if example is None and isinstance(outcomes[shown.id], Row):
+        example = way.example(shown)
+    record.example, record.example_sample = example or [], shown.id
     record.fingerprint, record.build = model.fingerprint, codec.build() if codec else ""
     seconds, computed, reused = before
     record.seconds = {step: spent - seconds[step] for step, spent in bench.clock.seconds.items()}
@@ -143,9 +147,9 @@ class _Way:
             if (data := self.store.get(BITSTREAM, key)) is not None:
                 return data
             with self.clock.step("encode"):
-                data = bytes(_attempt("encode", codec.encode, signal, self.case.quality))
-            self.store.put(BITSTREAM, key, data)
-            return data
+                encoded: bytes = _attempt("encode", lambda: bytes(memoryview(codec.encode(signal, self.case.quality))))
+            self.store.put(BITSTREAM, key, encoded)
+            return encoded
 
     def _decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
         with self.clock.step("decode"):
@@ -255,10 +259,12 @@ def _identity(metric: Metric) -> list[Any]:
     return [metric.name, metric.version, metric.settings]
 
 
-def _shape(signal: Signal) -> str:
-    if hasattr(signal, "pixels"):
+def _shape(signal: object) -> str:
+    if isinstance(signal, Image):
         return f"{signal.pixels.dtype} {list(signal.pixels.shape)}"
-    return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
+    if isinstance(signal, Audio):
+        return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
+    return type(signal).__name__
 
 
 def _batches(samples: Sequence[Sample], model: OpenModel, done: dict[str, Any]) -> Iterable[Sequence[Sample]]:

@@ -1,0 +1,519 @@
+"""The way through, with real codecs, pocket data and a small model named by a suite file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpq_fixtures import codecs
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs.jpeg import Jpeg
+from mpq_fixtures.codecs.opus import Opus
+from mpq_fixtures.datasets import Dataset
+from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pocket import songs, textures
+from mpq_fixtures.record import Record
+from mpq_fixtures.signals import Audio, Image, Sample
+from mpq_fixtures.store import LAYERS, DamagedEntry, Store, StoreError
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.tasks import TASKS
+
+GREYNESS = """
+class Greyness:
+    \"\"\"Calls a picture by its mean level.\"\"\"
+
+    batch_size = 2
+
+    def __init__(self):
+        self.batches = []
+
+    def predict(self, signals):
+        self.batches.append([int(signal.pixels.astype(int).sum()) for signal in signals])
+        return [answer(signal) for signal in signals]
+
+
+def answer(signal):
+    return int(signal.pixels.mean()) % 2
+
+
+def load(device):
+    return Greyness()
+"""
+
+QUARTERS = """
+import numpy as np
+
+
+class Quarters:
+    \"\"\"Calls a low-passed quarter of the mixture each stem.\"\"\"
+
+    def predict(self, signals):
+        return [dict.fromkeys(("drums", "bass", "other", "vocals"), lowered(signal.waveform)) for signal in signals]
+
+
+def lowered(waveform):
+    return ((waveform + np.roll(waveform, 1, axis=1)) / 8).astype(np.float32)
+
+
+def load(device):
+    return Quarters()
+"""
+
+
+class Bench:
+    """An evaluation with a model of its own source, and the folder of a store."""
+
+    def __init__(self, folder: Path, task: str, dataset: Dataset, source: str) -> None:
+        self.folder, self.dataset = folder, dataset
+        self.evaluation = Evaluation("tried", "tests", TASKS[task], "python:model:load", {"path": "python:x:y"}, (), folder / "suite")
+        self.store = Store(folder / "store")
+        self.write_model(source)
+
+    def write_model(self, source: str, name: str = "suite") -> None:
+        (self.folder / name).mkdir(exist_ok=True)
+        (self.folder / name / "model.py").write_text(source)
+        self.evaluation = dataclasses.replace(self.evaluation, folder=self.folder / name)
+        self.model = OpenModel(self.evaluation, "cpu")
+
+    def measure(self, codec: str | Codec | None = None, quality: str = "", **settings: Any) -> Record:
+        """Evaluate one case, counting from nothing what the store computes."""
+        self.store = Store(self.folder / "store")
+        if isinstance(codec, str):
+            codec = codecs.registered()[codec]()
+        case = Case(self.evaluation, codec.name if codec else "original", quality)
+        return evaluate(case, self.dataset, self.model, codec, Workbench(self.store, Clock(), **settings))
+
+    @property
+    def computed(self) -> list[int]:
+        return [self.store.computed[layer] for layer in LAYERS]
+
+    def entries(self, layer: str) -> list[Path]:
+        return sorted(path for path in (self.folder / "store" / layer).rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Bench:
+    chosen = textures.classification().samples[::60]
+    samples = [dataclasses.replace(sample, target=lambda number=number: number % 2) for number, sample in enumerate(chosen)]
+    return Bench(tmp_path, "image_classification", Dataset(samples, ("dark", "bright")), GREYNESS)
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, "source_separation", Dataset(songs.songs().samples[:2]), QUARTERS)
+
+
+def lasting(record: Record) -> dict[str, Any]:
+    """A record but for what differs from run to run, in a form that knows NaN to be NaN."""
+    content = record.to_dict()
+    del content["seconds"], content["work"]
+    return {key: repr(value) for key, value in content.items()}
+
+
+def breaking(sample: Sample, **parts: Callable[[], Any]) -> Sample:
+    return dataclasses.replace(sample, **parts)
+
+
+def unreadable() -> Any:
+    raise OSError("no such\n  picture")
+
+
+class TestSecondEvaluation:
+    @pytest.mark.parametrize("point", [("jpeg", "q5"), (None, "")], ids=["jpeg", "original"])
+    def test_computes_nothing_and_finds_the_same(self, pictures: Bench, point: tuple[str | None, str]) -> None:
+        first = pictures.measure(*point)
+        count = len(pictures.dataset.samples)
+        assert count > 3
+        assert pictures.computed == [count if point[0] else 0, count, count]
+        pictures.model = OpenModel(pictures.evaluation, "cpu")
+        second = pictures.measure(*point)
+        assert pictures.computed == [0, 0, 0]
+        assert second.work["computed"] == {}
+        assert pictures.model._model is None, "the model was loaded for nothing"
+        assert lasting(second) == lasting(first)
+
+    def test_of_sounds_computes_nothing_and_finds_the_same(self, music: Bench) -> None:
+        first = music.measure("opus", "6k")
+        assert music.computed == [2, 2, 2]
+        second = music.measure("opus", "6k")
+        assert music.computed == [0, 0, 0]
+        assert lasting(second) == lasting(first)
+
+    def test_of_a_metric_s_new_version_redoes_statistics_alone(self, pictures: Bench) -> None:
+        class NewTop1(Top1):
+            version = Top1.version + 1
+
+        pictures.measure("jpeg", "q5")
+        task = dataclasses.replace(pictures.evaluation.task, metric=lambda dataset: NewTop1())
+        pictures.evaluation = dataclasses.replace(pictures.evaluation, task=task)
+        pictures.measure("jpeg", "q5")
+        assert pictures.computed == [0, 0, len(pictures.dataset.samples)]
+
+    def test_of_a_changed_model_keeps_the_bitstreams(self, pictures: Bench) -> None:
+        before = pictures.measure("jpeg", "q5")
+        pictures.write_model(GREYNESS + "# retrained\n", "suite2")
+        after = pictures.measure("jpeg", "q5")
+        count = len(pictures.dataset.samples)
+        assert pictures.computed == [0, count, count]
+        assert before.fingerprint != after.fingerprint
+
+    def test_of_a_changed_codec_redoes_that_codec_alone(self, pictures: Bench) -> None:
+        class NewJpeg(Jpeg):
+            def build(self) -> str:
+                return "a build of tomorrow"
+
+        count = len(pictures.dataset.samples)
+        pictures.measure("jpeg", "q5")
+        pictures.measure("webp", "q0")
+        pictures.measure(NewJpeg(), "q5")
+        assert pictures.computed == [count, count, count]
+        pictures.measure("webp", "q0")
+        assert pictures.computed == [0, 0, 0]
+        pictures.measure("jpeg", "q5")
+        assert pictures.computed == [0, 0, 0]
+
+    def test_of_a_changed_sample_redoes_that_sample_alone(self, pictures: Bench) -> None:
+        pictures.write_model(GREYNESS.replace("batch_size = 2", "batch_size = 1"))
+        pictures.measure("jpeg", "q5")
+        first, *others = pictures.dataset.samples
+        pictures.dataset = Dataset([dataclasses.replace(first, source="another digest"), *others], pictures.dataset.labels)
+        pictures.measure("jpeg", "q5")
+        assert pictures.computed == [1, 1, 1]
+
+    def test_makes_a_damaged_bitstream_again(self, pictures: Bench) -> None:
+        before = pictures.measure("jpeg", "q5")
+        for path in pictures.entries("statistic") + pictures.entries("bitstream")[:1]:
+            path.write_bytes(path.read_bytes()[:-1])
+        with pytest.warns(DamagedEntry):
+            after = pictures.measure("jpeg", "q5")
+        assert pictures.computed == [1, 0, len(pictures.dataset.samples)]
+        assert len(pictures.store.damaged) == 1 + len(pictures.dataset.samples)
+        assert lasting(before) == lasting(after)
+
+
+class TestBatches:
+    def test_are_fixed_stretches_of_the_data_set(self, pictures: Bench) -> None:
+        pictures.measure("jpeg", "q5")
+        decoded = [Jpeg().decode(Jpeg().encode(sample.signal(), "q5")) for sample in pictures.dataset.samples]
+        sums = [int(signal.pixels.astype(int).sum()) for signal in decoded]
+        assert pictures.model.ready().batches == [sums[0:2], sums[2:4], sums[4:]]  # type: ignore[attr-defined]
+
+    def test_are_the_same_after_an_interruption(self, pictures: Bench) -> None:
+        undisturbed = self.seen_by_the_model(pictures, "undisturbed")
+        stopped = self.seen_by_the_model(pictures, "stopped", stop_after=1)
+        resumed = self.seen_by_the_model(pictures, "stopped")
+        assert stopped == undisturbed[:1]
+        assert resumed == undisturbed[1:]
+
+    @staticmethod
+    def seen_by_the_model(bench: Bench, store: str, stop_after: int | None = None) -> list[list[int]]:
+        def stop(case: str, done: int, total: int) -> None:
+            if stop_after is not None and len(batches) == stop_after:
+                raise KeyboardInterrupt
+
+        bench.model = OpenModel(bench.evaluation, "cpu")
+        batches: list[list[int]] = bench.model.ready().batches  # type: ignore[attr-defined]
+        work = Workbench(Store(bench.folder / store), Clock(), progress=stop)
+        try:
+            evaluate(Case(bench.evaluation, "jpeg", "q5"), bench.dataset, bench.model, Jpeg(), work)
+        except KeyboardInterrupt:
+            assert stop_after
+        return batches
+
+    def test_are_predicted_whole_when_one_answer_is_missing(self, pictures: Bench) -> None:
+        pictures.measure("jpeg", "q5")
+        everything = list(pictures.model.ready().batches)  # type: ignore[attr-defined]
+        for path in pictures.entries("statistic") + pictures.entries("prediction")[:1]:
+            path.unlink()
+        pictures.model = OpenModel(pictures.evaluation, "cpu")
+        pictures.measure("jpeg", "q5")
+        (again,) = pictures.model.ready().batches  # type: ignore[attr-defined]
+        assert again in everything
+
+
+class TestFailure:
+    """One broken sample: counted, named, and in no mean; the others are measured."""
+
+    @staticmethod
+    def only_first_fails(bench: Bench, record: Record, step: str, reason: str) -> None:
+        first, *others = [sample.id for sample in bench.dataset.samples]
+        assert [(failure.sample, failure.step) for failure in record.failures] == [(first, step)]
+        assert reason in record.failures[0].reason
+        assert "\n" not in record.failures[0].reason
+        assert [row.sample for row in record.rows] == others
+        hits = [row.prediction == row.target for row in record.rows]
+        assert record.value == np.mean(hits)
+        assert record.samples == len(others) > 2
+
+    def test_to_read_the_signal(self, pictures: Bench) -> None:
+        first, *others = pictures.dataset.samples
+        pictures.dataset = Dataset([breaking(first, signal=unreadable), *others], pictures.dataset.labels)
+        for point in (("jpeg", "q5"), (None, "")):
+            self.only_first_fails(pictures, pictures.measure(*point), "read", "OSError: no such picture")
+
+    def test_to_read_the_target(self, pictures: Bench) -> None:
+        first, *others = pictures.dataset.samples
+        pictures.dataset = Dataset([breaking(first, target=unreadable), *others], pictures.dataset.labels)
+        self.only_first_fails(pictures, pictures.measure("jpeg", "q5"), "read", "OSError: no such picture")
+
+    def test_to_encode(self, pictures: Bench) -> None:
+        first, *others = pictures.dataset.samples
+        empty = breaking(first, signal=lambda: Image(np.zeros((0, 4, 3), np.uint8)))
+        pictures.dataset = Dataset([empty, *others], pictures.dataset.labels)
+        self.only_first_fails(pictures, pictures.measure("jpeg", "q5"), "encode", "ValueError: pixels are uint8 [0, 4, 3]")
+
+    @pytest.mark.parametrize("returned", [None, 5, "text"])
+    def test_to_encode_to_bytes(self, pictures: Bench, returned: Any) -> None:
+        class Wrong(Jpeg):
+            def encode(self, signal: Image, quality: str) -> bytes:
+                return returned if np.array_equal(signal.pixels, first) else super().encode(signal, quality)
+
+        first = pictures.dataset.samples[0].signal().pixels  # type: ignore[union-attr]
+        self.only_first_fails(pictures, pictures.measure(Wrong(), "q5"), "encode", "bytes-like")
+
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            (lambda image: Jpeg().decode(b"\xff\xd8 cut"), "ValueError: no jpeg stream"),
+            (lambda image: Image(image.pixels[:-1]), "came back as uint8 [223, 224, 3], not uint8 [224, 224, 3]"),
+            (lambda image: Image(image.pixels.astype(np.float32)), "came back as float32 [224, 224, 3]"),
+            (lambda image: Image(image.pixels[..., 0]), "came back as uint8 [224, 224]"),
+            (lambda image: None, "came back as NoneType"),
+            (lambda image: image.pixels, "came back as ndarray"),
+        ],
+        ids=["raises", "shorter", "float", "grey", "nothing", "bare array"],
+    )
+    def test_to_decode(self, pictures: Bench, broken: Callable[[Image], Any], reason: str) -> None:
+        class Wrong(Jpeg):
+            def decode(self, data: bytes) -> Image:
+                return broken(super().decode(data)) if data == first else super().decode(data)
+
+        first = Jpeg().encode(pictures.dataset.samples[0].signal(), "q5")
+        self.only_first_fails(pictures, pictures.measure(Wrong(), "q5"), "decode", reason)
+
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            (lambda audio: Audio(audio.waveform[:, :-1], audio.sample_rate), "float32 [2, 95999] at 16000 Hz, not float32 [2, 96000]"),
+            (lambda audio: Audio(audio.waveform[:1], audio.sample_rate), "float32 [1, 96000] at 16000 Hz, not float32 [2, 96000]"),
+            (lambda audio: Audio(audio.waveform, 48000), "at 48000 Hz, not"),
+        ],
+        ids=["shorter", "mono", "other sample rate"],
+    )
+    def test_to_decode_a_sound(self, music: Bench, broken: Callable[[Audio], Audio], reason: str) -> None:
+        class Wrong(Opus):
+            def decode(self, data: bytes) -> Audio:
+                return broken(super().decode(data))
+
+        record = music.measure(Wrong(), "6k")
+        assert [failure.step for failure in record.failures] == ["decode", "decode"]
+        assert reason in record.failures[0].reason
+        assert (record.samples, math.isnan(record.value), math.isnan(record.rate)) == (0, True, True)
+
+    @pytest.mark.parametrize(
+        ("answer", "step", "reason"),
+        [
+            ("1 / 0", "predict", "ZeroDivisionError"),
+            ("{1, 2}", "predict", "not set"),
+            ("None", "predict", "not NoneType"),
+            ("'dark'", "score", "top1 compares one class index"),
+        ],
+        ids=["raises", "a set", "nothing", "a text"],
+    )
+    def test_to_predict_loses_only_that_sample_of_its_batch(self, pictures: Bench, answer: str, step: str, reason: str) -> None:
+        first = int(pictures.dataset.samples[0].signal().pixels.astype(int).sum())  # type: ignore[union-attr]
+        wrong = f"    if signal.pixels.astype(int).sum() == {first}:\n        return {answer}\n"
+        pictures.write_model(GREYNESS.replace("def answer(signal):\n", "def answer(signal):\n" + wrong))
+        self.only_first_fails(pictures, pictures.measure(), step, reason)
+
+    def test_to_answer_each_signal(self, pictures: Bench) -> None:
+        pictures.write_model(GREYNESS.replace("for signal in signals]\n\n\ndef", "for signal in signals[1:]]\n\n\ndef"))
+        record = pictures.measure("jpeg", "q5")
+        assert {failure.reason for failure in record.failures} == {"the model gave 0 predictions for 1 signals"}
+        assert len(record.failures) == len(pictures.dataset.samples)
+
+    def test_is_tried_again_in_the_next_run(self, pictures: Bench) -> None:
+        whole = pictures.dataset
+        first, *others = whole.samples
+        pictures.dataset = Dataset([breaking(first, target=unreadable), *others], whole.labels)
+        pictures.measure("jpeg", "q5")
+        pictures.dataset = whole
+        record = pictures.measure("jpeg", "q5")
+        assert pictures.computed == [0, 0, 1]
+        assert (record.failures, record.samples) == ([], len(whole.samples))
+
+    def test_of_the_disk_is_the_run_s_and_no_sample_s(self, pictures: Bench) -> None:
+        (pictures.folder / "store").write_text("not a folder")
+        with pytest.raises(StoreError):
+            pictures.measure("jpeg", "q5")
+
+
+class TestDecoder:
+    def test_gets_the_bytes_and_nothing_else(self, pictures: Bench) -> None:
+        received: list[tuple[Any, ...]] = []
+
+        class Listening(Jpeg):
+            def encode(self, signal: Image, quality: str) -> bytes:
+                return bytearray(super().encode(signal, quality))  # type: ignore[return-value]
+
+            def decode(self, *arguments: Any, **more: Any) -> Image:
+                received.append((*arguments, *more))
+                return super().decode(*arguments)
+
+        pictures.measure(Listening(), "q5")
+        assert len(received) > len(pictures.dataset.samples)
+        assert {tuple(map(type, arguments)) for arguments in received} == {(bytes,)}
+        bitstreams = {Jpeg().encode(sample.signal(), "q5") for sample in pictures.dataset.samples}
+        assert {arguments[0] for arguments in received} == bitstreams
+
+
+class TestRates:
+    def test_of_pictures_are_counted_from_the_bytes(self, pictures: Bench) -> None:
+        small = breaking(pictures.dataset.samples[0], signal=lambda: Image(np.full((16, 40, 3), 90, np.uint8)), source="small")
+        pictures.dataset = Dataset([small, *pictures.dataset.samples[1:]], pictures.dataset.labels)
+        record = pictures.measure("jpeg", "q5")
+        sizes = [len(Jpeg().encode(sample.signal(), "q5")) for sample in pictures.dataset.samples]
+        pixels = [16 * 40] + [224 * 224] * (len(sizes) - 1)
+        assert record.bytes == sum(sizes)
+        assert [(row.bytes, row.elements) for row in record.rows] == list(zip(sizes, pixels, strict=True))
+        assert record.rate == pytest.approx(8 * sum(sizes) / sum(pixels), rel=1e-12)
+        assert record.rate_mean == pytest.approx(np.mean([8 * size / count for size, count in zip(sizes, pixels, strict=True)]), rel=1e-12)
+        assert record.rate_mean > 1.05 * record.rate
+        assert record.compression_ratio == pytest.approx(3 * sum(pixels) / sum(sizes), rel=1e-12)
+        assert record.rate_unit == "bpp"
+
+    def test_of_sounds_count_every_channel(self, music: Bench) -> None:
+        record = music.measure("opus", "6k")
+        size = sum(len(Opus().encode(sample.signal(), "6k")) for sample in music.dataset.samples)
+        assert record.rate == pytest.approx(8 * size / (2 * 2 * 6 * 16000), rel=1e-12)
+        assert record.compression_ratio == pytest.approx(2 * 2 * 2 * 6 * 16000 / size, rel=1e-12)
+        assert record.rate_unit == "bps"
+
+    def test_of_originals_are_what_the_data_set_stores(self, pictures: Bench) -> None:
+        record = pictures.measure()
+        stored = sum(sample.stored_bytes for sample in pictures.dataset.samples)
+        assert (record.bytes, record.rate) == (stored, pytest.approx(8 * stored / (224 * 224 * record.samples)))
+
+
+class TestMetricsBeside:
+    def test_compare_the_decoded_picture_with_the_original(self, pictures: Bench) -> None:
+        record = pictures.measure("jpeg", "q5")
+        expected = []
+        for sample in pictures.dataset.samples:
+            original = sample.signal()
+            assert isinstance(original, Image)
+            difference = Jpeg().decode(Jpeg().encode(original, "q5")).pixels.astype(float) - original.pixels
+            expected.append(10 * np.log10(255**2 / np.mean(difference**2)))
+        assert [row.scores["psnr"] for row in record.rows] == pytest.approx(expected, abs=1e-9)
+        assert record.metrics["psnr"].value == pytest.approx(np.mean(expected), abs=1e-9)
+        assert record.metric == next(iter(record.metrics)) == "top1"
+
+    def test_are_left_out_on_the_originals(self, pictures: Bench) -> None:
+        assert list(pictures.measure().metrics) == ["top1"]
+
+
+class TestRetention:
+    def test_of_accuracy_is_the_ratio(self, pictures: Bench) -> None:
+        original, record = pictures.measure(), pictures.measure("jpeg", "q5")
+        record.relate_to(original)
+        hits = [row.prediction == row.target for row in original.rows]
+        assert 0 < original.value == np.mean(hits) < 1
+        assert record.reference == original.value
+        assert record.retention == record.value / original.value
+
+    def test_of_sdr_is_counted_from_the_mixture_s(self, music: Bench) -> None:
+        original, record = music.measure(), music.measure("opus", "6k")
+        record.relate_to(original)
+
+        def sdr(estimate: Callable[[Audio], np.ndarray]) -> float:
+            """Median over frames of a second, then over songs, then mean over stems (museval's v4)."""
+            songs_ = []
+            for sample in music.dataset.samples:
+                mixture, stems = sample.signal(), sample.target()
+                assert isinstance(mixture, Audio)
+                frames = np.full((4, 6), np.nan)
+                for frame in range(6):
+                    part = slice(16000 * frame, 16000 * (frame + 1))
+                    true = np.stack([stems[name][:, part].astype(float) for name in sorted(stems)])
+                    if np.all(np.sum(true**2, axis=(1, 2)) > 0):
+                        error = estimate(mixture)[:, part].astype(float) - true
+                        frames[:, frame] = 10 * np.log10(np.sum(true**2, axis=(1, 2)) / np.sum(error**2, axis=(1, 2)))
+                songs_.append(np.nanmedian(frames, axis=1))
+            return float(np.mean(np.nanmedian(songs_, axis=0)))
+
+        def quarter(audio: Audio) -> np.ndarray:
+            return (audio.waveform + np.roll(audio.waveform, 1, axis=1)) / 8
+
+        def coded(audio: Audio) -> Audio:
+            return Opus().decode(Opus().encode(audio, "6k"))
+
+        floor, reference, value = sdr(lambda audio: audio.waveform), sdr(quarter), sdr(lambda audio: quarter(coded(audio)))
+        assert original.floor == pytest.approx(floor, abs=1e-4)
+        assert original.value == pytest.approx(reference, abs=1e-3)
+        assert record.value == pytest.approx(value, abs=1e-3)
+        assert record.retention == pytest.approx((value - floor) / (reference - floor), abs=1e-3)
+        assert record.retention != pytest.approx(value / reference, abs=0.02)
+        assert record.floor is None
+
+    def test_of_the_originals_is_one(self, music: Bench) -> None:
+        record = music.measure()
+        record.relate_to(record)
+        assert record.retention == 1
+
+
+class TestRecord:
+    def test_comes_back_from_plain_data(self, music: Bench) -> None:
+        record = music.measure()
+        record.relate_to(record)
+        content = record.to_dict()
+        assert self.is_plain(content)
+        assert repr(Record.from_dict(content)) == repr(record)
+
+    def test_with_failures_comes_back_from_plain_data(self, pictures: Bench) -> None:
+        first, *others = pictures.dataset.samples
+        pictures.dataset = Dataset([breaking(first, signal=unreadable), *others], pictures.dataset.labels)
+        record = pictures.measure("jpeg", "q5")
+        assert self.is_plain(record.to_dict())
+        assert repr(Record.from_dict(record.to_dict())) == repr(record)
+
+    def is_plain(self, value: Any) -> bool:
+        """Tell whether xdist can send it: exactly these types and no subclass."""
+        if type(value) is dict:
+            return all(type(key) is str and self.is_plain(item) for key, item in value.items())
+        if type(value) in (list, tuple):
+            return all(map(self.is_plain, value))
+        return type(value) in (str, int, float, bool, bytes, type(None))
+
+    def test_says_where_the_time_went(self, pictures: Bench) -> None:
+        record = pictures.measure("jpeg", "q5")
+        assert set(record.seconds) == {"encode", "decode", "predict", "score"}
+        assert all(seconds > 0 for seconds in record.seconds.values())
+
+    def test_has_an_example_whether_computed_or_found(self, pictures: Bench) -> None:
+        first, second = pictures.measure("jpeg", "q5"), pictures.measure("jpeg", "q5")
+        assert first.example
+        assert first.example == second.example
+        assert first.example_sample == pictures.dataset.samples[0].id
+
+    def test_tells_progress_to_the_end(self, pictures: Bench) -> None:
+        said: list[tuple[str, int, int]] = []
+        pictures.measure("jpeg", "q5", progress=lambda *note: said.append(note))
+        count = len(pictures.dataset.samples)
+        assert [done for _, done, _ in said] == [0, 2, 4, count]
+        assert {(case, total) for case, _, total in said} == {("tried-jpeg-q5", count)}
+
+    def test_is_the_same_with_more_threads(self, pictures: Bench) -> None:
+        one = pictures.measure("jpeg", "q5")
+        for layer in LAYERS:
+            for path in pictures.entries(layer):
+                path.unlink()
+        assert lasting(pictures.measure("jpeg", "q5", threads=4)) == lasting(one)
