@@ -1,6 +1,6 @@
 "use strict";
 // Draw the charts again, now with tooltips and a legend that can be clicked. Where that fails, the drawn pictures stay.
-for (const drawing of document.querySelectorAll("[data-chart]")) {
+for (const drawing of window.vegaEmbed ? document.querySelectorAll("[data-chart]") : []) {
   const description = JSON.parse(document.getElementById(drawing.dataset.chart).textContent);
   const wide = drawing.clientWidth >= 600;
   description.width = "container";
