@@ -39,6 +39,14 @@ class Codec(ABC):
             return  # a shared base class
         if not re.fullmatch(r"[a-z0-9_.]+", cls.name):
             raise TypeError(f"codec name {cls.name!r}: use lower case letters, digits, '_' and '.' only")
+        if (
+            not cls.ladder
+            or len(set(cls.ladder)) < len(cls.ladder)
+            or not all(re.fullmatch(r"[a-z0-9_.]+", quality) for quality in cls.ladder)
+        ):
+            raise TypeError(
+                f"codec {cls.name!r}: the ladder {cls.ladder!r} needs distinct qualities of lower case letters, digits, '_' and '.'"
+            )
         for other in _registry.values():
             if other.name != cls.name and (cls.name in other.name or other.name in cls.name):
                 raise TypeError(f"codec names {cls.name!r} and {other.name!r}: neither may contain the other, or -k cannot tell them apart")
