@@ -410,12 +410,33 @@ class TestCurve:
             light, dark = sorted((luminance(colour), luminance(background)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3, colour
 
+    @pytest.mark.parametrize("seen", ["normal", "protanopia", "deuteranopia", "tritanopia"])
+    def test_colours_stay_apart_whatever_the_eye(self, seen: str) -> None:
+        """Machado, Oliveira and Fernandes 2009, severity 1; ten units of CIEDE2000 are several times a just noticeable difference."""
+        from skimage.color import deltaE_ciede2000, rgb2lab
+
+        channels = np.array([list(bytes.fromhex(colour[1:])) for colour in COLOURS]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4) @ np.array(MACHADO[seen]).T
+        clipped = linear.clip(0, 1)
+        lab = rgb2lab(np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055)[None])[0]
+        apart = deltaE_ciede2000(lab[:, None], lab[None])
+        assert apart[np.triu_indices(len(COLOURS), 1)].min() >= 10
+        assert apart[:5, :5][np.triu_indices(5, 1)].min() >= 14
+
     def test_ids_of_two_drawings_differ(self) -> None:
         cases = [read_case(entry) for entry in (original(), record("jpeg", "q5"), record("jpeg", "q10", rate=0.9))]
         description = curve(cases, marks(cases))
         assert description is not None
         one, two = (set(re.findall(r' id="([^"]+)"', svg(description, name))) for name in ("one", "two"))
         assert not one & two
+
+
+MACHADO = {
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
 
 
 def luminance(colour: str) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpq_fixtures.report.cases import UNIT_TITLES, Case, percent, rate
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0509c", "#8a8a1c", "#3d97d3", "#8c6d5a", "#808890")
+COLOURS = ("#0072b2", "#d55e00", "#779966", "#995566", "#0099ee", "#998899", "#bb3300", "#cc0099")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, FAINT = "#5b6470", "#8a929c"
