@@ -1,0 +1,200 @@
+"""Pictures and sounds in the files that users have, against what Pillow, soundfile and PyAV put into them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image as PILImage
+from trial_signals import music, photo, speech
+
+from mpq_fixtures.reading import read_audio, read_image
+
+PIXELS = photo(40, 60).pixels
+PICTURE = PILImage.fromarray(PIXELS)
+
+
+def file(picture: PILImage.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png16(samples: np.ndarray, colour_type: int) -> bytes:
+    """A PNG of 16 bits a sample, written by hand (ISO/IEC 15948), since Pillow writes only grey ones."""
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+class TestPictures:
+    @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
+    def test_in_lossless_files_come_back_exactly(self, kind: str) -> None:
+        assert np.array_equal(read_image(file(PICTURE, kind)).pixels, PIXELS)
+
+    @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "JPEG2000", "GIF"])
+    def test_in_lossy_files_come_back_as_pillow_decodes_them(self, kind: str) -> None:
+        data = file(PICTURE, kind)
+        assert np.array_equal(read_image(data).pixels, np.asarray(PILImage.open(io.BytesIO(data)).convert("RGB")))
+
+    def test_in_jpeg_xl_are_read(self) -> None:
+        import pillow_jxl  # noqa: F401  # registers the format
+
+        assert np.array_equal(read_image(file(PICTURE, "JXL", lossless=True)).pixels, PIXELS)
+
+    @pytest.mark.parametrize("mode", ["L", "1"])
+    def test_in_grey_have_three_equal_channels(self, mode: str) -> None:
+        grey = PICTURE.convert(mode)
+        expected = np.asarray(grey.convert("L"))
+        assert np.array_equal(read_image(file(grey)).pixels, np.dstack([expected] * 3))
+
+    def test_with_a_palette_get_their_colours(self) -> None:
+        palette = PICTURE.quantize(16)
+        assert np.array_equal(read_image(file(palette)).pixels, np.asarray(palette.convert("RGB")))
+
+    def test_in_cmyk_become_rgb(self) -> None:
+        decoded = read_image(file(PICTURE.convert("CMYK"), "JPEG", quality=100, subsampling=0)).pixels
+        assert np.abs(decoded.astype(int) - PIXELS).mean() < 2
+
+    def test_with_alpha_stand_on_white(self) -> None:
+        alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (40, 1))
+        decoded = read_image(file(PILImage.fromarray(np.dstack([PIXELS, alpha])))).pixels
+        weight = alpha[:, :, None] / 255
+        assert np.abs(decoded - (PIXELS * weight + 255 * (1 - weight))).max() <= 1
+        assert (decoded[:, 0] == 255).all()
+
+    def test_with_grey_and_alpha_stand_on_white(self) -> None:
+        grey = np.dstack([np.full((4, 4), 100, np.uint8), np.full((4, 4), 0, np.uint8)])
+        assert (read_image(file(PILImage.fromarray(grey, "LA"))).pixels == 255).all()
+
+    def test_with_a_transparent_palette_entry_stand_on_white(self) -> None:
+        palette = PILImage.new("P", (4, 4), 1)
+        palette.putpalette([0, 0, 0, 10, 20, 30])
+        assert (read_image(file(palette, transparency=1)).pixels == 255).all()
+        assert (read_image(file(palette, transparency=0)).pixels == [10, 20, 30]).all()
+
+    def test_of_16_bits_are_scaled_not_clipped(self) -> None:
+        deep = np.arange(0, 65536, 41, np.uint16)[: 32 * 48].reshape(32, 48)
+        expected = np.rint(deep / 257)
+        assert np.array_equal(read_image(png16(deep, 0)).pixels, np.dstack([expected] * 3))
+        assert np.array_equal(read_image(file(PILImage.fromarray(deep), "TIFF")).pixels, np.dstack([expected] * 3))
+
+    def test_of_16_bits_in_colour_are_scaled(self) -> None:
+        deep = PIXELS.astype(np.uint16) * 257
+        assert np.array_equal(read_image(png16(deep, 2)).pixels, PIXELS)
+
+    @pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 3), (8, 1)])
+    def test_are_turned_as_their_exif_says(self, orientation: int, turns: int) -> None:
+        exif = PILImage.Exif()
+        exif[0x0112] = orientation  # Exif 2.3, table 4: 3 turned by 180 degrees, 6 to be turned right, 8 left
+        assert np.array_equal(read_image(file(PICTURE, exif=exif)).pixels, np.rot90(PIXELS, turns))
+
+    def test_of_one_pixel_are_read(self) -> None:
+        assert read_image(file(PILImage.new("RGB", (1, 1), (1, 2, 3)))).pixels.tolist() == [[[1, 2, 3]]]
+
+    def test_of_several_frames_give_the_first(self) -> None:
+        other = PILImage.new("RGB", PICTURE.size, "red")
+        assert np.array_equal(read_image(file(PICTURE, "TIFF", save_all=True, append_images=[other])).pixels, PIXELS)
+
+    def test_are_writable(self) -> None:
+        for picture in (PICTURE, PICTURE.convert("L"), PICTURE.convert("RGBA")):
+            assert read_image(file(picture)).pixels.flags.writeable
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", "the image is empty: 0 bytes"),
+            (b"hello", "the 5 bytes are not an image of a known format"),
+            (file(PICTURE)[:300], "the image is damaged"),
+            (file(PICTURE, "JPEG")[:700], "the image is damaged"),
+            (file(PILImage.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point"),
+        ],
+    )
+    def test_that_cannot_be_read_are_refused(self, data: bytes, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            read_image(data)
+
+
+def sound_file(waveform: np.ndarray, sample_rate: int, kind: str, subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.T, sample_rate, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+def through_ffmpeg(waveform: np.ndarray, sample_rate: int, container_format: str, codec: str) -> bytes:
+    buffer = io.BytesIO()
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    with av.open(buffer, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=sample_rate, layout=layout)
+        stream.bit_rate = 160000
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
+        frame.sample_rate = sample_rate
+        frame.pts = 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    return buffer.getvalue()
+
+
+class TestSounds:
+    @pytest.mark.parametrize(
+        ("kind", "subtype", "tolerance"),
+        [("WAV", "PCM_16", 2**-15), ("WAV", "FLOAT", 0), ("WAV", "PCM_24", 2**-22), ("FLAC", "PCM_24", 2**-22), ("AIFF", "PCM_16", 2**-15)],
+    )
+    @pytest.mark.parametrize("channels", [1, 2, 5])
+    def test_in_lossless_files_come_back(self, kind: str, subtype: str, tolerance: float, channels: int) -> None:
+        original = speech(22050, channels, 0.3)
+        decoded = read_audio(sound_file(original.waveform, 22050, kind, subtype))
+        assert decoded.sample_rate == 22050
+        assert decoded.waveform.dtype == np.float32
+        assert decoded.waveform.shape == original.waveform.shape
+        assert np.abs(decoded.waveform - original.waveform).max() <= tolerance
+
+    @pytest.mark.parametrize(("kind", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")])
+    def test_in_lossy_files_come_back_as_soundfile_decodes_them(self, kind: str, subtype: str) -> None:
+        data = sound_file(music(48000, 2, 0.5).waveform, 48000, kind, subtype)
+        expected, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32")
+        decoded = read_audio(data)
+        assert decoded.sample_rate == sample_rate
+        assert np.array_equal(decoded.waveform, expected.T.clip(-1, 1))
+
+    @pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("mp3", "libmp3lame"), ("matroska", "flac"), ("mp4", "alac")])
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_in_files_that_only_ffmpeg_reads_come_back_in_time(self, container: str, codec: str, channels: int) -> None:
+        original = music(44100, channels, 0.7)
+        decoded = read_audio(through_ffmpeg(original.waveform, 44100, container, codec))
+        assert decoded.sample_rate == 44100
+        assert decoded.waveform.shape == original.waveform.shape
+        assert np.abs(decoded.waveform - original.waveform).std() < 0.03
+
+    def test_beyond_full_scale_are_limited(self) -> None:
+        assert np.abs(read_audio(sound_file(np.array([[2.0, -3.0, 0.5]]), 8000, "WAV", "FLOAT")).waveform).max() == 1
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", "the sound is empty: 0 bytes"),
+            (b"hello", "the 5 bytes are not a sound of a known format"),
+            (bytes(4000), "not a sound of a known format"),
+            (sound_file(speech(16000).waveform, 16000, "WAV")[:9000], "the sound is cut short: 9000 of 64044 bytes"),
+            (sound_file(speech(16000).waveform, 16000, "FLAC")[:9000], "damaged|cut short"),
+            (sound_file(speech(16000).waveform, 16000, "MP3")[:3000], "cut short"),
+            (sound_file(np.zeros((1, 0)), 16000, "WAV"), "no samples"),
+            (sound_file(np.array([[0.0, np.nan]]), 16000, "WAV", "FLOAT"), "not finite"),
+            (file(PICTURE), "not a sound|no sound"),
+        ],
+    )
+    def test_that_cannot_be_read_are_refused(self, data: bytes, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            read_audio(data)
+
+    def test_of_unknown_length_in_a_wav_are_read(self) -> None:
+        data = bytearray(sound_file(speech(16000, 1, 0.2).waveform, 16000, "WAV"))
+        data[4:8] = b"\xff\xff\xff\xff"  # as programs write it that send their output through a pipe
+        assert read_audio(bytes(data)).waveform.shape == (1, 3200)
