@@ -226,8 +226,10 @@ class _Way:
         data = self.store.get(BITSTREAM, self.bitstream_key(sample)) if self.codec else b""
         if answer is None or data is None:
             return None
-        signal = self.codec.decode(data) if self.codec else sample.signal()
-        return make_example(self.case.evaluation.task.name, signal, predictions.from_bytes(answer), sample.target(), self.dataset.labels)
+        original = sample.signal()
+        signal = self.codec.decode(data) if self.codec else original
+        prediction, task = predictions.from_bytes(answer), self.case.evaluation.task.name
+        return make_example(task, signal, prediction, sample.target(), self.dataset.labels, level=original)
 
 
 def _predict(model: Any, signals: Sequence[Signal]) -> list[bytes | SampleError]:
