@@ -54,7 +54,7 @@ class Threshold:
 class Evaluation:
     """A named model on a named data set for one task, with the operating points to measure.
 
-    ``folder`` is where the suite file lies: relative paths start there. ``samples`` caps the samples, None takes all.
+    ``file`` is the suite file, ``folder`` where it lies: relative paths start there. ``samples`` caps the samples, None takes all.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Evaluation:
     samples: int | None = None
     thresholds: tuple[Threshold, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
 
     @property
     def cases(self) -> list[Case]:
@@ -180,6 +181,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
         samples=samples,
         thresholds=_thresholds(table.get("thresholds", {}), place),
         options=_options(table.get("options", {}), task, place),
+        file=path,
     )
 
 

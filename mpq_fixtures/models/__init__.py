@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from mpq_fixtures.hub import model_folder, model_repository, model_weights
 from mpq_fixtures.named import PYTHON, digest_of_callable, digest_of_folder, find_callable
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
@@ -48,10 +49,10 @@ class OpenModel:
         preprocessing = 0 if source.startswith(PYTHON) else self._module.VERSION
         if source.startswith(PYTHON):
             weights = digest_of_callable(source, self._evaluation.folder)
-        elif (folder := self._evaluation.folder / source).is_dir():
-            weights = digest_of_folder(folder)
+        elif model_repository(self._evaluation) is None:
+            weights = digest_of_folder(model_folder(self._evaluation))
         else:
-            weights = source
+            weights = model_weights(self._evaluation)
         return key_of(
             weights=weights,
             task=task.name,
@@ -68,16 +69,15 @@ class OpenModel:
     def ready(self) -> Model:
         """Return the loaded model."""
         if self._model is None:
-            import torch
-
             if "OMP_NUM_THREADS" not in os.environ:
+                import torch
+
                 torch.set_num_threads(self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
                 self._model = find_callable(source, folder)(self._device)
             else:
-                local = folder / source
-                self._model = self._module.load(str(local) if local.is_dir() else source, self._device)
+                self._model = self._module.load(str(model_folder(self._evaluation)), self._device)
         return self._model
 
     def close(self) -> None:

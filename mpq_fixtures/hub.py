@@ -1,0 +1,324 @@
+"""What the hub holds of a suite, and what of it is here.
+
+A run reads the cache of ``huggingface_hub`` and never downloads: that is what ``mpq fetch`` is for. What is not here is looked up on the
+hub once, with short timeouts, so that the reason for a skipped case is the true one; where the hub does not answer, that too is
+remembered. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they mean to ``huggingface_hub``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures.hub_files import README, Choice, UnfitError, separation_files, split_files, transformers_files
+from mpq_fixtures.named import PYTHON, AssetError
+from mpq_fixtures.store import key_of
+from mpq_fixtures.suite import Evaluation
+
+PATIENCE = 4.0
+"""Seconds that the hub has to answer one question; after that it counts as out of reach for the rest of the process."""
+
+BUILDERS = ("arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
+"""Data set paths that are a format of local files to ``datasets``, not an id on the hub."""
+
+LEFT_THE_HUB = {
+    "mozilla-foundation/common_voice_": "Common Voice left the hub in October 2025: download it from the Mozilla Data Collective and write "
+    'dataset = { path = "common_voice", data_dir = "FOLDER", ... }',
+}
+"""Repositories that are known to be gone, by the beginning of their id, and what to do instead."""
+
+_SEPARATION_NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models
+
+
+class State(Enum):
+    """How a repository stands."""
+
+    HERE = "here"
+    FETCHABLE = "can be fetched"
+    GATED = "gated"
+    GONE = "gone"
+    UNFIT = "unfit"
+    UNREACHABLE = "out of reach"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model or a data set on the hub at a revision, with the choice of the files that are needed of it.
+
+    ``kind`` is ``model`` or ``dataset``; ``needed_for`` names the suite as ``mpq fetch`` takes it.
+    """
+
+    kind: str
+    id: str
+    revision: str = "main"
+    choose: Choice = field(default=transformers_files, compare=False)
+    needed_for: str = field(default="SUITE", compare=False)
+
+    @property
+    def page(self) -> str:
+        """The repository's page on the hub."""
+        from huggingface_hub import constants
+
+        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
+
+    @property
+    def title(self) -> str:
+        """The id, with the revision where it is not the default one."""
+        return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a repository stands: the sentence says what to do; ``files`` are those needed, with their bytes, where they are known.
+
+    ``folder`` is the snapshot in the cache, and ``commit`` what the revision stands for; None and "" where they are not known.
+    """
+
+    state: State
+    sentence: str
+    files: Mapping[str, int] = field(default_factory=dict)
+    folder: Path | None = None
+    commit: str = ""
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files needed."""
+        return sum(self.files.values())
+
+
+def model_repository(evaluation: Evaluation) -> Repository | None:
+    """Return the hub's repository of an evaluation's model; None where the model is a callable or a local folder."""
+    source = evaluation.model
+    if source.startswith(PYTHON) or _is_local(source, evaluation.folder):
+        return None
+    name, _, revision = source.partition("@")
+    separation = evaluation.task.name == "source_separation"
+    if separation and "/" not in name:
+        name = f"{_SEPARATION_NAMESPACE}/{_separation_repository(name)}"
+    return Repository("model", name, revision or "main", separation_files if separation else transformers_files, _suite_of(evaluation))
+
+
+def dataset_repository(evaluation: Evaluation) -> Repository | None:
+    """Return the hub's repository of an evaluation's data set; None where it is a callable, a format of local files or a folder."""
+    table = evaluation.dataset
+    path = table["path"]
+    if path.startswith(PYTHON) or path in BUILDERS or "/" not in path or _is_local(path, evaluation.folder):
+        return None
+    return Repository("dataset", path, str(table.get("revision") or "main"), split_files(table), _suite_of(evaluation))
+
+
+def model_folder(evaluation: Evaluation) -> Path:
+    """Return the local folder of an evaluation's model: its own, or the hub's snapshot in the cache.
+
+    Raises `AssetError` with what to do where it is not here.
+    """
+    repository = model_repository(evaluation)
+    if repository is None:
+        folder = evaluation.folder / evaluation.model
+        if not folder.is_dir():
+            raise AssetError(f"{evaluation.name}: there is no folder {folder}: put a model there as save_pretrained writes it")
+        return folder
+    return _folder(_found(repository))
+
+
+def model_weights(evaluation: Evaluation) -> str:
+    """Return a digest of a hub model: the commit, and the files as the cache names them, which is by their own digests."""
+    folder = model_folder(evaluation)
+    files = {path.relative_to(folder).as_posix(): path.resolve() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return key_of(commit=folder.name, files={name: f"{path.name} {path.stat().st_size}" for name, path in files.items()})
+
+
+def dataset_files(evaluation: Evaluation) -> list[Path]:
+    """Return the Parquet files of an evaluation's hub data set and split, in order, from the cache.
+
+    They begin with the split's first row and may end early where the split is a slice. Raises `AssetError` with what to do where they
+    are not here.
+    """
+    repository = dataset_repository(evaluation)
+    assert repository is not None
+    status = _found(repository)
+    return [_folder(status) / name for name in status.files if name != README]
+
+
+def look(repository: Repository) -> Status:
+    """Say how a repository stands: here, or else what the hub says of it."""
+    return look_here(repository) or look_on_hub(repository)
+
+
+def look_here(repository: Repository) -> Status | None:
+    """Return the status of a repository whose needed files are all in the cache, without asking the hub; None where one is missing."""
+    folder = snapshot(repository)
+    if folder is None:
+        return None
+    readme = folder / README
+    try:
+        files = repository.choose(_known_names(repository, folder), readme.read_text(encoding="utf-8") if readme.is_file() else "")
+    except UnfitError:
+        return None
+    if not all((folder / name).is_file() for name in files):
+        return None
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    return Status(State.HERE, f"{repository.title} is here", sizes, folder, folder.name)
+
+
+def snapshot(repository: Repository) -> Path | None:
+    """Return the folder of a repository's revision in the cache, whole or not; None where there is none."""
+    folder = storage(repository)
+    reference = folder / "refs" / repository.revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else repository.revision
+    found = folder / "snapshots" / commit
+    return found if found.is_dir() else None
+
+
+def storage(repository: Repository) -> Path:
+    """Return the folder that the cache has for a repository: ``blobs``, ``refs`` and ``snapshots`` are in it."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser() / f"{repository.kind}s--{repository.id.replace('/', '--')}"
+
+
+def look_on_hub(repository: Repository) -> Status:
+    """Ask the hub for a repository: what would be fetched, or why it cannot be. The hub is asked once a process."""
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+
+    title, fetch = repository.title, f"mpq fetch {repository.needed_for}"
+    try:
+        commit, sizes, readme = _ask(repository)
+    except _OutOfReach as error:
+        return Status(State.UNREACHABLE, f"{title} is not here, and {error}, then: {fetch}")
+    except GatedRepoError:
+        terms = f"accept its terms on {repository.page}, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
+        return Status(State.GATED, f"{title} is gated: {terms}")
+    except RevisionNotFoundError:
+        return Status(State.GONE, f"{repository.id} has no revision {repository.revision!r} on the hub: see {repository.page}/tree/main")
+    except Exception:
+        advice = next((advice for start, advice in LEFT_THE_HUB.items() if repository.id.startswith(start)), "")
+        if advice:
+            return Status(State.GONE, f"{title} is gone: {advice}")
+        correct = f"correct the id, or, where it is private, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
+        return Status(State.GONE, f"{title} is not on the hub, nor a folder beside the suite file: {correct}")
+    try:
+        chosen = repository.choose(list(sizes), readme)
+    except UnfitError as error:
+        return Status(State.UNFIT, f"{title} cannot be used: {error}")
+    files = {name: sizes[name] for name in chosen}
+    total = megabytes(sum(files.values()))
+    return Status(State.FETCHABLE, f"{title} is not here: `{fetch}` downloads it ({total})", files, None, commit)
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes for people: ``12.3 MB``, ``3.06 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size} bytes"
+        size = size / 1000  # type: ignore[assignment]
+    return f"{size:.3g} TB"
+
+
+class _OutOfReach(Exception):
+    """The hub does not answer; the message is a clause that ends in what would help."""
+
+
+Listing = tuple[str, dict[str, int], str]
+"""A repository's commit, its files with their bytes, and its README."""
+
+_answers: dict[Repository, Listing | Exception] = {}
+_silence: list[str] = []  # why the hub counts as out of reach, once it does
+
+
+def _ask(repository: Repository) -> Listing:
+    """Return what the hub says within `PATIENCE`, or raise it; raise `_OutOfReach` where it is not the hub that answers.
+
+    The question goes in a thread of its own, since no timeout of a client covers the look-up of a host's name.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import DisabledRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        raise _OutOfReach("HF_HUB_OFFLINE keeps the hub from being asked: set HF_HUB_OFFLINE=0")
+    if repository not in _answers and not _silence:
+        said: list[Listing | Exception] = []
+        thread = threading.Thread(target=_read, args=(repository, said), daemon=True, name="mpq-hub")
+        thread.start()
+        thread.join(PATIENCE)
+        answer = said[0] if said else TimeoutError(f"no answer in {PATIENCE:g} s")
+        of_the_hub = (RepositoryNotFoundError, RevisionNotFoundError, DisabledRepoError, HFValidationError)
+        if isinstance(answer, Exception) and not isinstance(answer, of_the_hub):
+            _silence.append((str(answer) or type(answer).__name__).splitlines()[0])
+        else:
+            _answers[repository] = answer
+    if repository not in _answers:
+        raise _OutOfReach(f"{constants.ENDPOINT} cannot be reached ({_silence[0]}): find a network")
+    answer = _answers[repository]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _read(repository: Repository, said: list[Listing | Exception]) -> None:
+    """Append to ``said`` what the hub says of a repository."""
+    try:
+        said.append(_list(repository))
+    except Exception as error:
+        said.append(error)
+
+
+def _list(repository: Repository) -> Listing:
+    from huggingface_hub import HfApi, get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+    api = HfApi()
+    inform: Any = api.dataset_info if repository.kind == "dataset" else api.model_info
+    info = inform(repository.id, revision=repository.revision, files_metadata=True, timeout=PATIENCE)
+    if info.gated:
+        api.auth_check(repository.id, repo_type=repository.kind)
+    sizes = {sibling.rfilename: int(sibling.size or 0) for sibling in info.siblings or ()}
+    readme = ""
+    if repository.kind == "dataset" and README in sizes:
+        url = hf_hub_url(repository.id, README, repo_type=repository.kind, revision=info.sha)
+        response = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE)
+        hf_raise_for_status(response)
+        readme = response.text
+    return str(info.sha), sizes, readme
+
+
+def _found(repository: Repository) -> Status:
+    status = look_here(repository)
+    if status is None:
+        raise AssetError(look_on_hub(repository).sentence)
+    return status
+
+
+def _folder(status: Status) -> Path:
+    assert status.folder is not None
+    return status.folder
+
+
+def _known_names(repository: Repository, folder: Path) -> Sequence[str]:
+    """Return the names of a snapshot's files as the hub listed them, so that a missing one is noticed; else those that are here."""
+    try:
+        from huggingface_hub import get_cached_repo_tree
+
+        return [file.path for file in get_cached_repo_tree(repository.id, repo_type=repository.kind, revision=folder.name)]
+    except Exception:  # fetched by an older huggingface_hub, or file by file, which leaves no list
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _is_local(source: str, folder: Path) -> bool:
+    """Tell a folder from a hub id, which has one ``/`` and begins with neither a dot nor one."""
+    return source.startswith((".", "/", "~", "$")) or source.partition("@")[0].count("/") > 1 or (folder / source).is_dir()
+
+
+def _separation_repository(name: str) -> str:
+    """Return what ``demucs.hf`` calls the repository of a pretrained model, without its import of torch."""
+    return "HTDemucs" if name == "htdemucs" else f"HTDemucs-{name[9:]}" if name.startswith("htdemucs_") else f"Demucs-{name}"
+
+
+def _suite_of(evaluation: Evaluation) -> str:
+    """Name the suite as the commands take it."""
+    file = evaluation.file
+    return str(file) if file is not None and file.parent.name != "suites" else evaluation.suite
