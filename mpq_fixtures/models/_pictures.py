@@ -1,0 +1,76 @@
+"""What the picture models share: reading a checkpoint, and pictures as the tensors that its image processor makes of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pillow
+
+from mpq_fixtures.signals import Image
+
+
+class PictureModel:
+    """A checkpoint on a device with its image processor. Computed in float32 whatever the precision of the weights."""
+
+    batch_size = 16
+
+    def __init__(self, model: Any, processor: Any, device: str) -> None:
+        self._model = model.eval().to(device)
+        self._processor = processor
+        self._device = device
+        names = model.config.id2label
+        self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
+
+    def _logits(self, signals: Sequence[Image]) -> list[Any]:
+        """Return the logits of each picture, in order; call it in inference mode.
+
+        Each picture is prepared alone. They run together when the processor makes them one size, and one by one otherwise.
+        """
+        import torch
+
+        inputs = [self._prepare(signal) for signal in signals]
+        together = len({prepared.shape for prepared in inputs}) == 1
+        batches = [torch.cat(inputs)] if together else inputs
+        return [logits for batch in batches for logits in self._model(pixel_values=batch.to(self._device)).logits]
+
+    def _prepare(self, signal: Image) -> Any:
+        """Resize and normalise as the checkpoint says: float ``[1, 3, height, width]``."""
+        # Channels are named last, for a picture one or three pixels high could be taken for channels first.
+        picture = Pillow.fromarray(signal.pixels)
+        return self._processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values
+
+
+def read(architecture: str, source: str) -> tuple[Any, Any]:
+    """Read a model of a class of ``transformers``, and its image processor, from a folder or a hub id with an optional ``@revision``.
+
+    Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    """
+    import torch
+    import transformers
+
+    name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    with _quiet():
+        model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)  # type: ignore[no-untyped-call]
+    return model, processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ``transformers`` from drawing progress bars and from telling of its own internals, errors excepted."""
+    from transformers.utils import logging as reports
+
+    verbosity, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    reports.set_verbosity(logging.ERROR)
+    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        reports.set_verbosity(verbosity)
+        if bar:
+            reports.enable_progress_bar()  # type: ignore[no-untyped-call]

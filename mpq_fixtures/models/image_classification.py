@@ -1,0 +1,32 @@
+"""Image classification with ViT (Dosovitskiy et al., 2020, arXiv 2010.11929) and its kin: a picture in, a class index out.
+
+Any checkpoint that `AutoModelForImageClassification` reads will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpq_fixtures.models._pictures import PictureModel, read
+from mpq_fixtures.signals import Image
+
+VERSION = 1
+
+
+class ImageClassification(PictureModel):
+    """An image classifier on a device; ``labels`` are the names of its classes."""
+
+    def predict(self, signals: Sequence[Image]) -> list[int]:
+        """Return the index of the most probable class of each picture."""
+        import torch
+
+        with torch.inference_mode():
+            return [int(logits.argmax()) for logits in self._logits(signals)]
+
+
+def load(source: str, device: str) -> ImageClassification:
+    """Load a classifier for ``device`` from a local folder or a hub id with an optional ``@revision``.
+
+    Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    """
+    return ImageClassification(*read("AutoModelForImageClassification", source), device)

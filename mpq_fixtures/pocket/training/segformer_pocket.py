@@ -1,0 +1,80 @@
+r"""Train segformer_pocket, a small SegformerForSemanticSegmentation, on mosaics of textures.
+
+    OMP_NUM_THREADS=1 python -m mpq_fixtures.pocket.training.segformer_pocket \
+        --out mpq_fixtures/pocket/models/segformer_pocket --work FOLDER
+
+The first convolution starts as the lowest frequencies of a DCT without the mean, so that the norm behind it equalises contrast.
+SegFormer has no position embedding, so that most of the training can run on crops of 128x128, at a third of the cost.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy, interpolate
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+
+from mpq_fixtures.pocket.textures import LABELS, SIZE, draw_mosaic, segmentation
+from mpq_fixtures.pocket.training.textures_loop import MEAN, STD, dct_filters, normalise, parser, save, train
+
+CROP = 128
+"""Height and width of a small picture."""
+
+
+def draw(rng: random.Random, small: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw a mosaic from the training regions, or a crop of one."""
+    pixels, classes = draw_mosaic(rng, test=False)
+    if small:
+        top, left = rng.randint(0, SIZE - CROP), rng.randint(0, SIZE - CROP)
+        pixels, classes = pixels[top : top + CROP, left : left + CROP], classes[top : top + CROP, left : left + CROP]
+    return pixels, classes
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """Return the mean over classes of intersection over union, from one confusion matrix of the whole set."""
+    hits = np.diag(confusion)
+    return float(np.mean(hits / (confusion.sum(0) + confusion.sum(1) - hits)))
+
+
+def main() -> None:
+    """Train, score and save."""
+    options = parser(steps=3500, batch=16, rate=1.5e-3).parse_args()
+    torch.manual_seed(options.seed)
+    config = SegformerConfig(
+        depths=[1, 2, 2, 2], hidden_sizes=[16, 32, 72, 112], num_attention_heads=[1, 2, 3, 4], mlp_ratios=[2, 2, 2, 2],
+        decoder_hidden_size=48,
+        classifier_dropout_prob=0.0, drop_path_rate=0.0,
+        id2label=dict(enumerate(LABELS)), label2id={name: index for index, name in enumerate(LABELS)},
+    )  # fmt: skip
+    model = SegformerForSemanticSegmentation(config)
+    with torch.no_grad():
+        model.segformer.stages[0].patch_embeddings.proj.weight.copy_(dct_filters(7, config.hidden_sizes[0]))
+
+    def loss(pixels: torch.Tensor, targets: list[NDArray[np.uint8]]) -> torch.Tensor:
+        # Targets at the logits' resolution: the pixel at the centre of each 4x4 block. Upsampled logits say the same at 16 times the cost.
+        target = torch.from_numpy(np.stack(targets)[:, 2::4, 2::4]).long()
+        return cross_entropy(model(pixels).logits, target)
+
+    def check() -> float:
+        model.eval()  # type: ignore[no-untyped-call]
+        samples, confusion = segmentation().samples, np.zeros((len(LABELS), len(LABELS)), np.int64)
+        with torch.inference_mode():
+            for start in range(0, len(samples), 16):
+                part: Any = samples[start : start + 16]
+                pixels = torch.from_numpy(np.stack([sample.signal().pixels for sample in part])).permute(0, 3, 1, 2).float()
+                logits = interpolate(model(normalise(pixels)).logits, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
+                for answer, sample in zip(logits.argmax(1).numpy(), part, strict=True):
+                    np.add.at(confusion, (sample.target().ravel(), answer.ravel()), 1)
+        return mean_iou(confusion)
+
+    facts = train(model, draw, loss, options, check)
+    processor = SegformerImageProcessorPil(size={"height": SIZE, "width": SIZE}, image_mean=MEAN, image_std=STD)
+    save(model, processor, facts | {"mIoU": check()}, options.out)
+
+
+if __name__ == "__main__":
+    main()
