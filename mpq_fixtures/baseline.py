@@ -69,7 +69,7 @@ def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric
             return None
         chosen = [index[sample] for sample in samples]
         statistics, counts = unpack(case["statistics"]), np.stack(unpack(case["counts"]))[chosen]
-    except (KeyError, ValueError, IndexError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BaselineError(
             f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines"
         ) from error
@@ -174,7 +174,9 @@ def _read(file: Path) -> dict[str, Any]:
         return {"schema": SCHEMA, "metric": "", "samples": [], "cases": {}}
     except ValueError as error:
         raise BaselineError(f"{file}: not valid JSON ({error}); restore it, or delete it and use --mpq-update-baselines") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("cases"), dict):
+    kinds = {"cases": dict, "samples": list}
+    well_formed = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    if not well_formed or content.get("schema") != SCHEMA:
         raise BaselineError(f"{file}: not a baseline file of schema {SCHEMA}; restore it, or delete it and use --mpq-update-baselines")
     return content
 
