@@ -175,8 +175,7 @@ def _read(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BaselineError(f"{file}: not valid JSON ({error}); restore it, or delete it and use --mpq-update-baselines") from error
     kinds = {"cases": dict, "samples": list}
-    well_formed = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
-    if not well_formed or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or not all(isinstance(content.get(k), kinds[k]) for k in kinds):
         raise BaselineError(f"{file}: not a baseline file of schema {SCHEMA}; restore it, or delete it and use --mpq-update-baselines")
     return content
 

@@ -242,9 +242,14 @@ class TestDamagedFile:
 
     @pytest.mark.parametrize(
         ("old", "new"),
-        [('"statistics": "', '"statistics": "damaged'), ('"counts"', '"count"'), ('"counts": "', '"counts": 5, "x": "'), ("{\"value\"", "5, \"x\": {\"value\"")],
+        [
+            ('"statistics": "', '"statistics": "damaged'),
+            ('"counts"', '"count"'),
+            ('"counts": "', '"counts": 5, "x": "'),
+            ('{"value"', '5, "x": {"value"'),
+        ],
         ids=["statistics", "no counts", "counts of another type", "case of another type"],
-    )  # fmt: skip
+    )
     def test_case_is_said_in_a_sentence(self, file: Path, old: str, new: str) -> None:
         update_baselines(file, [record("1101")], ORDER, only_new=False)
         content = file.read_text()
