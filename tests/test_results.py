@@ -1,0 +1,209 @@
+"""Result files against hand values, and against what reports/README.md says of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mpq_fixtures.metrics.psnr import ImagePSNR
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.record import Failure, Record, Row, summarise
+from mpq_fixtures.report.results import COLUMNS, FAILED, NOT_RUN, PASSED, Result, write_results
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.tasks import TASKS
+
+README = (Path(__file__).parents[1] / "reports" / "README.md").read_text()
+EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "../a/model", {"path": "a/set", "split": "test"}, (), Path())
+ORIGINAL, CODED, STOPPED, BROKEN = (
+    Case(EVALUATION, *point) for point in (("original", ""), ("jpeg", "q5"), ("jpeg", "q10"), ("webp", "q0"))
+)
+
+
+def row(sample: str, size: int, hit: float, psnr: float | None = None) -> Row:
+    scores = {"top1": hit} if psnr is None else {"top1": hit, "psnr": psnr}
+    return Row(sample, size, 100, 'a "b",\nc', "<b>", hit, {} if psnr is None else {"psnr": psnr}, scores)
+
+
+def records() -> tuple[Record, Record]:
+    """Four samples of 100 pixels on the originals, of which the codec loses one and the model mistakes one more."""
+    rows = [row(f"s{n}", 300, 1.0) for n in range(4)]
+    original = summarise(ORIGINAL, rows, [], Top1(), [ImagePSNR()])
+    failures = [Failure("s3", "decode", "ValueError: cut")]
+    coded = summarise(
+        CODED, [row("s0", 10, 1.0, 30.0), row("s1", 20, 0.0, 20.0), row("s2", 30, 1.0, 25.0)], failures, Top1(), [ImagePSNR()]
+    )
+    for record in (original, coded):
+        record.relate_to(original)
+    coded.example, coded.example_sample = [{"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}], "s1"
+    coded.seconds = {"encode": 0.12345, "decode": 1.0, "predict": 0.0, "score": 0.0}
+    return original, coded
+
+
+def results() -> list[Result]:
+    original, coded = records()
+    return [
+        Result(ORIGINAL, PASSED, original, "same", 1.0, 24.0),
+        Result(CODED, FAILED, coded, "regressed", 0.75, 1.5, "tried-jpeg-q5: 1 of 4 samples failed"),
+        Result(STOPPED, NOT_RUN, reason="the run ended before this case"),
+        Result(BROKEN, FAILED, reason="worker 'gw0' crashed"),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_results(tmp_path / "out", results(), {"created": "now", "share": 0.5})
+    return tmp_path / "out"
+
+
+class TestCsv:
+    @pytest.fixture
+    def table(self, folder: Path) -> dict[str, dict[str, str]]:
+        return {line["case"]: line for line in csv.DictReader(io.StringIO((folder / "results.csv").read_text()))}
+
+    def test_has_the_columns_of_the_contract(self, folder: Path) -> None:
+        header = (folder / "results.csv").read_text().splitlines()[0]
+        assert header == (
+            "case,suite,evaluation,task,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
+            "retention,rate,rate_mean,rate_unit,bytes,compression_ratio,baseline,verdict,reason,psnr"
+        )
+
+    def test_has_columns_that_the_readme_describes(self) -> None:
+        described = README[README.index("## results.csv") : README.index("## results.json")]
+        assert set(COLUMNS) <= set(re.findall(r"`(\w+)`", described))
+
+    def test_has_a_row_a_case_in_their_order(self, table: dict[str, dict[str, str]]) -> None:
+        assert list(table) == ["tried-original", "tried-jpeg-q5", "tried-jpeg-q10", "tried-webp-q0"]
+
+    def test_holds_the_figures(self, table: dict[str, dict[str, str]]) -> None:
+        cells = table["tried-jpeg-q5"]
+        low, high = float(cells.pop("ci_low")), float(cells.pop("ci_high"))
+        assert 0 <= low < 2 / 3 < high <= 1
+        assert cells == {
+            "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "model": "model",
+            "dataset": "a/set:test", "codec": "jpeg", "quality": "q5", "samples": "3", "metric": "top1", "value": "0.666667",
+            "reference": "1.0", "retention": "0.666667", "rate": "1.6", "rate_mean": "1.6", "rate_unit": "bpp", "bytes": "60",
+            "compression_ratio": "15.0", "baseline": "0.75", "verdict": "regressed", "reason": "tried-jpeg-q5: 1 of 4 samples failed",
+            "psnr": "25.0",
+        }  # fmt: skip
+
+    def test_holds_the_originals(self, table: dict[str, dict[str, str]]) -> None:
+        cells = table["tried-original"]
+        assert (cells["value"], cells["retention"], cells["rate"], cells["compression_ratio"]) == ("1.0", "1.0", "24.0", "1.0")
+        assert (cells["quality"], cells["psnr"]) == ("", "")
+
+    def test_leaves_cells_empty_where_nothing_was_measured(self, table: dict[str, dict[str, str]]) -> None:
+        for case in ("tried-jpeg-q10", "tried-webp-q0"):
+            filled = {name: cell for name, cell in table[case].items() if cell}
+            assert filled["samples"] == "0"
+            assert filled["reason"]
+            assert not set(filled) & {
+                "value",
+                "ci_low",
+                "ci_high",
+                "reference",
+                "retention",
+                "rate",
+                "bytes",
+                "baseline",
+                "verdict",
+                "psnr",
+            }
+
+    def test_leaves_cells_empty_where_there_is_no_number(self, tmp_path: Path) -> None:
+        _, coded = records()
+        coded = replace(coded, metrics={"top1": replace(coded.metrics["top1"], value=math.nan)}, retention=math.inf)
+        write_results(tmp_path, [Result(CODED, FAILED, coded)], {})
+        (cells,) = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text()))
+        assert (cells["value"], cells["retention"], cells["baseline"]) == ("", "", "")
+
+    def test_is_the_same_byte_for_byte_when_written_again(self, folder: Path, tmp_path: Path) -> None:
+        write_results(tmp_path / "again", results(), {"created": "later"})
+        for name in ("results.csv", "samples.parquet"):
+            assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+class TestJson:
+    @pytest.fixture
+    def content(self, folder: Path) -> dict[str, Any]:
+        def refuse(constant: str) -> None:
+            raise AssertionError(f"{constant} is no JSON")
+
+        content: dict[str, Any] = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
+        return content
+
+    def test_has_schema_and_what_the_run_says_of_itself(self, content: dict[str, Any]) -> None:
+        assert (content["schema"], content["created"], content["share"]) == (1, "now", 0.5)
+
+    def test_has_the_cells_of_the_table(self, content: dict[str, Any], folder: Path) -> None:
+        table = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
+        for case, line in zip(content["cases"], table, strict=True):
+            for name, cell in line.items():
+                assert ("" if case.get(name) is None else str(case[name])) == cell
+
+    def test_says_what_became_of_each_case(self, content: dict[str, Any]) -> None:
+        assert [case["outcome"] for case in content["cases"]] == ["passed", "failed", "not run", "failed"]
+
+    def test_has_metrics_failures_and_seconds(self, content: dict[str, Any]) -> None:
+        case = content["cases"][1]
+        assert list(case["metrics"]) == ["top1", "psnr"]
+        top1 = case["metrics"]["top1"]
+        assert set(top1) == {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings"}
+        assert (top1["value"], top1["unit"], top1["bounds"]) == (pytest.approx(2 / 3), "accuracy", [0, 1])
+        assert case["failures"] == [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]
+        assert case["seconds"]["encode"] == 0.123
+        assert (case["baseline_rate"], case["tolerance"]) == (1.5, Top1.tolerance)
+
+    def test_has_null_where_there_is_no_number(self, tmp_path: Path) -> None:
+        _, coded = records()
+        broken = replace(coded.metrics["top1"], value=math.nan, ci_low=-math.inf, bounds=(-math.inf, 1.0))
+        write_results(tmp_path, [Result(CODED, FAILED, replace(coded, metrics={"top1": broken}))], {})
+        text = (tmp_path / "results.json").read_text()
+        assert not re.search(r"\b(NaN|Infinity)\b", text)
+        top1 = json.loads(text)["cases"][0]["metrics"]["top1"]
+        assert (top1["value"], top1["ci_low"], top1["bounds"]) == (None, None, [None, 1.0])
+
+
+class TestParquet:
+    def test_has_the_columns_that_the_readme_describes(self, folder: Path) -> None:
+        schema = pq.read_schema(folder / "samples.parquet")
+        part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
+        expected = {
+            "case": pa.string(), "sample": pa.string(), "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
+            "prediction": pa.string(), "target": pa.string(), "score": pa.float64(), "psnr": pa.float64(),
+            "statistic": pa.list_(pa.float64()), "error": pa.string(), "example": pa.list_(part),
+        }  # fmt: skip
+        assert dict(zip(schema.names, schema.types, strict=True)) == expected
+        described = README[README.index("## samples.parquet") :]
+        assert set(expected) - {"psnr"} <= set(re.findall(r"`(\w+)`", described))
+
+    def test_has_a_row_a_sample_and_case_failed_ones_too(self, folder: Path) -> None:
+        table = pd.read_parquet(folder / "samples.parquet")
+        assert table.groupby("case").size().to_dict() == {"tried-original": 4, "tried-jpeg-q5": 4}
+        coded = table[table["case"] == "tried-jpeg-q5"].set_index("sample")
+        assert coded["bytes"].dropna().to_dict() == {"s0": 10, "s1": 20, "s2": 30}
+        assert coded["rate"].dropna().to_dict() == {"s0": 0.8, "s1": 1.6, "s2": 2.4}
+        assert coded["score"].dropna().to_dict() == {"s0": 1.0, "s1": 0.0, "s2": 1.0}
+        assert coded["psnr"].dropna().to_dict() == {"s0": 30.0, "s1": 20.0, "s2": 25.0}
+        assert coded["error"].dropna().to_dict() == {"s3": "decode: ValueError: cut"}
+        assert coded["prediction"]["s0"] == 'a "b",\nc'
+
+    def test_has_the_example_with_its_sample(self, folder: Path) -> None:
+        table = pd.read_parquet(folder / "samples.parquet")
+        shown = table[table["example"].notna()]
+        assert list(shown["sample"]) == ["s1"]
+        assert [dict(part) for part in shown["example"].iloc[0]] == [{"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}]
+
+    def test_is_there_when_nothing_was_measured(self, tmp_path: Path) -> None:
+        write_results(tmp_path, [Result(STOPPED)], {})
+        assert len(pd.read_parquet(tmp_path / "samples.parquet")) == 0
