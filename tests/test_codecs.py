@@ -204,6 +204,14 @@ class TestSounds:
         for waveform in (np.zeros((1, 0), np.float32), np.zeros((0, 9), np.float32), np.full((1, 9), np.nan, np.float32)):
             with pytest.raises(ValueError, match="needs samples"):
                 SOUNDS[name].encode(Audio(waveform, 16000), SOUNDS[name].ladder[0])
+        with pytest.raises(ValueError, match="sample rate"):
+            SOUNDS[name].encode(Audio(np.zeros((1, 9), np.float32), 0), SOUNDS[name].ladder[0])
+
+    @pytest.mark.parametrize("name", sorted(BUILT_IN & set(SOUNDS)))
+    def test_with_a_rate_that_cannot_be_are_refused(self, name: str) -> None:
+        data = SOUNDS[name].encode(speech(16000, 1, 0.1), SOUNDS[name].ladder[0])
+        with pytest.raises(ValueError, match="not a readable"):
+            SOUNDS[name].decode(b"\xff\xff\xff\xff\x7f" + data[2:])  # 2^35 - 1 Hz in place of the two bytes of 16000
 
 
 def damaged(data: bytes) -> list[bytes]:

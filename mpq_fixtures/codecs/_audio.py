@@ -29,6 +29,8 @@ from mpq_fixtures.signals import Audio
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SAMPLE_RATES = range(1000, 384001)  # Hz; the resampler's filter grows with the rate, so that a damaged header must not set it
+
 
 class AudioCodec(Codec):
     """A codec of mono and stereo streams; the header, more channels, resampling and alignment are the same for all."""
@@ -48,10 +50,12 @@ class AudioCodec(Codec):
         """Return the waveform without the codec's delay, with anything at its end, and its sample rate."""
 
     def encode(self, signal: Audio, quality: str) -> bytes:
-        """Compress ``signal``, limited to -1..1; raises `ValueError` for sounds without samples or with values that are not finite."""
+        """Compress ``signal``, limited to -1..1; raises `ValueError` without samples and for values or sample rates that cannot be."""
         channels, frames = signal.waveform.shape
         if not signal.waveform.size or not np.isfinite(signal.waveform).all():
             raise ValueError(f"a sound of {channels} channels and {frames} frames needs samples, all of them finite")
+        if signal.sample_rate not in SAMPLE_RATES:
+            raise ValueError(f"a sample rate of {signal.sample_rate} Hz is outside {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}")
         rate = self.coded_rate(signal.sample_rate, quality)
         waveform = resample(np.clip(signal.waveform, -1, 1).astype(np.float32), signal.sample_rate, rate)
         streams = [self.encode_stream(waveform[first : first + 2], rate, quality) for first in range(0, channels, 2)]
@@ -64,6 +68,8 @@ class AudioCodec(Codec):
             sample_rate, data = read_varint(data)
             frames, data = read_varint(data)
             channels, data = read_varint(data)
+            if sample_rate not in SAMPLE_RATES:
+                raise ValueError(f"a sample rate of {sample_rate} Hz")
             decoded = []
             for first in range(0, channels, 2):
                 size, data = read_varint(data) if first + 2 < channels else (len(data), data)
