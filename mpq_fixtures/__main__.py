@@ -14,7 +14,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     report = commands.add_parser("report", help="render report.html again from the results of a run, without running anything")
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
+    fetch = commands.add_parser("fetch", help="download a suite's models and data sets from the hub; carries on where it was stopped")
+    fetch.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
+    doctor = commands.add_parser("doctor", help="say what a suite needs, what of it is here, and what to do about the rest")
+    doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
     options = parser.parse_args(arguments)
+    if options.command == "fetch":
+        from mpq_fixtures.fetch import fetch as fetch_suite
+
+        return fetch_suite(options.suite)
+    if options.command == "doctor":
+        from mpq_fixtures.doctor import doctor as examine
+
+        return examine(options.suite)
     return _report(options.results)
 
 

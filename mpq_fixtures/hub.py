@@ -43,6 +43,7 @@ class State(Enum):
     GONE = "gone"
     UNFIT = "unfit"
     UNREACHABLE = "out of reach"
+    MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -72,22 +73,33 @@ class Repository:
 
 
 @dataclass(frozen=True)
+class File:
+    """A file of a repository: its bytes, and its digest in hex, the SHA-256 of a large file and git's SHA-1 of a small one.
+
+    The cache names the file by that digest; it is "" for a file that is already here.
+    """
+
+    size: int
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Status:
-    """How a repository stands: the sentence says what to do; ``files`` are those needed, with their bytes, where they are known.
+    """How a repository stands: the sentence says what to do; ``files`` are those needed, where they are known.
 
     ``folder`` is the snapshot in the cache, and ``commit`` what the revision stands for; None and "" where they are not known.
     """
 
     state: State
     sentence: str
-    files: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, File] = field(default_factory=dict)
     folder: Path | None = None
     commit: str = ""
 
     @property
     def size(self) -> int:
         """The bytes of all files needed."""
-        return sum(self.files.values())
+        return sum(file.size for file in self.files.values())
 
 
 def model_repository(evaluation: Evaluation) -> Repository | None:
@@ -118,7 +130,7 @@ def model_folder(evaluation: Evaluation) -> Path:
     """
     repository = model_repository(evaluation)
     if repository is None:
-        folder = evaluation.folder / evaluation.model
+        folder = (evaluation.folder / evaluation.model).resolve()
         if not folder.is_dir():
             raise AssetError(f"{evaluation.name}: there is no folder {folder}: put a model there as save_pretrained writes it")
         return folder
@@ -161,8 +173,8 @@ def look_here(repository: Repository) -> Status | None:
         return None
     if not all((folder / name).is_file() for name in files):
         return None
-    sizes = {name: (folder / name).stat().st_size for name in files}
-    return Status(State.HERE, f"{repository.title} is here", sizes, folder, folder.name)
+    found = {name: File((folder / name).stat().st_size) for name in files}
+    return Status(State.HERE, f"{repository.title} is here", found, folder, folder.name)
 
 
 def snapshot(repository: Repository) -> Path | None:
@@ -187,7 +199,7 @@ def look_on_hub(repository: Repository) -> Status:
 
     title, fetch = repository.title, f"mpq fetch {repository.needed_for}"
     try:
-        commit, sizes, readme = _ask(repository)
+        commit, listed, readme = _ask(repository)
     except _OutOfReach as error:
         return Status(State.UNREACHABLE, f"{title} is not here, and {error}, then: {fetch}")
     except GatedRepoError:
@@ -202,11 +214,11 @@ def look_on_hub(repository: Repository) -> Status:
         correct = f"correct the id, or, where it is private, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
         return Status(State.GONE, f"{title} is not on the hub, nor a folder beside the suite file: {correct}")
     try:
-        chosen = repository.choose(list(sizes), readme)
+        chosen = repository.choose(list(listed), readme)
     except UnfitError as error:
         return Status(State.UNFIT, f"{title} cannot be used: {error}")
-    files = {name: sizes[name] for name in chosen}
-    total = megabytes(sum(files.values()))
+    files = {name: listed[name] for name in chosen}
+    total = megabytes(sum(file.size for file in files.values()))
     return Status(State.FETCHABLE, f"{title} is not here: `{fetch}` downloads it ({total})", files, None, commit)
 
 
@@ -223,8 +235,8 @@ class _OutOfReach(Exception):
     """The hub does not answer; the message is a clause that ends in what would help."""
 
 
-Listing = tuple[str, dict[str, int], str]
-"""A repository's commit, its files with their bytes, and its README."""
+Listing = tuple[str, dict[str, File], str]
+"""A repository's commit, its files, and its README."""
 
 _answers: dict[Repository, Listing | Exception] = {}
 _silence: list[str] = []  # why the hub counts as out of reach, once it does
@@ -276,14 +288,17 @@ def _list(repository: Repository) -> Listing:
     info = inform(repository.id, revision=repository.revision, files_metadata=True, timeout=PATIENCE)
     if info.gated:
         api.auth_check(repository.id, repo_type=repository.kind)
-    sizes = {sibling.rfilename: int(sibling.size or 0) for sibling in info.siblings or ()}
+    files = {
+        sibling.rfilename: File(int(sibling.size or 0), str(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or ""))
+        for sibling in info.siblings or ()
+    }
     readme = ""
-    if repository.kind == "dataset" and README in sizes:
+    if repository.kind == "dataset" and README in files:
         url = hf_hub_url(repository.id, README, repo_type=repository.kind, revision=info.sha)
         response = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE)
         hf_raise_for_status(response)
         readme = response.text
-    return str(info.sha), sizes, readme
+    return str(info.sha), files, readme
 
 
 def _found(repository: Repository) -> Status:

@@ -1,0 +1,76 @@
+"""What a suite needs: each model and data set of its evaluations, and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpq_fixtures import hub
+from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.hub import Repository, State, Status
+from mpq_fixtures.named import PYTHON, AssetError, find_callable
+from mpq_fixtures.options import SUITES
+from mpq_fixtures.suite import Evaluation, find_suite, load_suite
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A model or a data set, the evaluations that need it, and its repository where it comes from the hub."""
+
+    kind: str
+    name: str
+    evaluations: tuple[Evaluation, ...]
+    repository: Repository | None
+
+    def look(self) -> Status:
+        """Say how it stands. What is here is opened, as far as that goes without weights, so that a wrong column or folder shows."""
+        if self.repository is not None:
+            status = hub.look(self.repository)
+            if status.state is not State.HERE:
+                return status
+        else:
+            status = Status(State.HERE, f"{self.name} is here")
+        try:
+            for evaluation in self.evaluations:
+                _open_model(evaluation) if self.kind == "model" else load_dataset(evaluation, 1)
+        except AssetError as error:
+            return Status(State.MISSING, str(error))
+        except Exception as error:
+            return Status(State.MISSING, f"{self.name} cannot be opened: {type(error).__name__}: {error}")
+        return status
+
+
+def read_suite(name: str) -> list[Evaluation]:
+    """Return the evaluations of a suite, by name or file. Raises `SuiteError`."""
+    return load_suite(find_suite(name, suites_folder()))
+
+
+def suites_folder() -> Path:
+    """Return the folder of the named suites: that of the project around the working directory, or else around this package."""
+    here = Path.cwd()
+    around = [folder / SUITES for folder in (here, *here.parents, Path(__file__).parents[1])]
+    return next((folder for folder in around if folder.is_dir()), around[0])
+
+
+def assets(evaluations: Iterable[Evaluation]) -> Sequence[Asset]:
+    """Return what the evaluations need, models first, each once however many need it."""
+    found: dict[tuple[object, ...], Asset] = {}
+    pairs = [(kind, evaluation) for kind in ("model", "dataset") for evaluation in evaluations]
+    for kind, evaluation in pairs:
+        if kind == "model":
+            repository, name = hub.model_repository(evaluation), evaluation.model_name
+            key: tuple[object, ...] = (kind, evaluation.task.name, evaluation.folder, evaluation.model)
+        else:
+            repository, name = hub.dataset_repository(evaluation), evaluation.dataset_name
+            key = (kind, evaluation.task.name, evaluation.folder, str(evaluation.dataset))
+        earlier = found[key].evaluations if key in found else ()
+        found[key] = Asset(kind, name, (*earlier, evaluation), repository)
+    return list(found.values())
+
+
+def _open_model(evaluation: Evaluation) -> None:
+    if evaluation.model.startswith(PYTHON):
+        find_callable(evaluation.model, evaluation.folder)
+    else:
+        hub.model_folder(evaluation)

@@ -1,0 +1,104 @@
+"""``mpq doctor``: what a suite needs and how it stands, the devices, the codecs, the store, and mistakes in the suite's file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import platformdirs
+
+from mpq_fixtures import codecs
+from mpq_fixtures.assets import assets, read_suite
+from mpq_fixtures.hub import State, megabytes
+from mpq_fixtures.suite import Evaluation, SuiteError
+
+ROOM = 200_000_000
+"""Bytes that a store should have left: some thousands of bitstreams and predictions."""
+
+
+def doctor(suite: str = "pocket") -> int:
+    """Write how a suite stands, and return the exit code: 0 when it can run as it is, 1 when something is missing, 2 for no such suite."""
+    try:
+        evaluations = read_suite(suite)
+    except SuiteError as error:
+        sys.stderr.write(f"mpq doctor: {error}\n")
+        return 2
+    problems = _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _store()
+    if problems:
+        _title("what to do")
+        for problem in problems:
+            sys.stdout.write(f"  {problem}\n")
+        return 1
+    cases = sum(len(evaluation.cases) for evaluation in evaluations)
+    sys.stdout.write(f"\n{suite}: all well, {cases} cases of {len(evaluations)} evaluations can run\n")
+    return 0
+
+
+def _assets(evaluations: list[Evaluation]) -> list[str]:
+    _title("models and data sets")
+    needed = assets(evaluations)
+    width = max(len(asset.name) for asset in needed)
+    problems = []
+    for asset in needed:
+        status = asset.look()
+        size = f"  {megabytes(status.size)}" if status.files else ""
+        sys.stdout.write(f"  {asset.kind:8} {asset.name:{width}}  {status.state.value}{size}\n")
+        sys.stdout.flush()
+        if status.state is not State.HERE:
+            problems.append(status.sentence)
+    return problems
+
+
+def _machine(evaluations: list[Evaluation]) -> list[str]:
+    """Write the devices that torch sees. There is always a processor, so nothing is ever missing."""
+    import torch
+
+    from mpq_fixtures.devices import cores
+
+    _title("devices")
+    _row("cpu", f"{cores()} cores, torch {torch.__version__}")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        _row(f"cuda:{index}", f"{properties.name}, {megabytes(properties.total_memory)}")
+    if torch.backends.mps.is_available():
+        _row("mps", "Apple GPU")
+    packages = sorted({package for evaluation in evaluations for package in evaluation.task.packages} - {"torch"})
+    _row("packages", ", ".join(f"{package} {version(package)}" for package in packages))
+    return []
+
+
+def _codecs(evaluations: list[Evaluation]) -> list[str]:
+    _title("codecs")
+    problems = []
+    for name in sorted({name for evaluation in evaluations for name, _ in evaluation.points}):
+        try:
+            _row(name, codecs.registered()[name]().build())
+        except Exception as error:
+            _row(name, "missing")
+            problems.append(f"codec {name}: {type(error).__name__}: {error}; install its library, or leave it out with codecs = [...]")
+    return problems
+
+
+def _store() -> list[str]:
+    _title("store")
+    given = os.environ.get("MPQ_CACHE")
+    folder = Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("mpq", appauthor=False))
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    _row("folder", f"{folder}, {megabytes(free)} free")
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return [f"{existing} cannot be written to: set MPQ_CACHE to another folder, or give --mpq-cache"]
+    if free < ROOM:
+        return [f"{existing} has only {megabytes(free)} left: free some, or set MPQ_CACHE to a folder on another disk"]
+    return []
+
+
+def _title(title: str) -> None:
+    sys.stdout.write(f"{title}\n")
+
+
+def _row(name: str, text: str) -> None:
+    sys.stdout.write(f"  {name:8} {text}\n")
