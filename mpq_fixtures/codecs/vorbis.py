@@ -20,7 +20,7 @@ class Vorbis(AudioCodec):
     """Vorbis in Ogg (Vorbis I, RFC 3533) by libvorbis. ``q3`` is ``oggenc -q 3`` of 0 to 9, a variable bit rate.
 
     Coded at the sound's own rate, or the nearest of 8 to 192 kHz. Quality 0 is mild, so ``q0_8khz`` goes below: quality 0 at a sample
-    rate of 8 kHz, as by ``oggenc --resample 8000``. The codebooks take 3 to 4 kB of every stream, which drowns the
+    rate of 8 kHz, as by ``oggenc --resample 8000``. The codebooks take 2.7 to 4 kB of every stream, which drowns the
     payload of a short clip; that is what a Vorbis file costs.
     """
 
