@@ -14,6 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     report = commands.add_parser("report", help="render report.html again from the results of a run, without running anything")
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
+    compare = commands.add_parser("compare", help="hold the second of two runs against the first; exit code 1 when it regressed")
+    compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
+    compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
     fetch = commands.add_parser("fetch", help="download a suite's models and data sets from the hub; carries on where it was stopped")
     fetch.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
     doctor = commands.add_parser("doctor", help="say what a suite needs, what of it is here, and what to do about the rest")
@@ -27,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from mpq_fixtures.doctor import doctor as examine
 
         return examine(options.suite)
+    if options.command == "compare":
+        from mpq_fixtures.compare import compare as compare_runs
+
+        return compare_runs(options.before, options.after)
     return _report(options.results)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.record import Record
+from mpq_fixtures.record import Measure, Record
 from mpq_fixtures.statistics import pack, unpack
 from mpq_fixtures.suite import Threshold
 
@@ -100,7 +100,7 @@ def judge(
             complaints.append(f"threshold of the suite missed: {threshold}, measured {figures[threshold.figure]:.4g}")
     name = NEW
     if baseline is not None:
-        name, drift = _compare(record, baseline)
+        name, drift = hold_against(baseline, record.metric, measure, record.rate, record.rate_unit)
         if drift and approving != "all":
             complaints.append(f"{drift}\nIf this is meant, approve it: {approve}")
     elif strict and not approving:
@@ -108,23 +108,21 @@ def judge(
     return Verdict(name, "\n".join(f"{record.case}: {complaint}" for complaint in complaints))
 
 
-def _compare(record: Record, baseline: Baseline) -> tuple[str, str]:
-    """Return the verdict's name, and what is wrong when it is a regression."""
-    measure = record.metrics[record.metric]
+def hold_against(baseline: Baseline, metric: str, measure: Measure, rate: float, rate_unit: str) -> tuple[str, str]:
+    """Return the verdict's name for a value and a rate, and what is wrong when it is a regression."""
     sign = 1 if measure.higher_is_better else -1
     gain = sign * (measure.value - baseline.value)
-    saving = (baseline.rate - record.rate) / baseline.rate if baseline.rate else math.nan
+    saving = (baseline.rate - rate) / baseline.rate if baseline.rate else math.nan
     wrong = []
     # Written as "not at least", so that NaN is a regression.
     if not gain >= -measure.tolerance:
         wrong.append(
-            f"{record.metric} {measure.value:.4f} against the baseline's {baseline.value:.4f}: "
+            f"{metric} {measure.value:.4f} against the baseline's {baseline.value:.4f}: "
             f"{measure.value - baseline.value:+.4f} {measure.unit}, tolerance {measure.tolerance:g}"
         )
     if not saving >= -RATE_TOLERANCE:
         wrong.append(
-            f"rate {record.rate:.4f} {record.rate_unit} against the baseline's {baseline.rate:.4f}: "
-            f"{-saving:+.1%}, tolerance {RATE_TOLERANCE:.0%}"
+            f"rate {rate:.4f} {rate_unit} against the baseline's {baseline.rate:.4f}: {-saving:+.1%}, tolerance {RATE_TOLERANCE:.0%}"
         )
     if wrong:
         return REGRESSED, "; ".join(wrong)
