@@ -17,7 +17,10 @@ MISSING = "missing"
 
 
 def compare(before: Path, after: Path) -> int:
-    """Print what differs between the results in two folders; return 1 when the second regressed or lacks a case, 2 when one cannot be read."""
+    """Print what differs between the results in two folders, and return the exit code.
+
+    1 when the second regressed or lacks a case, or nothing was measured; 2 when one cannot be read.
+    """
     try:
         old, new = _cases(before), _cases(after)
     except (OSError, ValueError, KeyError) as error:
