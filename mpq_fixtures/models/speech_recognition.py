@@ -1,0 +1,104 @@
+"""Speech recognition with Whisper (Radford et al., 2022, arXiv 2212.04356): sound in, text out.
+
+Any checkpoint that `WhisperForConditionalGeneration` reads will do, of any size and window. Computed in float32 whatever
+the precision of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.signals import Audio
+
+VERSION = 1
+
+BATCH_SECONDS = 96  # three windows of 30 s: what a CPU takes without hunger for memory
+
+
+class SpeechRecognition:
+    """A Whisper on a device, decoded greedily, without timestamps.
+
+    Sounds are averaged over their channels and brought to the processor's sample rate. Those longer than the model's window are
+    cut into windows, and the texts joined. Each window is padded to its full length, so that batches change no result.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, processor: Any, device: str, language: str | None) -> None:
+        self._model = model.eval().to(device)
+        self._processor = processor
+        self._device = device
+        self._sample_rate = int(processor.feature_extractor.sampling_rate)
+        self._window = int(processor.feature_extractor.n_samples)
+        self._options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
+        if getattr(model.generation_config, "is_multilingual", False):
+            self._options |= {"task": "transcribe", "language": language}
+        self.batch_size = max(1, BATCH_SECONDS * self._sample_rate // self._window)
+
+    def predict(self, signals: Sequence[Audio]) -> list[str]:
+        """Return the text of each sound, as the model writes it but for space around it."""
+        windows = [self._windows(signal) for signal in signals]
+        flat = [window for one in windows for window in one]
+        texts: list[str] = []
+        for start in range(0, len(flat), self.batch_size):
+            texts += self._transcribe(flat[start : start + self.batch_size])
+        ends = [0, *accumulate(len(one) for one in windows)]
+        return [" ".join(filter(None, texts[start:end])) for start, end in pairwise(ends)]
+
+    def _windows(self, signal: Audio) -> list[NDArray[np.float32]]:
+        """Cut a sound, mono at the model's rate, into windows; a tenth of a second left over is not worth one."""
+        from scipy.signal import resample_poly
+
+        mono = signal.waveform.mean(0, dtype=np.float64)
+        if signal.sample_rate != self._sample_rate and mono.size:
+            mono = resample_poly(mono, self._sample_rate, signal.sample_rate)
+        last = max(1, mono.size - self._sample_rate // 10)
+        return [mono[start : start + self._window].astype(np.float32) for start in range(0, last, self._window)]
+
+    def _transcribe(self, windows: list[NDArray[np.float32]]) -> list[str]:
+        import torch
+
+        inputs = self._processor.feature_extractor(windows, sampling_rate=self._sample_rate, return_tensors="pt").input_features
+        with torch.inference_mode(), _quiet():
+            tokens = self._model.generate(inputs.to(self._device), **self._options)
+        return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
+
+
+def load(source: str, device: str, language: str | None = "english") -> SpeechRecognition:
+    """Load a Whisper for ``device`` from a local folder or a hub id with an optional ``@revision``.
+
+    ``language`` is what a multilingual checkpoint is told to transcribe, None to let it find out; a checkpoint of one language is left
+    to its own configuration. Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    """
+    import torch
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    with _quiet():
+        model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
+        processor = WhisperProcessor.from_pretrained(name, **options)
+    return SpeechRecognition(model, processor, device, language)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ``transformers`` from warning about its own internals, and from drawing progress bars, errors excepted."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""The embedded models and data, and how they were made."""
