@@ -102,7 +102,8 @@ class Bench:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Bench:
-    chosen = textures.classification().samples[::60]
+    available = textures.classification().samples
+    chosen = available[:: len(available) // 5][:5]
     samples = [dataclasses.replace(sample, target=lambda number=number: number % 2) for number, sample in enumerate(chosen)]
     return Bench(tmp_path, "image_classification", Dataset(samples, ("dark", "bright")), GREYNESS)
 
