@@ -21,6 +21,7 @@ from mpq_fixtures.options import Options
 from mpq_fixtures.plugin import BENCH, OPTIONS, RESULT
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.results import Result
+from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import Case, Evaluation
 
 
@@ -95,6 +96,8 @@ def evaluate(
             record = originals[name] if codec is None else evaluate_case(case, dataset, model, codec, bench)
         except AssetError as error:
             _give_up(error, options)
+        except StoreError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         record.relate_to(originals[name])
         return record
 
@@ -110,7 +113,7 @@ def baseline(case: Case, dataset: Dataset, options: Options) -> Baseline | None:
     try:
         return read_baseline(file, case.point, [sample.id for sample in dataset.samples], metric)
     except BaselineError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 @pytest.fixture
@@ -140,6 +143,5 @@ def gate(
 
 
 def _give_up(error: AssetError, options: Options) -> NoReturn:
-    if options.strict:
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
+    # "From None", or pytest prints the sentence once for every exception that led to it.
+    raise (pytest.fail.Exception(str(error), pytrace=False) if options.strict else pytest.skip.Exception(str(error))) from None

@@ -7,6 +7,8 @@ Neither torch nor transformers nor datasets is imported here.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -55,15 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is None:
         board = ProgressBoard()
         writer = board.writer()
-        config.pluginmanager.register(Controller(config, options, board), "mpq_controller")
-        signal.signal(signal.SIGTERM, _interrupt)
+        controller = Controller(config, options, board)
+        config.pluginmanager.register(controller, "mpq_controller")
+        signal.signal(signal.SIGTERM, controller.interrupt)
     bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
     config.stash[BENCH] = bench
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """End as after Ctrl-C, so that what was measured is still written."""
-    raise KeyboardInterrupt("terminated")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,7 +116,15 @@ class Controller:
         self.config, self.options, self.board = config, options, board
         self.cases = {case.id: case for evaluation in options.evaluations for case in evaluation.cases}
         self.run = Run(options)
-        self.workers = 0
+        self.workers: list[Any] = []
+
+    def interrupt(self, number: int, frame: object) -> None:
+        """End as after Ctrl-C, so that what was measured is still written. A terminal interrupts the workers itself; others do not."""
+        for node in self.workers:
+            if node.gateway.spec.popen and hasattr(node, "workerinfo"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(node.workerinfo["pid"], signal.SIGINT)
+        raise KeyboardInterrupt("terminated")
 
     def pytest_report_header(self) -> list[str]:
         """Say what will be evaluated, on what, and where results go."""
@@ -140,7 +146,7 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to note its progress."""
         node.workerinput["mpq_board"] = self.board.folder
-        self.workers += 1
+        self.workers.append(node)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
@@ -202,7 +208,8 @@ class Controller:
         if session.exitstatus == pytest.ExitCode.OK and (complaint := self.run.complaint()):
             self.run.notes.append(complaint)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self.run.finish(int(session.exitstatus), self.config)
+        if not self.run.finish(int(session.exitstatus), self.config) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how it went, where the time went and where the report is."""

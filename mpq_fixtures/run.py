@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.baseline import baseline_file, update_baselines
+from mpq_fixtures.baseline import BaselineError, baseline_file, update_baselines
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
@@ -54,14 +54,17 @@ class Run:
             return f"--mpq-strict: {unmeasured} of {len(self.expected)} cases were not measured"
         return ""
 
-    def finish(self, exit_status: int, config: pytest.Config) -> None:
-        """Write the results, the report and, where asked, the baselines. What goes wrong here is noted, and loses nothing else."""
+    def finish(self, exit_status: int, config: pytest.Config) -> bool:
+        """Write the results, the report and, where asked, the baselines; return whether results and baselines were written.
+
+        What goes wrong here is noted, and loses nothing else.
+        """
         results = self.ordered()
         try:
             write_results(self.options.out, results, self._about(exit_status, config))
         except OSError as error:
             self.notes.append(f"the results could not be written to {self.options.out}: {error.strerror or error}")
-            return
+            return False
         try:
             from mpq_fixtures.report.html import write_report
 
@@ -69,19 +72,25 @@ class Run:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             self.notes.append(f"the report could not be made ({reason}); the other files are there, try: mpq report {self.options.out}")
-        if self.options.update_baselines:
-            self._update_baselines(results)
+        return self._update_baselines(results) if self.options.update_baselines else True
 
-    def _update_baselines(self, results: Sequence[Result]) -> None:
+    def _update_baselines(self, results: Sequence[Result]) -> bool:
         measured = defaultdict(list)
         for result in results:
             if result.record is not None and result.outcome == PASSED:
                 measured[result.case.evaluation].append(result.record)
+        well = True
         for evaluation, records in measured.items():
             file = baseline_file(self.options.baselines, evaluation.suite, evaluation.name)
             order = [case.point for case in evaluation.cases]
-            changed = update_baselines(file, records, order, only_new=self.options.update_baselines == "new")
-            self.notes.append(f"baselines: {len(changed)} of {len(records)} cases approved anew in {file}")
+            try:
+                changed = update_baselines(file, records, order, only_new=self.options.update_baselines == "new")
+            except (BaselineError, OSError) as error:
+                self.notes.append(f"baselines: {file} could not be written: {getattr(error, 'strerror', None) or error}")
+                well = False
+            else:
+                self.notes.append(f"baselines: {len(changed)} of {len(records)} cases approved anew in {file}")
+        return well
 
     def _about(self, exit_status: int, config: pytest.Config) -> dict[str, Any]:
         records = [result.record for result in self.ordered() if result.record]
