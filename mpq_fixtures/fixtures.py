@@ -15,6 +15,7 @@ from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets import Dataset, load_dataset
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
+from mpq_fixtures.labels import in_models_order
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.options import Options
@@ -54,10 +55,10 @@ def device(options: Options) -> str:
 
 
 @pytest.fixture(scope="session")
-def dataset(evaluation: Evaluation, options: Options) -> Dataset:
-    """The evaluation's samples; the case is skipped, or fails under --mpq-strict, where they cannot be had."""
+def dataset(evaluation: Evaluation, model: OpenModel, options: Options) -> Dataset:
+    """The evaluation's samples; the case is skipped, or fails under --mpq-strict, where they cannot be had or do not fit the model."""
     try:
-        return load_dataset(evaluation, options.samples)
+        return in_models_order(load_dataset(evaluation, options.samples), evaluation, lambda: model.labels)
     except AssetError as error:
         _give_up(error, options)
 

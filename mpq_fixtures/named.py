@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,22 @@ PYTHON = "python:"
 
 class AssetError(Exception):
     """A model or a data set that cannot be had; the message says which and what to do about it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: the one that may have been meant, and all that there are."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} There is: {', '.join(known)}" if known else ""
+
+
+def resolve(path: str, folder: Path, place: str) -> Path:
+    """Return a path of a suite file: from the file's folder on, with ``~`` and ``$VARIABLES`` in it replaced."""
+    full = os.path.expandvars(path)
+    if missing := re.search(r"\$\{?(\w+)", full):
+        raise AssetError(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
+    return folder / Path(full).expanduser()
 
 
 def find_callable(name: str, folder: Path) -> Callable[..., Any]:

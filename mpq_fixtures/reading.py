@@ -50,6 +50,28 @@ def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
+def read_mask(data: bytes) -> NDArray[np.int64]:
+    """Return the class map in a picture: its values as they are stored, ``[height, width]``.
+
+    Palettes are left alone, their indices are the classes; a picture in colour will do where its three channels are alike. Raises
+    `ValueError` for anything else, and for data that hold no whole picture.
+    """
+    if not data:
+        raise ValueError("the mask is empty: 0 bytes")
+    try:
+        with PILImage.open(io.BytesIO(data)) as picture:
+            values = np.array(picture)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
+    except Exception as error:  # as above
+        raise ValueError(f"the mask is damaged: {error}") from error
+    if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
+        values = values[:, :, 0]
+    if values.ndim != 2 or values.dtype.kind not in "iub":
+        raise ValueError("a mask has one whole number for each pixel, its class; this one is in colour")
+    return values.astype(np.int64)
+
+
 def read_audio(data: bytes) -> Audio:
     """Return the sound in a file at its own rate, with its own channels, limited to -1..1.
 

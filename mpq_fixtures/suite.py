@@ -5,7 +5,6 @@ Every mistake in a file is a `SuiteError` that says where it is and what would b
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from mpq_fixtures import codecs
 from mpq_fixtures.datasets import Dataset
+from mpq_fixtures.named import nearest
 from mpq_fixtures.tasks import TASKS, Task
 
 ORIGINAL = "original"
@@ -23,6 +23,38 @@ _BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\
 _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
 _BOUNDED = ("value", "retention", "rate")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_is_text(one) or _is_texts(one) for one in value.values())
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(type(row) is int and row >= 0 for row in value)
+
+
+_COLUMN = (_is_text, "the name of a column")
+_STEMS = (lambda value: _is_texts(value) or _is_table(value), 'stems and their columns, { vocals = "vocals", other = ["keys", "guitar"] }')
+_DATASET = {
+    "path": (_is_text, "a text"),
+    "name": (_is_text, "a text, the configuration on the hub"),
+    "revision": (_is_text, "a text, such as a commit of the hub"),
+    "data_dir": (_is_text, "a folder"),
+    "data_files": (lambda value: _is_text(value) or _is_texts(value) or _is_table(value), 'a file, a list, or { test = "*.parquet" }'),
+    "split": (_is_text, 'a split or a stretch of one, "test[:60]"'),
+    "exclude": (_is_rows, "a list of row numbers"),
+    "id": _COLUMN,
+    "labels": (lambda value: value == "by index" or _is_texts(value), 'a list of names, or "by index"'),
+}
+"""What a data set's table may hold besides the columns of its task."""
 
 
 class SuiteError(ValueError):
@@ -81,8 +113,10 @@ class Evaluation:
 
     @property
     def dataset_name(self) -> str:
-        """Name the data set in results, without the columns."""
+        """Name the data set in results, without the columns: ``imagefolder/photos:test``."""
         path = str(self.dataset["path"]).removeprefix("python:")
+        path = Path(path).name if path.startswith((".", "/", "~", "$")) else path
+        path += f"/{Path(self.dataset['data_dir']).name}" if "data_dir" in self.dataset else ""
         return f"{path}:{self.dataset['split']}" if "split" in self.dataset else path
 
 
@@ -119,26 +153,33 @@ def find_suite(name: str, suites: Path) -> Path:
         return path
     path = suites / f"{name}.toml"
     if not path.is_file():
-        raise SuiteError(f"unknown suite {name!r}{_nearest(name, _names_in(suites))}")
+        raise SuiteError(f"unknown suite {name!r}{nearest(name, _names_in(suites))}")
     return path
 
 
 def load_suite(path: Path) -> list[Evaluation]:
     """Read a suite file into its evaluations, in the order of the file."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: not valid TOML: {error}") from None
-    _check_keys(content, ("name", "evaluation"), ("name", "evaluation"), str(path))
-    suite = content["name"]
-    if not isinstance(suite, str) or not _PART.fullmatch(suite):
-        raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
-    tables = content["evaluation"]
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
+    suite, tables = _read(path)
     evaluations = [_evaluation(table, suite, path, number) for number, table in enumerate(tables, 1)]
     check_unique(evaluations)
     return evaluations
+
+
+def mistakes(path: Path) -> list[str]:
+    """Return the mistakes in a suite file, the first one of each evaluation."""
+    found = []
+    try:
+        suite, tables = _read(path)
+        for number, table in enumerate(tables, 1):
+            try:
+                _evaluation(table, suite, path, number)
+            except SuiteError as error:
+                found.append(str(error))
+        if not found:
+            load_suite(path)
+    except SuiteError as error:
+        found.append(str(error))
+    return found
 
 
 def check_unique(evaluations: Sequence[Evaluation]) -> None:
@@ -152,6 +193,22 @@ def check_unique(evaluations: Sequence[Evaluation]) -> None:
         seen[evaluation.name] = evaluation.suite
 
 
+def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return a suite file's name and its tables of evaluations."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    _check_keys(content, ("name", "evaluation"), ("name", "evaluation"), str(path))
+    suite = content["name"]
+    if not isinstance(suite, str) or not _PART.fullmatch(suite):
+        raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
+    tables = content["evaluation"]
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
+    return suite, tables
+
+
 def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> Evaluation:
     place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
     _check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
@@ -162,9 +219,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
     task = _choice(table["task"], TASKS, f"{place}: task")
-    dataset = table["dataset"]
-    if not isinstance(dataset, dict) or not isinstance(dataset.get("path"), str):
-        raise SuiteError(f'{place}: dataset: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
+    dataset = _dataset(table["dataset"], task, f"{place}: dataset")
     if not isinstance(table["model"], str):
         raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
     samples = table.get("samples")
@@ -183,6 +238,17 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
         options=_options(table.get("options", {}), task, place),
         file=path,
     )
+
+
+def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
+    if not isinstance(table, dict) or not isinstance(table.get("path"), str):
+        raise SuiteError(f'{place}: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
+    _check_keys(table, (), (*_DATASET, *task.columns), place)
+    for key, value in table.items():
+        wanted, what = _DATASET.get(key, _COLUMN if key != "stems" else _STEMS)
+        if not wanted(value):
+            raise SuiteError(f"{place}: {key}: {value!r} must be {what}")
+    return table
 
 
 def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, str], ...]:
@@ -239,7 +305,7 @@ def _options(table: Any, task: Task, place: str) -> dict[str, Any]:
 def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str], place: str) -> None:
     for key in table:
         if key not in allowed:
-            raise SuiteError(f"{place}: unknown key {key!r}{_nearest(key, allowed)}")
+            raise SuiteError(f"{place}: unknown key {key!r}{nearest(key, allowed)}")
     for key in required:
         if key not in table:
             raise SuiteError(f"{place}: {key!r} is missing")
@@ -247,19 +313,12 @@ def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequ
 
 def _choice(name: Any, known: Mapping[str, Any], place: str) -> Any:
     if not isinstance(name, str) or name not in known:
-        raise SuiteError(f"{place}: unknown {name!r}{_nearest(str(name), known)}")
+        raise SuiteError(f"{place}: unknown {name!r}{nearest(str(name), known)}")
     return known[name]
 
 
 def _names_in(suites: Path) -> list[str]:
     return sorted(path.stem for path in suites.glob("*.toml"))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} There is: {_listed(known)}" if known else ""
 
 
 def _listed(names: Iterable[str]) -> str:

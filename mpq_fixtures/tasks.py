@@ -8,7 +8,7 @@ from typing import Any
 
 from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.signals import Audio, Modality
+from mpq_fixtures.signals import Audio, Modality, Sample
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Task:
     columns: tuple[str, ...]
     packages: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_labels(self) -> bool:
+        """Tell whether its targets index classes."""
+        return self.columns[-1] in ("label", "mask")
 
     def signal_metrics(self) -> list[Metric]:
         """Return the metrics that compare the decoded signal with the original."""
@@ -45,10 +50,14 @@ def _top1(dataset: Dataset) -> Metric:
     return Top1()
 
 
-def _miou(dataset: Dataset, ignored_label: int | None) -> Metric:
+def _miou(dataset: Dataset, ignored_label: int | None, label_offset: int) -> Metric:
+    """Score class maps. The mask value ``label_offset`` stands for the first class; ``ignored_label`` is a mask value, too."""
     from mpq_fixtures.metrics.miou import MeanIoU
 
-    return MeanIoU(len(dataset.labels), ignored_label)
+    for name, value in (("ignored_label", ignored_label), ("label_offset", label_offset)):
+        if value is not None and type(value) is not int:
+            raise TypeError(f"{name}: {value!r} must be a whole number, a value of the masks")
+    return MeanIoU(len(dataset.labels), ignored_label if dataset.ignored is None else dataset.ignored)
 
 
 def _word_accuracy(dataset: Dataset, normaliser: str) -> Metric:
@@ -60,16 +69,24 @@ def _word_accuracy(dataset: Dataset, normaliser: str) -> Metric:
 def _sdr(dataset: Dataset) -> Metric:
     from mpq_fixtures.metrics.sdr import SDR
 
-    signal = dataset.samples[0].signal()
-    assert isinstance(signal, Audio)
-    return SDR(signal.sample_rate)
+    return SDR(next((rate for sample in dataset.samples if (rate := _rate(sample))), None))
 
+
+def _rate(sample: Sample) -> int | None:
+    try:
+        signal = sample.signal()
+    except Exception:  # which the sample's own failure tells
+        return None
+    return signal.sample_rate if isinstance(signal, Audio) else None
+
+
+_MASK_VALUES = {"ignored_label": None, "label_offset": 0}
 
 TASKS = {
     task.name: task
     for task in (
         Task("image_classification", Modality.IMAGE, _top1, ("image", "label"), ("torch", "transformers", "pillow")),
-        Task("image_segmentation", Modality.IMAGE, _miou, ("image", "mask"), ("torch", "transformers", "pillow"), {"ignored_label": None}),
+        Task("image_segmentation", Modality.IMAGE, _miou, ("image", "mask"), ("torch", "transformers", "pillow"), _MASK_VALUES),
         Task("speech_recognition", Modality.AUDIO, _word_accuracy, ("audio", "text"), ("torch", "transformers"), {"normaliser": "none"}),
         Task("source_separation", Modality.AUDIO, _sdr, ("mixture", "stems"), ("torch", "demucs")),
     )

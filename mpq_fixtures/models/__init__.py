@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 from mpq_fixtures.hub import model_folder, model_repository, model_weights
+from mpq_fixtures.models._checkpoints import labels_of
 from mpq_fixtures.named import PYTHON, digest_of_callable, digest_of_folder, find_callable
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
@@ -60,6 +61,15 @@ class OpenModel:
             device=self._device.partition(":")[0],
             packages={package: version(package) for package in task.packages},
         )
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the model's classes in their order, () where it tells none; only a callable has to be called to know."""
+        source, folder = self._evaluation.model, self._evaluation.folder
+        if not source.startswith(PYTHON):
+            return labels_of(model_folder(self._evaluation))
+        told = getattr(find_callable(source, folder), "labels", None)
+        return tuple(told if told is not None else getattr(self.ready(), "labels", ()))
 
     @property
     def batch_size(self) -> int:

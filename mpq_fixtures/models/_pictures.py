@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image as Pillow
 
+from mpq_fixtures.models._checkpoints import check_kind
 from mpq_fixtures.signals import Image
 
 
@@ -47,11 +48,12 @@ class PictureModel:
 def read(architecture: str, source: str) -> tuple[Any, Any]:
     """Read a model of a class of ``transformers``, and its image processor, from a folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    Raises ``OSError`` when there is no such checkpoint, or none in safetensors, and `AssetError` for a model of another kind.
     """
     import torch
     import transformers
 
+    check_kind(source, architecture.removeprefix("AutoModel"))
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with _quiet():

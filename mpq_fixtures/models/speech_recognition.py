@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.models._checkpoints import check_kind
 from mpq_fixtures.signals import Audio
 
 VERSION = 1
@@ -80,6 +81,7 @@ def load(source: str, device: str, language: str | None = "english") -> SpeechRe
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+    check_kind(source, "WhisperForConditionalGeneration")
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with _quiet():

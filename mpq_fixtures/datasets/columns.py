@@ -1,0 +1,212 @@
+"""Columns of a table: files of pictures, sounds and masks, classes, texts and stems, read row by row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.named import AssetError, nearest
+from mpq_fixtures.reading import read_audio, read_mask
+from mpq_fixtures.signals import Target
+from mpq_fixtures.suite import Evaluation
+
+_TEXT_TYPES = ("string", "large_string")
+_FILE_TYPES = ("binary", "large_binary", *_TEXT_TYPES)
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open split: its rows, the folder that names of files start from (None: they mean nothing), and where its columns are."""
+
+    rows: Any
+    base: Path | None
+    columns: Mapping[str, Any]
+    evaluation: Evaluation
+
+    def column(self, key: str) -> str:
+        """Return the column of a task's key: the one that the suite file names, or the folder's own, or that of the same name."""
+        return self.known(self.columns.get(key, key), key)
+
+    def known(self, column: Any, key: str) -> str:
+        """Return the column, or say that there is no such one."""
+        names = self.rows.column_names
+        if not isinstance(column, str) or column not in names:
+            raise self.error(f'no column {column!r} for {key}; write {key} = "COLUMN"{nearest(str(column), names)}')
+        return column
+
+    def error(self, problem: str) -> AssetError:
+        """Return an error that names the evaluation and its data set."""
+        return AssetError(f"{self.evaluation.name}: data set {self.evaluation.dataset_name!r}: {problem}")
+
+
+@dataclass(frozen=True)
+class Files:
+    """A column of files, inside the table or beside it."""
+
+    rows: Any
+    column: str
+    base: Path | None
+
+    def __getitem__(self, row: int) -> bytes:
+        """Return the file in a row; raises ``OSError`` or ``ValueError`` where there is none."""
+        value = self.rows[row][self.column]
+        if isinstance(value, Mapping):
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, str) and value and self.base is not None:
+            value = (self.base / value).read_bytes()
+        if not isinstance(value, bytes):
+            raise ValueError(f"row {row} has no file in the column {self.column!r}")
+        return value
+
+
+class Targets(ABC):
+    """What a model should answer in each row."""
+
+    @abstractmethod
+    def parts(self, row: int) -> Iterator[bytes]:
+        """Yield all that the target is made of, for a digest."""
+
+    @abstractmethod
+    def __getitem__(self, row: int) -> Target:
+        """Return the target; raises ``OSError`` or ``ValueError`` where there is none."""
+
+
+def files_of(table: Table, column: str, key: str) -> Files:
+    """Return a column as files; raise `AssetError` where it holds something else."""
+    import datasets
+
+    feature = table.rows.features[column]
+    rows = table.rows.select_columns([column])
+    if isinstance(feature, (datasets.Image, datasets.Audio)):
+        rows = rows.cast_column(column, (datasets.Image if isinstance(feature, datasets.Image) else datasets.Audio)(decode=False))
+    elif not (isinstance(feature, dict) and feature.keys() & {"bytes", "path"}) and getattr(feature, "dtype", "") not in _FILE_TYPES:
+        raise table.error(f"the column {column!r} for {key} holds {_kind(feature)}, neither files nor names of files")
+    return Files(rows, column, table.base)
+
+
+def _kind(feature: Any) -> str:
+    return getattr(feature, "dtype", None) or type(feature).__name__.lower()
+
+
+def targets_of(table: Table) -> tuple[Targets, tuple[str, ...]]:
+    """Return the targets of the task, and the names of the classes that they index."""
+    match table.evaluation.task.columns[1]:
+        case "label":
+            targets = _Labels(table, table.column("label"))
+            return targets, targets.names
+        case "mask":
+            named = table.evaluation.dataset.get("labels", ())
+            return _Masks(files_of(table, table.column("mask"), "mask")), () if isinstance(named, str) else tuple(named)
+        case "text":
+            return _Texts(table, table.column("text")), ()
+        case _:
+            return _Stems(table), ()
+
+
+class _Labels(Targets):
+    """Class indices: numbers, or names among the data set's."""
+
+    def __init__(self, table: Table, column: str) -> None:
+        import datasets
+
+        feature = table.rows.features[column]
+        texts = getattr(feature, "dtype", "") in _TEXT_TYPES
+        if not texts and not str(getattr(feature, "dtype", "")).startswith(("int", "uint", "bool")):
+            raise table.error(f"the column {column!r} for label holds {_kind(feature)}, neither numbers nor names of classes")
+        self._rows, self._column = table.rows.select_columns([column]), column
+        there = [value for value in self._rows.unique(column) if value is not None and value != -1]  # -1: withheld, in hub data sets
+        own = feature.names if isinstance(feature, datasets.ClassLabel) else sorted(there) if texts else ()
+        if not there:
+            raise table.error(f"the column {column!r} for label is empty: the labels of this split are withheld; take another split")
+        named = table.evaluation.dataset.get("labels", ())
+        self.names: tuple[str, ...] = tuple(own if isinstance(named, str) or not named else named)
+        if self.names and not isinstance(named, str) and own and len(own) != len(self.names) and not texts:
+            raise table.error(f"labels has {len(self.names)} names, and the column {column!r} has {len(own)} classes: {_few(own)}")
+        self._index = {name: index for index, name in enumerate(self.names)}
+        for value in there:
+            if (value not in self._index) if texts else not 0 <= value < (len(self.names) or value + 1):
+                ways = nearest(str(value), self.names) if texts else f": labels are 0 to {len(self.names) - 1}"
+                raise table.error(f"unknown label {value!r} in the column {column!r}{ways}")
+
+    def parts(self, row: int) -> Iterator[bytes]:
+        index = self[row]
+        yield f"{index} {self.names[index] if self.names else ''}".encode()
+
+    def __getitem__(self, row: int) -> int:
+        value = self._rows[row][self._column]
+        if value is None or value == -1:
+            raise ValueError(f"row {row} has no label in the column {self._column!r}")
+        return self._index[value] if isinstance(value, str) else int(value)
+
+
+@dataclass(frozen=True)
+class _Masks(Targets):
+    """Class maps, as they are stored."""
+
+    files: Files
+
+    def parts(self, row: int) -> Iterator[bytes]:
+        yield self.files[row]
+
+    def __getitem__(self, row: int) -> Target:
+        return read_mask(self.files[row])
+
+
+class _Texts(Targets):
+    """What was said."""
+
+    def __init__(self, table: Table, column: str) -> None:
+        feature = table.rows.features[column]
+        if getattr(feature, "dtype", "") not in _TEXT_TYPES:
+            raise table.error(f"the column {column!r} for text holds {_kind(feature)}, not texts")
+        self._rows, self._column = table.rows.select_columns([column]), column
+
+    def parts(self, row: int) -> Iterator[bytes]:
+        yield self[row].encode()
+
+    def __getitem__(self, row: int) -> str:
+        value = self._rows[row][self._column]
+        if value is None:
+            raise ValueError(f"row {row} has no text in the column {self._column!r}")
+        return str(value)
+
+
+class _Stems(Targets):
+    """Stems by name, each a column of sounds or the sum of several."""
+
+    def __init__(self, table: Table) -> None:
+        wanted = table.columns.get("stems")
+        if not wanted:
+            others = ", ".join(name for name in table.rows.column_names if name != table.column("mixture"))
+            raise table.error(f'stems is missing: write stems = {{ vocals = "COLUMN", other = ["COLUMN", "COLUMN"] }}; there is: {others}')
+        named = wanted if isinstance(wanted, Mapping) else {name: name for name in wanted}
+        self._files = {
+            stem: [files_of(table, table.known(column, f"stems.{stem}"), "stems") for column in ([some] if isinstance(some, str) else some)]
+            for stem, some in named.items()
+        }
+
+    def parts(self, row: int) -> Iterator[bytes]:
+        for stem, columns in self._files.items():
+            yield stem.encode()
+            yield from (files[row] for files in columns)
+
+    def __getitem__(self, row: int) -> Target:
+        stems, rates = {}, set()
+        for stem, columns in self._files.items():
+            sounds = [read_audio(files[row]) for files in columns]
+            rates |= {sound.sample_rate for sound in sounds}
+            if len({sound.waveform.shape for sound in sounds}) > 1:
+                raise ValueError(f"the columns of the stem {stem!r} differ in channels or length and cannot be summed")
+            stems[stem] = np.sum([sound.waveform for sound in sounds], axis=0, dtype=np.float32)
+        if len(rates) > 1:
+            raise ValueError(f"the stems differ in sample rate: {', '.join(f'{rate} Hz' for rate in sorted(rates))}")
+        return stems
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

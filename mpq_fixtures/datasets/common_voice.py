@@ -1,0 +1,35 @@
+"""Mozilla Common Voice as it is downloaded: one folder a language, with ``clips/`` and a table for each split.
+
+Since October 2025 the Mozilla Data Collective is its only source; its terms forbid to host it elsewhere. A table is tab-separated,
+unquoted, with the columns ``path`` (a file in ``clips``) and ``sentence`` among others (Ardila et al. 2020, arXiv 1912.06670).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures.named import AssetError
+
+LAYOUT = "clips/*.mp3 and validated.tsv, dev.tsv or test.tsv, as in the archive of one language (cv-corpus-.../en)"
+COLUMNS = {"audio": "path", "text": "sentence"}
+_ALIASES = {"validation": "dev"}  # what the hub called it
+
+
+def open_folder(folder: Path, split: str) -> tuple[Any, Path]:
+    """Return the table of a split, and the folder that its file names start from."""
+    import datasets
+    from pyarrow import csv
+
+    file = folder / f"{_ALIASES.get(split, split)}.tsv"
+    if not (folder / "clips").is_dir() or not (tables := sorted(path.stem for path in folder.glob("*.tsv"))):
+        raise AssetError(f"{folder} is not a Common Voice folder: expected {LAYOUT}")
+    if not file.is_file():
+        raise AssetError(f"{folder} has no {file.name}: name a split that it has: {', '.join(tables)}")
+    unquoted = csv.ParseOptions(delimiter="\t", quote_char=False)
+    texts = csv.ConvertOptions(include_columns=list(COLUMNS.values()), column_types=dict.fromkeys(COLUMNS.values(), "string"))
+    try:
+        table = csv.read_csv(file, parse_options=unquoted, convert_options=texts)
+    except (ValueError, KeyError) as error:
+        raise AssetError(f"{file} cannot be read: {error}; expected {LAYOUT}") from error
+    return datasets.Dataset(datasets.table.InMemoryTable(table)), folder / "clips"

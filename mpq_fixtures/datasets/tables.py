@@ -1,0 +1,223 @@
+"""Data sets that are tables: one row a sample, opened with the ``datasets`` library or from a folder that has a reader of its own.
+
+Columns hold pictures, sounds and masks as files inside the table or as names of files; nothing is decoded before it is asked for, and
+always by `mpq_fixtures.reading`: sounds keep their channels and their rate. The table itself is mapped from disk, not held in memory.
+A sample's digest is that of its files' content, which is read when the sample is first asked for, and of its target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mpq_fixtures.datasets import Dataset, LazySamples, common_voice, musdb
+from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
+from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository
+from mpq_fixtures.named import AssetError, nearest, resolve
+from mpq_fixtures.reading import read_audio, read_image
+from mpq_fixtures.signals import Modality, Sample, Signal
+from mpq_fixtures.suite import Evaluation
+
+FOLDERS: Mapping[str, ModuleType] = {"common_voice": common_voice, "musdb18hq": musdb}
+"""Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""
+
+_SPLIT = re.compile(r"\s*([\w.-]+)\s*(\[.*\])?\s*")
+_LAYOUTS = {
+    "imagefolder": "<split>/<label>/*.jpg, or pictures and a metadata.csv whose columns end in file_name",
+    "audiofolder": "<split>/*.wav and <split>/metadata.csv with a column file_name and the others",
+}
+
+
+def read_table(evaluation: Evaluation) -> Dataset:
+    """Open the rows that an evaluation's data set names; raise `AssetError` where it cannot be had."""
+    wanted = str(evaluation.dataset.get("split", ""))
+    match = _SPLIT.fullmatch(wanted)
+    if wanted and match is None:
+        raise AssetError(f'{evaluation.name}: split {wanted!r}: name one split, whole or a stretch of it: "test" or "test[:60]"')
+    split, within = (match[1], match[2] or "") if match else ("", "")
+    with _quiet():
+        table = _open(evaluation, split)
+    if not len(table.rows):
+        raise table.error("it has no rows")
+    chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
+    key = "image" if evaluation.task.modality is Modality.IMAGE else ("audio" if "audio" in evaluation.task.columns else "mixture")
+    signals, targets, labels = files_of(table, table.column(key), key), *targets_of(table)
+    return Dataset(LazySamples(len(chosen), _maker(table, chosen, signals, targets)), labels)
+
+
+def _open(evaluation: Evaluation, split: str) -> Table:
+    """Open one split, wherever the data set is."""
+    settings = evaluation.dataset
+    path, named = settings["path"], {key: value for key, value in settings.items() if key in (*evaluation.task.columns, "id")}
+    folder = resolve(settings["data_dir"], evaluation.folder, evaluation.name) if "data_dir" in settings else None
+    if path in FOLDERS:
+        reader = FOLDERS[path]
+        if folder is None or not folder.is_dir():
+            missing = f"there is no folder {folder}" if folder else "data_dir is missing"
+            raise AssetError(f"{evaluation.name}: data set {path!r}: {missing}; expected {reader.LAYOUT}")
+        try:
+            rows, base = reader.open_folder(folder, split or "test")
+        except AssetError as error:
+            raise AssetError(f"{evaluation.name}: {error}") from None
+        return Table(rows, base, {**reader.COLUMNS, **named}, evaluation)
+    if path in BUILDERS:
+        if folder is not None and not folder.is_dir():
+            layout = f": expected {_LAYOUTS[path]}" if path in _LAYOUTS else ""
+            raise AssetError(f"{evaluation.name}: data set {path!r}: there is no folder {folder}{layout}")
+        files = _datafiles_of(settings.get("data_files"), evaluation)
+        if folder is None and not files:
+            raise AssetError(f'{evaluation.name}: data set {path!r}: say where it is: data_dir = "FOLDER" or data_files = "FILES"')
+        splits = _build(evaluation, path, name=settings.get("name"), data_dir=folder and str(folder), data_files=files)
+        first = next((file for one in (files or {}).values() for file in one), None)
+        return Table(_pick(splits, split, evaluation), folder or Path(first or ".").parent, named, evaluation)
+    if (local := resolve(path, evaluation.folder, evaluation.name)).is_dir():
+        splits = _load_saved(evaluation, local) or _build(evaluation, str(local), name=settings.get("name"))
+        return Table(_pick(splits, split, evaluation), local, named, evaluation)
+    if dataset_repository(evaluation) is None:
+        ways = nearest(path, [*BUILDERS, *FOLDERS])
+        raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder, and a hub id is OWNER/NAME{ways}")
+    splits = _build(evaluation, "parquet", data_files={split or "rows": [str(file) for file in dataset_files(evaluation)]})
+    return Table(_pick(splits, split or "rows", evaluation), None, named, evaluation)
+
+
+def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
+    """Let ``datasets`` make its table, or find the one that it made before: it remembers files by name and time of change."""
+    import datasets
+
+    class Sounds(datasets.Audio):  # type: ignore[misc]
+        """Names of sound files; to note down a name ``datasets`` would want torchcodec, which it decodes with."""
+
+        def encode_example(self, value: Any) -> Any:
+            return {"bytes": None, "path": value}
+
+    try:
+        builder = datasets.load_dataset_builder(path, **settings)
+        if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
+            builder.BASE_FEATURE = Sounds
+        builder.download_and_prepare()
+        return builder.as_dataset()
+    except Exception as error:  # of many kinds, most of them wrapped in another
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} cannot be opened: {reason}") from error
+
+
+def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
+    """Open what ``save_to_disk`` wrote; None for any other folder."""
+    import datasets
+
+    if not any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        return None
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise AssetError(f"{evaluation.name}: data set {folder} cannot be opened: {error}; save it again with save_to_disk") from error
+
+
+def _pick(splits: Any, split: str, evaluation: Evaluation) -> Any:
+    """Return a split; the only one where none is named."""
+    if not isinstance(splits, Mapping):
+        return splits  # saved without splits
+    if not split and len(splits) == 1:
+        return next(iter(splits.values()))
+    if split not in splits:
+        names = [str(name) for name in splits]
+        problem = f"no split {split!r}{nearest(split, names)}" if split else f"name a split; there is: {', '.join(names)}"
+        raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r}: {problem}")
+    return splits[split]
+
+
+def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | None:
+    """Return data files by split, from the suite file's folder on: one pattern, several, or a table of splits with either."""
+    if files is None:
+        return None
+    by_split = files if isinstance(files, Mapping) else {str(evaluation.dataset.get("split", "train")).partition("[")[0].strip(): files}
+    found = {
+        split: [str(resolve(one, evaluation.folder, evaluation.name)) for one in ([some] if isinstance(some, str) else some)]
+        for split, some in by_split.items()
+    }
+    for file in (file for some in found.values() for file in some):
+        if "*" not in file and not Path(file).exists():
+            raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
+    return found
+
+
+def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
+    """Return the numbers of the rows that are meant, counted from the start of the split."""
+    import datasets
+
+    try:
+        stretch = datasets.ReadInstruction.from_spec(f"rows{within}").to_absolute({"rows": len(table.rows)})[0]
+    except (ValueError, AssertionError) as error:
+        raise table.error(f'split: {within!r} is no stretch of rows, such as "[:60]", "[100:200]" or "[:10%]": {error}') from None
+    chosen = range(stretch.from_ or 0, len(table.rows) if stretch.to is None else stretch.to)
+    left = [row for row in chosen if row not in set(exclude)] if exclude else chosen
+    if not left:
+        raise table.error(f"the stretch {within or 'of all rows'} of {len(table.rows)} rows is empty")
+    return left
+
+
+def _maker(table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> Callable[[int], Sample]:
+    read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
+    ids = _ids(table, signals)
+
+    def make(position: int) -> Sample:
+        row = chosen[position]
+        name = ids[row] if ids else str(row)
+        digest, size = hashlib.sha256(), 0
+        try:
+            stored = signals[row]
+            size = len(stored)
+            for part in (stored, *targets.parts(row)):
+                digest.update(hashlib.sha256(part).digest())
+        except (OSError, ValueError) as error:  # it is said again, as the sample's failure, when the sample is read
+            digest.update(f"{name}: {error}".encode())
+        return Sample(name, digest.hexdigest(), size, lambda: read(signals[row]), lambda: targets[row])
+
+    return make
+
+
+def _ids(table: Table, signals: Files) -> list[str]:
+    """Return what names the rows: a column of its own, or their files; nothing where files have no names or share one."""
+    if "id" in table.columns:
+        column = table.known(table.columns["id"], "id")
+        ids = [str(value) for value in table.rows.select_columns([column])[:][column]]
+        if len(set(ids)) < len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise table.error(f"the column {column!r} for id has {twice!r} more than once: name one that tells the rows apart")
+        return ids
+    import pyarrow
+    from pyarrow import compute
+
+    column = signals.rows.data.column(signals.column)
+    if pyarrow.types.is_struct(column.type):
+        if column.type.get_field_index("path") < 0:
+            return []
+        column = compute.struct_field(column, "path")
+    paths = column.to_pylist() if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type) else []
+    if not all(paths) or len(set(paths)) < len(paths):
+        return []
+    base = f"{table.base}{os.sep}"
+    return [path.removeprefix(base).replace(os.sep, "/") for path in paths]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ``datasets`` from drawing progress bars and from warning about its own internals."""
+    import datasets
+
+    hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not hidden:
+            datasets.enable_progress_bars()

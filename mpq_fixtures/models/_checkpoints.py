@@ -1,0 +1,44 @@
+"""What a checkpoint's folder says of itself, without its weights being read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures.named import AssetError
+
+CONFIG = "config.json"
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's configuration; {} where the folder has none, as those of ``demucs`` do."""
+    file = folder / CONFIG
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AssetError(f"{file} is damaged: {error}; save or download the model again") from None
+    return config if isinstance(config, dict) else {}
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of a checkpoint's classes in the order of their indices; () where it names none."""
+    names = {int(index): str(name) for index, name in (config_of(folder).get("id2label") or {}).items()}
+    return tuple(names[index] for index in sorted(names))
+
+
+def check_kind(source: str, wanted: str) -> None:
+    """Raise `AssetError` where a local checkpoint is not of a class of ``transformers`` whose name ends in ``wanted``.
+
+    ``from_pretrained`` would fill in what the other class lacks with random weights, and say so in a warning.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    if not (folder / CONFIG).is_file():
+        raise AssetError(f"{folder} holds no {CONFIG}: put a model there as save_pretrained writes it, with its processor")
+    classes = config_of(folder).get("architectures") or []
+    if classes and not any(str(name).endswith(wanted) for name in classes):
+        raise AssetError(f"{folder} holds a {classes[0]}, where a ...{wanted} is needed: name another model or another task")
