@@ -11,21 +11,26 @@ from pathlib import Path
 import platformdirs
 
 from mpq_fixtures import codecs
-from mpq_fixtures.assets import assets, read_suite
+from mpq_fixtures.assets import assets, suites_folder
 from mpq_fixtures.hub import State, megabytes
-from mpq_fixtures.suite import Evaluation, SuiteError
+from mpq_fixtures.suite import Evaluation, SuiteError, find_suite, load_suite, mistakes
 
 ROOM = 200_000_000
 """Bytes that a store should have left: some thousands of bitstreams and predictions."""
 
 
 def doctor(suite: str = "pocket") -> int:
-    """Write how a suite stands, and return the exit code: 0 when it can run as it is, 1 when something is missing, 2 for no such suite."""
+    """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 otherwise."""
     try:
-        evaluations = read_suite(suite)
+        file = find_suite(suite, suites_folder())
     except SuiteError as error:
         sys.stderr.write(f"mpq doctor: {error}\n")
-        return 2
+        return 1
+    if wrong := mistakes(file):
+        for mistake in wrong:
+            sys.stderr.write(f"mpq doctor: {mistake}\n")
+        return 1
+    evaluations = load_suite(file)
     problems = _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _store()
     if problems:
         _title("what to do")

@@ -150,7 +150,7 @@ def _append(url: str, part: Path, size: int, bar: Any) -> None:
             bar.update(-start)
             start = 0
         with part.open("ab" if start else "wb") as output:
-            for chunk in response.iter_bytes(1 << 20):
+            for chunk in response.iter_bytes():  # as they come: what a chunk of fixed size holds back is lost when the connection breaks
                 output.write(chunk)
                 output.flush()
                 bar.update(len(chunk))

@@ -166,15 +166,16 @@ def look_here(repository: Repository) -> Status | None:
     folder = snapshot(repository)
     if folder is None:
         return None
+    names, complete = _known_names(repository, folder)
     readme = folder / README
     try:
-        files = repository.choose(_known_names(repository, folder), readme.read_text(encoding="utf-8") if readme.is_file() else "")
-    except UnfitError:
+        wanted = repository.choose(names, readme.read_text(encoding="utf-8") if readme.is_file() else "")
+    except UnfitError as error:
+        return Status(State.UNFIT, f"{repository.title} cannot be used: {error}") if complete else None
+    if not all((folder / name).is_file() for name in wanted):
         return None
-    if not all((folder / name).is_file() for name in files):
-        return None
-    found = {name: File((folder / name).stat().st_size) for name in files}
-    return Status(State.HERE, f"{repository.title} is here", found, folder, folder.name)
+    files = {name: File((folder / name).stat().st_size) for name in wanted}
+    return Status(State.HERE, f"{repository.title} is here", files, folder, folder.name)
 
 
 def snapshot(repository: Repository) -> Path | None:
@@ -302,9 +303,10 @@ def _list(repository: Repository) -> Listing:
 
 
 def _found(repository: Repository) -> Status:
-    status = look_here(repository)
-    if status is None:
-        raise AssetError(look_on_hub(repository).sentence)
+    """Return the status of a repository that is here; raise `AssetError` with what to do where it is not."""
+    status = look(repository)
+    if status.state is not State.HERE:
+        raise AssetError(status.sentence)
     return status
 
 
@@ -313,14 +315,14 @@ def _folder(status: Status) -> Path:
     return status.folder
 
 
-def _known_names(repository: Repository, folder: Path) -> Sequence[str]:
-    """Return the names of a snapshot's files as the hub listed them, so that a missing one is noticed; else those that are here."""
+def _known_names(repository: Repository, folder: Path) -> tuple[Sequence[str], bool]:
+    """Return the names of a snapshot's files: all, and True, where the hub's list was kept; else those that are here, and False."""
     try:
         from huggingface_hub import get_cached_repo_tree
 
-        return [file.path for file in get_cached_repo_tree(repository.id, repo_type=repository.kind, revision=folder.name)]
+        return [file.path for file in get_cached_repo_tree(repository.id, repo_type=repository.kind, revision=folder.name)], True
     except Exception:  # fetched by an older huggingface_hub, or file by file, which leaves no list
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()), False
 
 
 def _is_local(source: str, folder: Path) -> bool:
