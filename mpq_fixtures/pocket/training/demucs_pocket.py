@@ -156,7 +156,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "models" / "demucs_pocket", help="folder for the weights")
     parser.add_argument("--checkpoint", type=Path, default=Path("demucs_pocket.pt"), help="file to save to and to go on from")
-    parser.add_argument("--steps", type=int, default=2_600)
+    parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a training crop")
     parser.add_argument("--pool", type=int, default=1_000, help="number of training songs")
