@@ -85,6 +85,8 @@ def parquet_files(table: Mapping[str, Any], names: Sequence[str], readme: str) -
         chosen = _by_name(parquet, table.get("name"), split)
     if not chosen:
         raise UnfitError(f"it has no files of the split {split!r}{_offer(parquet)}")
+    if not patterns and len({name.rpartition("/")[0] for name in chosen}) > 1:
+        raise UnfitError(f"it has several configurations: write name = ... for one of them{_offer(chosen)}")
     return _enough(chosen, _stop(within), _rows(card, table.get("name"), split))
 
 

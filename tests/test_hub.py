@@ -380,6 +380,11 @@ class TestChoice:
         table = {"name": "scene_parsing", "split": "train"}
         assert parquet_files(table, names, "") == names[2:4]
 
+    def test_of_several_configurations_one_must_be_named(self) -> None:
+        names = ["instance_segmentation/validation/0000.parquet", "scene_parsing/validation/0000.parquet"]
+        with pytest.raises(UnfitError, match=r"write name = .*instance_segmentation/validation, scene_parsing/validation"):
+            parquet_files({"split": "validation"}, names, "")
+
     def test_partial_splits_of_the_convert_branch(self) -> None:
         assert parquet_files({"split": "validation"}, ["default/partial-validation/0000.parquet"], "") == [
             "default/partial-validation/0000.parquet"

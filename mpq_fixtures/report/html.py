@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.report import cases as reading
-from mpq_fixtures.report import curves
+from mpq_fixtures.report import curves, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
         statuses=reading.count_statuses(cases),
         attention=[case for case in reading.worst_first(cases) if case.status in ATTENTION],
         sections=sections,
+        replication=replication.replicate(results["cases"]) if replication.concerns(cases) else None,
         cases=reading.worst_first(cases),
         further=_further(cases),
         most_failures=MOST_FAILURES,
