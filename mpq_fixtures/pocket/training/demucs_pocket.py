@@ -101,7 +101,7 @@ def train(out: Path, checkpoint: Path, steps: int, batch: int, seconds: float, p
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     model = HDemucs(**ARCHITECTURE)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
     songs: list[torch.Tensor] = []
     validation = [read(number) for number in VALIDATION_SEEDS]
@@ -121,7 +121,7 @@ def train(out: Path, checkpoint: Path, steps: int, batch: int, seconds: float, p
         stems = crops(songs, np.random.default_rng([seed, step]), batch, frames)
         current = loss(model(stems.sum(1)), stems)
         optimizer.zero_grad()
-        current.backward()  # type: ignore[no-untyped-call]
+        current.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         average.update_parameters(model)
