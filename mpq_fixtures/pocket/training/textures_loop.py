@@ -114,7 +114,7 @@ def train(
         model.train()
         value = loss(normalise(augment(pixels, generator)), [target for _, target in drawn])
         optimiser.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         running += 0.02 * (value.item() - running)
