@@ -58,7 +58,7 @@ def read(architecture: str, source: str) -> tuple[Any, Any]:
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with _quiet():
         model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
-        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)  # type: ignore[no-untyped-call]
+        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)
     return model, processor
 
 
@@ -69,10 +69,10 @@ def _quiet() -> Iterator[None]:
 
     verbosity, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
     reports.set_verbosity(logging.ERROR)
-    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
+    reports.disable_progress_bar()
     try:
         yield
     finally:
         reports.set_verbosity(verbosity)
         if bar:
-            reports.enable_progress_bar()  # type: ignore[no-untyped-call]
+            reports.enable_progress_bar()

@@ -50,7 +50,7 @@ def main() -> None:
         return cross_entropy(logits[:, 0], target) + 0.5 * cross_entropy(tokens.flatten(0, 1), target.repeat_interleave(tokens.shape[1]))
 
     def check() -> float:
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()
         samples, hits = classification().samples, 0
         with torch.inference_mode():
             for start in range(0, len(samples), 32):
