@@ -76,7 +76,8 @@ def load(source: str, device: str, language: str | None = "english") -> SpeechRe
     """Load a Whisper for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
     ``language`` is what a multilingual checkpoint is told to transcribe, None to let it find out; a checkpoint of one language is left
-    to its own configuration. Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    to its own configuration. Raises `AssetError` when a folder holds no Whisper, ``OSError`` when the hub has no such
+    checkpoint or there are no safetensors.
     """
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor

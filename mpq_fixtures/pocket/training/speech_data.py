@@ -111,8 +111,8 @@ def utterances(rng: np.random.Generator, variants: tuple[str, ...], taken: set[s
     while True:
         text = loose_words(rng) if rng.random() < loose else sentence(rng)
         if text not in taken:
-            pitch, speed = int(rng.integers(25, 76)), int(rng.integers(125, 196))
-            yield Utterance(text, str(rng.choice(ACCENTS)), str(rng.choice(variants)), pitch, speed)
+            accent, variant = str(rng.choice(ACCENTS)), str(rng.choice(variants))
+            yield Utterance(text, accent, variant, int(rng.integers(25, 76)), int(rng.integers(125, 196)))
 
 
 def speak(utterance: Utterance) -> NDArray[np.float32]:

@@ -76,7 +76,7 @@ def build(tokenizer: Any) -> Any:
 
 
 def look_nearby(encoder: Any) -> None:
-    """Start the encoder's attention at the frames nearby, or it needs many minutes to find them.
+    """Start the encoder's attention at the frames nearby, which it would have to find first.
 
     The positions are sinusoids, sines in the first half of the channels and cosines in the second. A head whose query and key both pick
     the sines and cosines of the same frequencies scores two positions by the cosines of their distance: highest where they meet, and the
@@ -131,7 +131,7 @@ def placed(waveform: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
             noise[1:] += 0.9 * noise[:-1]  # duller than white
         noise *= np.sqrt(np.mean(waveform**2) / np.mean(noise**2)) * 10 ** (-rng.uniform(15, 55) / 20)
         window[:end] += noise
-    return window * np.float32(10 ** (rng.uniform(-24, 0) / 20))
+    return np.asarray(window * np.float32(10 ** (rng.uniform(-24, 0) / 20)), np.float32)
 
 
 def uniform(generator: torch.Generator, count: int, low: float, high: float) -> Tensor:
