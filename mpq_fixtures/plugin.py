@@ -7,8 +7,6 @@ Neither torch nor transformers nor datasets is imported here.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 from collections.abc import Generator
@@ -121,9 +119,9 @@ class Controller:
     def interrupt(self, number: int, frame: object) -> None:
         """End as after Ctrl-C, so that what was measured is still written. A terminal interrupts the workers itself; others do not."""
         for node in self.workers:
-            if node.gateway.spec.popen and hasattr(node, "workerinfo"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(node.workerinfo["pid"], signal.SIGINT)
+            process = getattr(getattr(node.gateway, "_io", None), "popen", None)  # execnet has no public way to a worker's process
+            if process is not None:
+                process.send_signal(signal.SIGINT)
         raise KeyboardInterrupt("terminated")
 
     def pytest_report_header(self) -> list[str]:

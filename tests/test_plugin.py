@@ -513,7 +513,8 @@ class TestThreshold:
 
 class TestBaselines:
     @pytest.fixture(scope="class")
-    def first(self, measured: tuple[Project, pytest.RunResult], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    @staticmethod
+    def first(measured: tuple[Project, pytest.RunResult], tmp_path_factory: pytest.TempPathFactory) -> Project:
         """A project whose every case was approved."""
         project = Project(tmp_path_factory.mktemp("approved"))
         shutil.copytree(measured[0].folder / "cache", project.folder / "cache")
