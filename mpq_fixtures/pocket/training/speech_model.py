@@ -106,7 +106,7 @@ class Speech:
     def waveform(self, index: int) -> NDArray[np.float32]:
         """Return one utterance, ``float32 [frames]``."""
         start = self.ends[index - 1] if index else 0
-        return self.samples[start : self.ends[index]].astype(np.float32) / 32767
+        return np.asarray(self.samples[start : self.ends[index]], np.float32) / np.float32(32767)
 
     def draw(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], str]:
         """Return an utterance and its text, mostly with another one after it where both fit: more to learn from a window."""
