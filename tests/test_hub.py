@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_replicas import BEANS, CONVERTED, fill
+from hub_replicas import BEANS, CONVERTED, common_voice, fill, musdb18hq
 from loopback_hub import TOKEN, LoopbackHub, digest
 
 from mpq_fixtures import hub as client
@@ -439,3 +440,51 @@ class TestRealClients:
             "mode": "L",
             "logits": [1, 3],
         }
+
+
+def evaluate(suite: str, env: dict[str, str], out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "evaluations", "--mpq-suite", suite, "--mpq-out", str(out), "-q", *options]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+class TestRuns:
+    def test_without_the_hub_cases_skip_with_the_doctors_sentence_and_fail_when_strict(self, suite: Any, tmp_path: Path) -> None:
+        file, _ = suite()
+        env = environment("http://127.0.0.1:9", tmp_path)
+        started = time.monotonic()
+        skipped = evaluate(file, env, tmp_path / "out")
+        seconds = time.monotonic() - started
+        sentence = "nateraw/vit-base-beans is not here, and http://127.0.0.1:9 cannot be reached"
+        other = "AI-Lab-Makerere/beans is not here, and http://127.0.0.1:9 cannot be reached"
+        assert "2 skipped" in skipped.stdout
+        assert sentence in skipped.stdout or other in skipped.stdout
+        assert f"then: mpq fetch {file}" in skipped.stdout
+        assert skipped.returncode == 1  # nothing was measured
+        assert seconds < 60  # most of it imports
+        strict = evaluate(file, env, tmp_path / "out", "--mpq-strict")
+        assert "2 failed" in strict.stdout or "2 errors" in strict.stdout
+        assert other in strict.stdout or sentence in strict.stdout
+
+
+class TestStudy:
+    def test_all_its_evaluations_pass_from_download_to_report(self, hub: LoopbackHub, tmp_path: Path) -> None:
+        common_voice(tmp_path / "data" / "common_voice_11" / "en")
+        musdb18hq(tmp_path / "data" / "musdb18hq")
+        env = environment(hub.url, tmp_path) | {"MPQ_DATA": str(tmp_path / "data")}
+        command = [sys.executable, "-m", "mpq_fixtures", "fetch", "study"]
+        fetched = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+        # From here on there is no hub.
+        run = evaluate("study", env | {"HF_ENDPOINT": "http://127.0.0.1:9"}, tmp_path / "out", "--mpq-samples", "2")
+        assert run.returncode == 0, run.stdout[-5000:]
+        with (tmp_path / "out" / "results.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert {row["evaluation"] for row in rows} == {
+            "vit_imagenet", "vit_xray", "vit_beans", "segformer_ade20k", "whisper_common_voice", "whisper_common_voice_17", "demucs_musdb",
+        }  # fmt: skip
+        assert len(rows) == 7 * 3
+        assert all(row["samples"] == "2" and row["rate_mean"] for row in rows), rows
+        assert all(row["value"] for row in rows), rows
+        report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert 'id="replication"' in report
+        assert "2 of 1000" in report
