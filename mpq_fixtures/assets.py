@@ -9,9 +9,17 @@ from pathlib import Path
 from mpq_fixtures import hub
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.hub import Repository, State, Status
+from mpq_fixtures.models._checkpoints import check_kind
 from mpq_fixtures.named import PYTHON, AssetError, find_callable
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation, find_suite, load_suite
+
+_KINDS = {
+    "image_classification": "ForImageClassification",
+    "image_segmentation": "SegformerForSemanticSegmentation",
+    "speech_recognition": "WhisperForConditionalGeneration",
+}
+"""What the name of a model's class ends in, by task."""
 
 
 @dataclass(frozen=True)
@@ -72,5 +80,7 @@ def assets(evaluations: Iterable[Evaluation]) -> Sequence[Asset]:
 def _open_model(evaluation: Evaluation) -> None:
     if evaluation.model.startswith(PYTHON):
         find_callable(evaluation.model, evaluation.folder)
-    else:
-        hub.model_folder(evaluation)
+        return
+    folder = hub.model_folder(evaluation)
+    if evaluation.task.name in _KINDS:
+        check_kind(str(folder), _KINDS[evaluation.task.name])

@@ -354,6 +354,53 @@ dataset = { path = "common_voice", data_dir = "nowhere", split = "validation" }
         assert "did you mean 'pocket'?" in capsys.readouterr().err
 
 
+class Marks:
+    """What a pickle may do when it is read: here, make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+class TestNoCodeFromTheHub:
+    def test_a_model_in_pytorchs_format_is_read_as_tensors_alone(self, hub: LoopbackHub, suite: Any, tmp_path: Path) -> None:
+        import torch
+        from safetensors.torch import load
+
+        files = dict(hub.repos["model", "nateraw/vit-base-beans"].revisions["main"][1])
+        weights: dict[str, Any] = load(files.pop(WEIGHTS))
+        for id, more in (("someone/tensors", {}), ("someone/code", {"code": Marks(tmp_path / "ran")})):
+            torch.save({**weights, **more}, tmp_path / "model.bin")
+            hub.add("model", id, {**files, "pytorch_model.bin": (tmp_path / "model.bin").read_bytes()})
+            file, (evaluation,) = suite(BEANS_SUITE.replace("nateraw/vit-base-beans", id))
+            main(["fetch", file])
+            if not more:
+                assert OpenModel(evaluation, "cpu").ready()
+                continue
+            with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
+                OpenModel(evaluation, "cpu").ready()
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_separation_model_that_names_another_class_is_refused(self, tmp_path: Path) -> None:
+        import torch
+        from safetensors.torch import save_file
+
+        from mpq_fixtures.models import source_separation
+
+        about = {"klass": "pathlib.Path", "args": json.dumps([str(tmp_path)]), "kwargs": "{}"}
+        save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors", about)
+        with pytest.raises(ValueError, match=r"'pathlib\.Path', which is no model of demucs"):
+            source_separation.load(str(tmp_path), "cpu")
+
+    def test_a_model_of_another_kind_shows_in_the_doctor(self, hub: LoopbackHub, suite: Any, capsys: Any) -> None:
+        file, _ = suite(BEANS_SUITE.replace("nateraw/vit-base-beans", "nvidia/segformer-b0-finetuned-ade-512-512"))
+        main(["fetch", file])
+        assert main(["doctor", file]) == 1
+        assert "holds a SegformerForSemanticSegmentation" in capsys.readouterr().out
+
+
 class TestChoice:
     """Names as they are on the hub."""
 

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 from mpq_fixtures.hub import model_folder, model_repository, model_weights
 from mpq_fixtures.models._checkpoints import labels_of
-from mpq_fixtures.named import PYTHON, digest_of_callable, digest_of_folder, find_callable
+from mpq_fixtures.named import PYTHON, AssetError, digest_of_callable, digest_of_folder, find_callable
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
@@ -87,7 +88,12 @@ class OpenModel:
             if source.startswith(PYTHON):
                 self._model = find_callable(source, folder)(self._device)
             else:
-                self._model = self._module.load(str(model_folder(self._evaluation)), self._device)
+                local = model_folder(self._evaluation)
+                try:
+                    self._model = self._module.load(str(local), self._device)
+                except (OSError, ValueError, UnpicklingError) as error:
+                    reason = " ".join(str(error).split())
+                    raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
         return self._model
 
     def close(self) -> None:

@@ -48,7 +48,8 @@ class PictureModel:
 def read(architecture: str, source: str) -> tuple[Any, Any]:
     """Read a model of a class of ``transformers``, and its image processor, from a folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint, or none in safetensors, and `AssetError` for a model of another kind.
+    Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises ``OSError``
+    when there is no such checkpoint, and `AssetError` for a model of another kind.
     """
     import torch
     import transformers
@@ -57,7 +58,7 @@ def read(architecture: str, source: str) -> tuple[Any, Any]:
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with _quiet():
-        model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
+        model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
         processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)
     return model, processor
 

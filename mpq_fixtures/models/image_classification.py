@@ -27,6 +27,6 @@ class ImageClassification(PictureModel):
 def load(source: str, device: str) -> ImageClassification:
     """Load a classifier for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    Raises ``OSError`` when there is no such checkpoint.
     """
     return ImageClassification(*read("AutoModelForImageClassification", source), device)

@@ -43,6 +43,6 @@ class ImageSegmentation(PictureModel):
 def load(source: str, device: str) -> ImageSegmentation:
     """Load a SegFormer for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint, or none in safetensors.
+    Raises ``OSError`` when there is no such checkpoint.
     """
     return ImageSegmentation(*read("SegformerForSemanticSegmentation", source), device)

@@ -17,6 +17,8 @@ from mpq_fixtures.signals import Audio
 
 VERSION = 1
 
+_CLASSES = ("demucs.demucs.Demucs", "demucs.hdemucs.HDemucs", "demucs.htdemucs.HTDemucs")
+
 
 class SourceSeparation:
     """A separation model on a device. ``sources`` names its stems.
@@ -101,7 +103,12 @@ def _load_file(path: Path) -> Any:
     """Load one model without running pickled code."""
     if path.suffix == ".safetensors":
         from demucs.hf import load_safetensors_model
+        from safetensors import safe_open
 
+        with safe_open(path, "pt") as file:
+            named = (file.metadata() or {}).get("klass")
+        if named not in _CLASSES:  # demucs would import and call whatever the file names
+            raise ValueError(f"{path}: its metadata name {named!r}, which is no model of demucs: expected {', '.join(_CLASSES)}")
         return load_safetensors_model(path)
     from fractions import Fraction
 

@@ -77,7 +77,7 @@ def load(source: str, device: str, language: str | None = "english") -> SpeechRe
 
     ``language`` is what a multilingual checkpoint is told to transcribe, None to let it find out; a checkpoint of one language is left
     to its own configuration. Raises `AssetError` when a folder holds no Whisper, ``OSError`` when the hub has no such
-    checkpoint or there are no safetensors.
+    checkpoint.
     """
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
@@ -86,7 +86,7 @@ def load(source: str, device: str, language: str | None = "english") -> SpeechRe
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with _quiet():
-        model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
+        model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
         processor = WhisperProcessor.from_pretrained(name, **options)
     return SpeechRecognition(model, processor, device, language)
 
