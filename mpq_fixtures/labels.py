@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ _NO_NAME = re.compile(r"(label|class)?[ _-]*\d+", re.IGNORECASE)
 def in_models_order(dataset: Dataset, evaluation: Evaluation, names: Callable[[], Sequence[str]]) -> Dataset:
     """Return the data set with its targets in the order of the model's classes; as it is where the two orders are the same.
 
-    ``names`` gives the model's classes and is called only where there are some to compare. Masks are first counted from the option
+    ``names`` gives the model's classes and is called only for tasks that have some. Masks are first counted from the option
     ``label_offset``, and their ``ignored_label`` is set apart. Raises `AssetError` where names do not match.
     """
     if not evaluation.task.has_labels:
@@ -59,16 +58,22 @@ def match(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...] | None:
     commas part: ``tench`` is ``tench, Tinca tinca``. A name that stands for several classes of a list must have the same indices in both.
     """
     for key in (_plain, _first_synonym):
-        ours, theirs = [key(name) for name in data], [key(name) for name in model]
-        shared = {name for counts in (Counter(ours), Counter(theirs)) for name, count in counts.items() if count > 1}
-        index = {name: position for position, name in enumerate(theirs) if name not in shared}
-        order = [
-            position if name in shared and theirs[position : position + 1] == [name] else index.get(name)
-            for position, name in enumerate(ours)
-        ]
-        if None not in order:
-            return tuple(position for position in order if position is not None)
+        ours, theirs = _positions(map(key, data)), _positions(map(key, model))
+        order: dict[int, int] = {}
+        for name, own in ours.items():
+            others = theirs.get(name, [])
+            if len(own) == len(others) == 1 or own == others:
+                order |= zip(own, others, strict=True)
+        if len(order) == len(data):
+            return tuple(order[position] for position in range(len(data)))
     return None
+
+
+def _positions(names: Iterable[str]) -> dict[str, list[int]]:
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        positions.setdefault(name, []).append(position)
+    return positions
 
 
 def _match(data: Sequence[str], model: Sequence[str], by_index: bool, evaluation: Evaluation) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ A sample's digest is that of its files' content, which is read when the sample i
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -143,7 +144,7 @@ def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | 
         for split, some in by_split.items()
     }
     for file in (file for some in found.values() for file in some):
-        if "*" not in file and not Path(file).exists():
+        if not glob.glob(file, recursive=True):  # noqa: PTH207  # a pattern of an absolute path
             raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
     return found
 

@@ -1,0 +1,555 @@
+"""Data sets of users: what a suite file can name, what becomes of its rows, and what is said where it cannot be had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hub_replicas as replicas
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image as PILImage
+
+from mpq_fixtures.datasets import Dataset, load_dataset
+from mpq_fixtures.labels import in_models_order, match
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.named import AssetError
+from mpq_fixtures.reading import read_mask
+from mpq_fixtures.signals import Audio, Image, Sample
+from mpq_fixtures.suite import Evaluation, SuiteError, load_suite
+from mpq_fixtures.tasks import TASKS
+
+Open = Callable[..., Dataset]
+STEMS = ("drums", "bass", "other", "vocals")
+
+
+def evaluation(
+    task: str, folder: Path, model: str = "python:model:load", options: dict[str, Any] | None = None, **dataset: Any
+) -> Evaluation:
+    return Evaluation("tried", "tests", TASKS[task], model, dataset, (), folder, options={**TASKS[task].options, **(options or {})})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tables of these tests out of the user's cache."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one data set of each kind."""
+    import datasets
+
+    made = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 1), ("test", 3)):
+        for number, name in enumerate(("cat", "dog")):
+            (made / "photos" / split / name).mkdir(parents=True)
+            for seed in range(count):
+                (made / "photos" / split / name / f"{seed}.jpg").write_bytes(replicas.picture(10 * number + seed))
+    (made / "streets/images").mkdir(parents=True)
+    for seed in range(2):
+        (made / f"streets/images/{seed}.jpg").write_bytes(replicas.picture(seed))
+        (made / f"streets/{seed}.png").write_bytes(replicas.class_map(seed))
+    (made / "streets/metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": f"images/{seed}.jpg", "mask_file_name": f"{seed}.png"}) + "\n" for seed in range(2))
+    )
+    (made / "calls").mkdir()
+    for seed, (rate, channels) in enumerate(((8000, 1), (44100, 2))):
+        soundfile.write(made / f"calls/{seed}.flac", replicas.tone(seed, 0.5, rate, channels), rate)
+    (made / "calls/2.wav").write_bytes(b"")
+    (made / "calls/metadata.csv").write_text('file_name,sentence\n0.flac,hello\n1.flac,"yes, you"\n2.wav,nothing\n')
+    pictures = [{"bytes": replicas.picture(seed), "path": "same.jpg"} for seed in range(4)]
+    features = datasets.Features(
+        {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"]), "key": datasets.Value("string")}
+    )
+    columns = {"picture": pictures, "kind": [0, 1, 1, 0], "key": ["a", "b", "c", "d"]}
+    (made / "pictures.parquet").write_bytes(replicas.parquet(columns, features))
+    table = datasets.load_dataset("parquet", data_files=str(made / "pictures.parquet"), split="train")
+    table.save_to_disk(made / "saved")
+    datasets.DatasetDict({"train": table, "test": table.select([2, 3])}).save_to_disk(made / "saved_splits")
+    import pyarrow
+    from pyarrow import parquet
+
+    bare = {"image": [picture["bytes"] for picture in pictures], "label": [0, 2, 1, 1]}
+    parquet.write_table(pyarrow.table(bare), made / "bare.parquet")
+    (made / "scenes.csv").write_text(
+        "file,scene,number\nphotos/test/cat/0.jpg,day,1\nphotos/test/dog/0.jpg,night,2\nphotos/gone.jpg,day,1\n"
+    )
+    withheld = pyarrow.table({"image": bare["image"], "label": [-1] * 4})
+    parquet.write_table(withheld, made / "withheld.parquet")
+    replicas.common_voice(made / "voice/en")
+    replicas.musdb18hq(made / "musdb18hq", tracks=1)
+    (made / "empty").mkdir()
+    return made
+
+
+@pytest.fixture
+def opened(folder: Path) -> Open:
+    """Open a data set of the folder for a task."""
+
+    def open_it(task: str, options: dict[str, Any] | None = None, **dataset: Any) -> Dataset:
+        return load_dataset(evaluation(task, folder, options=options, **dataset))
+
+    return open_it
+
+
+@pytest.fixture
+def classified(opened: Open) -> Open:
+    return lambda **dataset: opened("image_classification", **dataset)
+
+
+def pixels(sample: Sample) -> Any:
+    signal = sample.signal()
+    assert isinstance(signal, Image)
+    return signal.pixels
+
+
+def sound(sample: Sample) -> Audio:
+    signal = sample.signal()
+    assert isinstance(signal, Audio)
+    return signal
+
+
+class TestImageFolder:
+    def test_gives_pictures_and_classes_by_folder(self, classified: Open, folder: Path) -> None:
+        dataset = classified(path="imagefolder", data_dir="photos", split="test")
+        assert dataset.labels == ("cat", "dog")
+        assert [sample.id for sample in dataset.samples] == [f"test/{name}/{seed}.jpg" for name in ("cat", "dog") for seed in range(3)]
+        assert [sample.target() for sample in dataset.samples] == [0, 0, 0, 1, 1, 1]
+        file = folder / "photos/test/dog/1.jpg"
+        assert dataset.samples[4].stored_bytes == file.stat().st_size
+        np.testing.assert_array_equal(pixels(dataset.samples[4]), np.asarray(PILImage.open(file)))
+
+    def test_a_plain_folder_of_such_files_will_do(self, classified: Open) -> None:
+        named = classified(path="imagefolder", data_dir="photos", split="test")
+        plain = classified(path="./photos", split="test")
+        assert [sample.source for sample in plain.samples] == [sample.source for sample in named.samples]
+
+    def test_gives_masks_as_they_are_stored(self, opened: Open, folder: Path) -> None:
+        dataset = opened("image_segmentation", path="imagefolder", data_dir="streets")
+        assert [sample.id for sample in dataset.samples] == ["images/0.jpg", "images/1.jpg"]
+        for number, sample in enumerate(dataset.samples):
+            np.testing.assert_array_equal(sample.target(), np.asarray(PILImage.open(folder / f"streets/{number}.png")))
+            assert pixels(sample).shape == (48, 64, 3)
+
+
+class TestAudioFolder:
+    def test_keeps_channels_and_rate(self, opened: Open) -> None:
+        dataset = opened("speech_recognition", path="audiofolder", data_dir="calls", text="sentence")
+        first, second = (sound(sample) for sample in dataset.samples[:2])
+        assert (first.sample_rate, first.waveform.shape) == (8000, (1, 4000))
+        assert (second.sample_rate, second.waveform.shape) == (44100, (2, 22050))
+        np.testing.assert_allclose(second.waveform.T, replicas.tone(1, 0.5, 44100, 2), atol=2**-15)
+        assert [sample.target() for sample in dataset.samples] == ["hello", "yes, you", "nothing"]
+
+    def test_an_empty_file_is_that_samples_failure_alone(self, opened: Open) -> None:
+        empty = opened("speech_recognition", path="audiofolder", data_dir="calls", text="sentence").samples[2]
+        assert empty.stored_bytes == 0
+        with pytest.raises(ValueError, match="0 bytes"):
+            empty.signal()
+
+
+class TestTables:
+    @pytest.mark.parametrize(
+        "table",
+        [
+            {"path": "parquet", "data_files": "pictures.parquet"},
+            {"path": "parquet", "data_files": "pict*.parquet", "split": "train"},
+            {"path": "parquet", "data_files": {"valid": ["pictures.parquet"]}, "split": "valid"},
+            {"path": "saved"},
+            {"path": "saved_splits", "split": "train"},
+        ],
+        ids=["file", "pattern", "splits", "saved", "saved with splits"],
+    )
+    def test_hold_pictures_as_bytes(self, classified: Open, table: dict[str, Any]) -> None:
+        dataset = classified(**table, image="picture", label="kind")
+        assert dataset.labels == ("no", "yes")
+        assert [sample.target() for sample in dataset.samples] == [0, 1, 1, 0]
+        assert dataset.samples[2].stored_bytes == len(replicas.picture(2))
+
+    def test_hold_bytes_and_numbers_of_no_declared_kind(self, classified: Open) -> None:
+        dataset = classified(path="parquet", data_files="bare.parquet")
+        assert (dataset.labels, [sample.target() for sample in dataset.samples]) == ((), [0, 2, 1, 1])
+        named = classified(path="parquet", data_files="bare.parquet", labels=["a", "b", "c"])
+        assert named.labels == ("a", "b", "c")
+
+    def test_name_files_beside_them_and_classes_by_name(self, classified: Open, folder: Path) -> None:
+        dataset = classified(path="csv", data_files="scenes.csv", image="file", label="scene")
+        assert dataset.labels == ("day", "night")
+        assert [sample.target() for sample in dataset.samples] == [0, 1, 0]
+        np.testing.assert_array_equal(pixels(dataset.samples[1]), np.asarray(PILImage.open(folder / "photos/test/dog/0.jpg")))
+        with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+            dataset.samples[2].signal()
+
+    def test_listed_classes_have_the_order_of_the_list(self, classified: Open) -> None:
+        dataset = classified(path="csv", data_files="scenes.csv", image="file", label="scene", labels=["night", "dusk", "day"])
+        assert [sample.target() for sample in dataset.samples] == [2, 0, 2]
+
+    def test_variables_in_paths_are_replaced(self, classified: Open, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MPQ_TRIED", str(folder))
+        assert len(classified(path="imagefolder", data_dir="$MPQ_TRIED/photos", split="test").samples) == 6
+
+
+class TestSplits:
+    @pytest.mark.parametrize(
+        ("split", "exclude", "rows"),
+        [
+            ("test", [], [0, 1, 2, 3, 4, 5]),
+            ("test[:2]", [], [0, 1]),
+            ("test[:50%]", [], [0, 1, 2]),
+            ("test[-2:]", [], [4, 5]),
+            ("test[1:5]", [3, 0], [1, 2, 4]),
+        ],
+    )
+    def test_stretches_and_rows_left_out(self, classified: Open, split: str, exclude: list[int], rows: list[int]) -> None:
+        whole = classified(path="imagefolder", data_dir="photos", split="test")
+        part = classified(path="imagefolder", data_dir="photos", split=split, exclude=exclude)
+        assert [sample.id for sample in part.samples] == [whole.samples[row].id for row in rows]
+
+    def test_a_choice_of_samples_makes_only_those(self, classified: Open) -> None:
+        dataset = classified(path="imagefolder", data_dir="photos", split="test")
+        chosen = dataset.choose(2)
+        assert len(chosen.samples) == 2
+        assert {sample.id for sample in chosen.samples} < {sample.id for sample in dataset.samples}
+        assert {sample.id for sample in chosen.samples} < {sample.id for sample in dataset.choose(4).samples}
+
+
+class TestIds:
+    def test_are_numbers_where_files_share_a_name(self, classified: Open) -> None:
+        dataset = classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", split="train[1:]")
+        assert [sample.id for sample in dataset.samples] == ["1", "2", "3"]
+
+    def test_are_a_columns_where_one_is_named(self, classified: Open) -> None:
+        dataset = classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", id="key")
+        assert [sample.id for sample in dataset.samples] == ["a", "b", "c", "d"]
+
+    def test_must_tell_rows_apart(self, classified: Open) -> None:
+        with pytest.raises(AssetError, match="'0' more than once"):
+            classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", id="kind")
+
+
+class TestDigests:
+    def digests(self, folder: Path) -> list[str]:
+        dataset = load_dataset(evaluation("image_classification", folder, path="imagefolder", data_dir="photos", split="test"))
+        return [sample.source for sample in dataset.samples]
+
+    def test_are_of_the_content_wherever_it_lies(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        assert self.digests(tmp_path) == self.digests(folder)
+        assert len(set(self.digests(folder))) == 6
+
+    def test_change_with_the_content_though_size_and_date_stay(self, folder: Path, tmp_path: Path) -> None:
+        import os
+
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        before, file = self.digests(tmp_path), tmp_path / "photos/test/cat/1.jpg"
+        date, content = file.stat().st_mtime_ns, bytearray(file.read_bytes())
+        content[-10] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(date, date))
+        assert [one == other for one, other in zip(before, self.digests(tmp_path), strict=True)] == [True, False, True, True, True, True]
+
+    def test_change_with_the_target(self, classified: Open) -> None:
+        table = {"path": "parquet", "data_files": "bare.parquet"}
+        assert classified(**table).samples[0].source != classified(**table, labels=["a", "b", "c"]).samples[0].source
+
+    def test_nothing_is_read_before_a_sample_is_asked_for(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        dataset = load_dataset(evaluation("image_classification", tmp_path, path="imagefolder", data_dir="photos", split="test"))
+        (tmp_path / "photos/test/cat/0.jpg").unlink()
+        assert dataset.samples[1].stored_bytes > 0
+        assert dataset.samples[0].stored_bytes == 0
+        with pytest.raises(FileNotFoundError):
+            dataset.samples[0].signal()
+
+
+class TestCommonVoice:
+    def test_reads_the_downloaded_folder(self, opened: Open) -> None:
+        dataset = opened("speech_recognition", path="common_voice", data_dir="voice/en", split="validated[:4]", exclude=[1])
+        assert [sample.id for sample in dataset.samples] == [f"common_voice_en_{row}.mp3" for row in (0, 2, 3)]
+        assert [sample.target() for sample in dataset.samples] == [replicas.SENTENCES[row] for row in (0, 2, 3)]
+        assert sound(dataset.samples[0]).sample_rate == 32000
+
+    def test_the_hubs_name_of_the_table_dev_is_known(self, opened: Open) -> None:
+        assert len(opened("speech_recognition", path="common_voice", data_dir="voice/en", split="validation").samples) == 4
+
+    def test_quotation_marks_are_part_of_a_sentence(self, opened: Open, tmp_path: Path) -> None:
+        replicas.common_voice(tmp_path / "en", rows=2)
+        (tmp_path / "en/odd.tsv").write_text('path\tsentence\ncommon_voice_en_0.mp3\t"Go!\ncommon_voice_en_1.mp3\tHe said "no"\n')
+        dataset = opened("speech_recognition", path="common_voice", data_dir=str(tmp_path / "en"), split="odd")
+        assert [sample.target() for sample in dataset.samples] == ['"Go!', 'He said "no"']
+
+
+class TestSeparation:
+    def test_reads_the_unpacked_musdb18hq(self, opened: Open) -> None:
+        (sample,) = opened("source_separation", path="musdb18hq", data_dir="musdb18hq").samples
+        assert sample.id == "Band 0 - Song 0"
+        stems = sample.target()
+        assert tuple(stems) == STEMS
+        mixture = sound(sample)
+        assert (mixture.sample_rate, mixture.waveform.shape) == (44100, (2, 88200))
+        np.testing.assert_allclose(sum(stems.values()), mixture.waveform, atol=2e-4)
+
+    def test_a_stem_can_be_the_sum_of_columns(self, opened: Open, folder: Path) -> None:
+        track = folder / "musdb18hq/test/Band 0 - Song 0"
+        names = ["mixture", *STEMS]
+        (track.parent / "all.csv").write_text(f"{','.join(names)}\n{','.join(f'{track.name}/{name}.wav' for name in names)}\n")
+        stems = {"voice": "vocals", "rest": ["drums", "bass", "other"]}
+        (sample,) = opened("source_separation", path="csv", data_files="musdb18hq/test/all.csv", stems=stems).samples
+        parts = [soundfile.read(track / f"{name}.wav", dtype="float32")[0].T for name in ("drums", "bass", "other")]
+        np.testing.assert_allclose(sample.target()["rest"], np.sum(parts, axis=0), atol=1e-6)
+        assert list(sample.target()) == ["voice", "rest"]
+
+    def test_stems_of_two_rates_are_that_samples_failure(self, opened: Open, folder: Path) -> None:
+        (folder / "rates.csv").write_text("mixture,a,b\ncalls/0.flac,calls/0.flac,calls/1.flac\n")
+        (sample,) = opened("source_separation", path="csv", data_files="rates.csv", stems=["a", "b"]).samples
+        with pytest.raises(ValueError, match="8000 Hz, 44100 Hz"):
+            sample.target()
+
+
+MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("image_classification", {"path": "imagefolder", "data_dir": "nowhere"}, ["nowhere", "<split>/<label>"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "empty"}, ["empty", "cannot be opened"]),
+    ("image_classification", {"path": "imagefolder"}, ["data_dir", "data_files"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos"}, ["name a split", "train, test"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "tset"}, ["'tset'", "did you mean 'test'"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test[9:]"}, ["[9:]", "6 rows", "empty"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test[first]"}, ["[first]", "[:60]"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "train+test"}, ["train+test", "one split"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "exclude": [0, 1, 2, 3, 4, 5]}, ["empty"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "label": "labl"}, ["'labl'", "mean 'label'"]),
+    (
+        "image_classification",
+        {"path": "imagefolder", "data_dir": "photos", "split": "test", "label": "image"},
+        ["image", "neither numbers"],
+    ),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "labels": ["a"]}, ["1 names", "2 classes"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "$MPQ_NOT_SET/photos"}, ["MPQ_NOT_SET is not set"]),
+    ("image_classification", {"path": "parquet", "data_files": "missing.parquet"}, ["no file", "missing.parquet"]),
+    ("image_classification", {"path": "parquet", "data_files": "missing-*.parquet"}, ["no file", "missing-*.parquet"]),
+    ("image_classification", {"path": "parquet", "data_files": "scenes.csv"}, ["cannot be opened"]),
+    ("image_classification", {"path": "parquet", "data_files": "bare.parquet", "labels": ["a", "b"]}, ["unknown label 2", "0 to 1"]),
+    ("image_classification", {"path": "parquet", "data_files": "withheld.parquet"}, ["withheld"]),
+    ("image_classification", {"path": "csv", "data_files": "scenes.csv", "image": "number", "label": "scene"}, ["number", "int64"]),
+    (
+        "image_classification",
+        {"path": "csv", "data_files": "scenes.csv", "image": "file", "label": "scene", "labels": ["Day", "night"]},
+        ["unknown label 'day'", "mean 'Day'"],
+    ),
+    ("image_classification", {"path": "imgefolder", "data_dir": "photos"}, ["OWNER/NAME", "did you mean 'imagefolder'"]),
+    ("image_classification", {"path": "./nowhere"}, ["./nowhere", "no such folder"]),
+    ("image_segmentation", {"path": "imagefolder", "data_dir": "photos", "split": "test"}, ["no column 'mask'", "image, label"]),
+    ("speech_recognition", {"path": "audiofolder", "data_dir": "calls"}, ["no column 'text'", "audio, sentence"]),
+    ("speech_recognition", {"path": "audiofolder", "data_dir": "calls", "text": "audio"}, ["audio", "not texts"]),
+    ("speech_recognition", {"path": "common_voice", "split": "test"}, ["data_dir is missing", "clips/*.mp3"]),
+    ("speech_recognition", {"path": "common_voice", "data_dir": "calls", "split": "test"}, ["not a Common Voice folder", "clips/*.mp3"]),
+    ("speech_recognition", {"path": "common_voice", "data_dir": "voice/en", "split": "tst"}, ["no tst.tsv", "dev, test"]),
+    ("source_separation", {"path": "musdb18hq", "data_dir": "nowhere"}, ["nowhere", "test/<track>/mixture.wav"]),
+    ("source_separation", {"path": "musdb18hq", "data_dir": "calls"}, ["calls", "no tracks", "test/<track>/mixture.wav"]),
+    ("source_separation", {"path": "audiofolder", "data_dir": "calls", "mixture": "audio"}, ["stems is missing", "sentence"]),
+    ("source_separation", {"path": "audiofolder", "data_dir": "calls", "mixture": "audio", "stems": ["adio"]}, ["'adio'", "mean 'audio'"]),
+]
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(("task", "table", "words"), MISTAKES, ids=[words[0] for _, _, words in MISTAKES])
+    def test_are_said_in_one_sentence(self, opened: Open, task: str, table: dict[str, Any], words: list[str]) -> None:
+        with pytest.raises(AssetError) as caught:
+            opened(task, **table)
+        said = str(caught.value)
+        assert all(word in said for word in words), said
+        assert "\n" not in said
+
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ('{ path = "imagefolder", dta_dir = "x" }', ["dta_dir", "did you mean 'data_dir'"]),
+            ('{ path = "imagefolder", split = 3 }', ["split", "3", "test[:60]"]),
+            ('{ path = "imagefolder", exclude = [-1] }', ["exclude", "row numbers"]),
+            ('{ path = "imagefolder", labels = "by name" }', ["labels", "by index"]),
+            ('{ path = "imagefolder", mask = "mask" }', ["mask", "There is"]),
+            ('{ path = "imagefolder", label = ["a"] }', ["label", "a column"]),
+            ('{ data_dir = "x" }', ["path"]),
+        ],
+    )
+    def test_in_the_table_stop_the_run_at_once(self, tmp_path: Path, table: str, words: list[str]) -> None:
+        file = tmp_path / "my.toml"
+        lines = ['name = "my"', "[[evaluation]]", 'name = "mine"', 'task = "image_classification"', 'model = "m/n"', f"dataset = {table}"]
+        file.write_text("\n".join(lines))
+        with pytest.raises(SuiteError) as caught:
+            load_suite(file)
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+class TestMasks:
+    def test_palettes_are_left_alone(self) -> None:
+        picture = PILImage.fromarray(np.array([[0, 1], [2, 255]], np.uint8), "L").convert("P")
+        picture.putpalette([9, 9, 9, 200, 0, 0] * 128)
+        np.testing.assert_array_equal(read_mask(replicas._file(picture, "PNG")), [[0, 1], [2, 255]])
+
+    def test_sixteen_bits_and_grey_in_three_channels_are_taken(self) -> None:
+        deep = PILImage.fromarray(np.array([[0, 1000]], np.uint16))
+        np.testing.assert_array_equal(read_mask(replicas._file(deep, "PNG")), [[0, 1000]])
+        grey = PILImage.fromarray(np.repeat(np.array([[[3], [7]]], np.uint8), 3, axis=2))
+        np.testing.assert_array_equal(read_mask(replicas._file(grey, "PNG")), [[3, 7]])
+
+    @pytest.mark.parametrize("data", [b"", b"no picture", replicas.picture(0), replicas.class_map(0)[:60]])
+    def test_anything_else_is_refused(self, data: bytes) -> None:
+        with pytest.raises(ValueError, match=r"empty|known format|in colour|damaged"):
+            read_mask(data)
+
+
+class TestMatchingNames:
+    @pytest.mark.parametrize(
+        ("data", "model", "order"),
+        [
+            (["cat", "dog"], ["cat", "dog"], (0, 1)),
+            (["cat", "dog"], ["Dog", "bird", "CAT"], (2, 0)),
+            (["bean_rust", "leaf spot"], ["Leaf-Spot", "bean rust"], (1, 0)),
+            (["goldfish", "tench"], ["tench, Tinca tinca", "goldfish, Carassius auratus"], (1, 0)),
+            (["tench, Tinca tinca", "goldfish, Carassius auratus"], ["goldfish", "tench"], (1, 0)),
+            (["crane", "owl", "crane"], ["crane", "owl", "crane"], (0, 1, 2)),
+            (["owl", "crane", "crane"], ["crane", "owl", "crane"], None),
+            (["Cardigan, Welsh corgi", "cardigan"], ["Cardigan, Welsh corgi", "cardigan"], (0, 1)),
+            (["Cardigan, Welsh corgi", "owl", "cardigan"], ["cardigan, corgi", "owl", "cardigan"], (0, 1, 2)),
+            (["cat", "horse"], ["cat", "dog"], None),
+            (["cat"], ["cat", "Cat"], None),
+            (["dog", "cat"], ["cat", "Cat", "dog"], None),
+        ],
+    )
+    def test_goes_by_name_and_then_by_the_first_synonym(self, data: list[str], model: list[str], order: tuple[int, ...] | None) -> None:
+        assert match(data, model) == order
+
+
+def numbered(targets: list[Any], labels: tuple[str, ...] = ()) -> Dataset:
+    return Dataset([Sample(str(row), "0", 1, lambda: None, lambda row=row: targets[row]) for row in range(len(targets))], labels)  # type: ignore[arg-type, misc]
+
+
+class TestClasses:
+    def fitted(self, dataset: Dataset, model: tuple[str, ...], task: str = "image_classification", **settings: Any) -> Dataset:
+        options = settings.pop("options", None)
+        return in_models_order(dataset, evaluation(task, Path(), path="x", options=options, **settings), lambda: model)
+
+    def test_are_brought_to_the_models_order(self) -> None:
+        dataset = self.fitted(numbered([0, 1, 1], ("cat", "dog")), ("dog", "bird", "cat"))
+        assert dataset.labels == ("dog", "bird", "cat")
+        assert [sample.target() for sample in dataset.samples] == [2, 0, 0]
+        assert dataset.samples[0].source != "0"
+
+    def test_stay_where_the_orders_are_the_same(self) -> None:
+        plain = numbered([0, 1], ("cat", "dog"))
+        dataset = self.fitted(plain, ("cat", "dog"))
+        assert dataset.samples is plain.samples
+
+    @pytest.mark.parametrize(("data", "model"), [((), ("a", "b")), (("a", "b"), ()), (("LABEL_0", "LABEL_1"), ("0", "1"))])
+    def test_without_names_go_by_index(self, data: tuple[str, ...], model: tuple[str, ...]) -> None:
+        assert [sample.target() for sample in self.fitted(numbered([0, 1], data), model).samples] == [0, 1]
+
+    def test_that_do_not_match_are_shown(self) -> None:
+        with pytest.raises(AssetError) as caught:
+            self.fitted(numbered([0], ("cat", "horse")), ("cat", "dog"))
+        assert "cat, horse" in str(caught.value)
+        assert "cat, dog" in str(caught.value)
+        assert 'labels = "by index"' in str(caught.value)
+
+    def test_go_by_index_where_the_suite_file_says_so(self) -> None:
+        dataset = self.fitted(numbered([0, 1], ("Katze", "Hund")), ("cat", "dog"), labels="by index")
+        assert ([sample.target() for sample in dataset.samples], dataset.labels) == ([0, 1], ("cat", "dog"))
+        with pytest.raises(AssetError, match="numbers differ"):
+            self.fitted(numbered([0], ("Katze",)), ("cat", "dog"), labels="by index")
+
+    def test_beyond_the_models_are_the_samples_failure(self) -> None:
+        with pytest.raises(ValueError, match="2 is none of 0 to 1"):
+            self.fitted(numbered([2]), ("cat", "dog")).samples[0].target()
+
+    def test_of_speech_are_nobodys_business(self) -> None:
+        plain = numbered(["hello"])
+        assert self.fitted(plain, ("a",), "speech_recognition") is plain
+
+
+class TestClassMaps:
+    def fitted(self, mask: Any, model: tuple[str, ...], data: tuple[str, ...] = (), **options: int) -> Dataset:
+        tried = evaluation("image_segmentation", Path(), path="x", options=options)
+        return in_models_order(numbered([np.array(mask)], data), tried, lambda: model)
+
+    def score(self, dataset: Dataset, prediction: Any) -> float:
+        metric = TASKS["image_segmentation"].metric(dataset, ignored_label=None, label_offset=0)
+        return metric.value([metric.observe(np.array(prediction), dataset.samples[0].target())])
+
+    def test_with_other_as_zero_are_counted_from_one(self) -> None:
+        dataset = self.fitted([[0, 1], [2, 3]], ("wall", "sky", "tree"), ignored_label=0, label_offset=1)
+        np.testing.assert_array_equal(dataset.samples[0].target(), [[-1, 0], [1, 2]])
+        assert self.score(dataset, [[2, 0], [1, 2]]) == 1.0
+        assert self.score(dataset, [[2, 0], [1, 1]]) == pytest.approx((1 + 1 / 2 + 0) / 3)
+
+    def test_with_a_void_beyond_the_classes(self) -> None:
+        dataset = self.fitted([[255, 0], [1, 1]], ("road", "sky"), ignored_label=255)
+        assert self.score(dataset, [[0, 0], [1, 0]]) == pytest.approx((1 / 2 + 1 / 2) / 2)
+
+    def test_with_a_class_that_is_ignored(self) -> None:
+        dataset = self.fitted([[0, 0], [1, 2]], ("background", "cat", "dog"), ignored_label=0)
+        assert self.score(dataset, [[1, 2], [1, 2]]) == 1.0
+
+    def test_in_another_order_than_the_models(self) -> None:
+        dataset = self.fitted([[0, 1], [2, 9]], ("tree", "road", "sky", "car"), ("road", "sky", "tree"), ignored_label=9)
+        np.testing.assert_array_equal(dataset.samples[0].target(), [[1, 2], [0, -1]])
+        assert self.score(dataset, [[1, 2], [0, 3]]) == 1.0
+
+    def test_a_class_that_is_ignored_moves_with_the_others(self) -> None:
+        dataset = self.fitted([[0, 1]], ("sky", "road"), ("road", "sky"), ignored_label=0)
+        np.testing.assert_array_equal(dataset.samples[0].target(), [[1, 0]])
+        assert dataset.ignored == 1
+        assert self.score(dataset, [[0, 0]]) == 1.0
+
+    def test_beyond_the_classes_are_the_samples_failure(self) -> None:
+        with pytest.raises(ValueError, match="labels 0 to 3, beyond 1 to 2"):
+            self.fitted([[0, 3]], ("a", "b"), label_offset=1).samples[0].target()
+
+    def test_need_names_from_somewhere(self) -> None:
+        with pytest.raises(AssetError, match="labels = "):
+            self.fitted([[0]], ())
+
+    def test_options_are_whole_numbers(self, tmp_path: Path) -> None:
+        lines = ['name = "my"', "[[evaluation]]", 'name = "mine"', 'task = "image_segmentation"', 'model = "m/n"',
+                 'dataset = { path = "imagefolder", data_dir = "x" }', 'options = { label_offset = "one" }']  # fmt: skip
+        (tmp_path / "my.toml").write_text("\n".join(lines))
+        with pytest.raises(SuiteError, match="label_offset: 'one' must be a whole number"):
+            load_suite(tmp_path / "my.toml")
+
+
+class TestModels:
+    def test_of_another_kind_are_refused(self, tmp_path: Path) -> None:
+        replicas.segformer(tmp_path / "segformer", ["a", "b"])
+        replicas.vit(tmp_path / "vit", ["a", "b"])
+        for task, name in (("image_classification", "segformer"), ("image_segmentation", "vit"), ("speech_recognition", "vit")):
+            model = OpenModel(evaluation(task, tmp_path, name, path="x"), "cpu")
+            with pytest.raises(AssetError, match=r"holds a (Segformer|ViT)For.* where a \.\.\..* is needed"):
+                model.ready()
+
+    def test_without_a_configuration_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "vit").mkdir()
+        with pytest.raises(AssetError, match=r"config\.json"):
+            OpenModel(evaluation("image_classification", tmp_path, "vit", path="x"), "cpu").ready()
+
+    def test_tell_their_classes_before_they_are_loaded(self, tmp_path: Path) -> None:
+        replicas.vit(tmp_path / "vit", ["a", "b", "c"])
+        model = OpenModel(evaluation("image_classification", tmp_path, "vit", path="x"), "cpu")
+        assert model.labels == ("a", "b", "c")
+        assert model._model is None
+
+    def test_in_a_file_beside_the_suite_tell_theirs_on_the_object_or_the_class(self, tmp_path: Path) -> None:
+        (tmp_path / "model.py").write_text(
+            "class Model:\n    labels = ('x', 'y')\n    def __init__(self, device):\n        pass\n    def predict(self, signals):\n"
+            "        return [0] * len(signals)\n\n\ndef load(device):\n    return Model(device)\n"
+        )
+        made = OpenModel(evaluation("image_classification", tmp_path, "python:model:load", path="x"), "cpu")
+        named = OpenModel(evaluation("image_classification", tmp_path, "python:model:Model", path="x"), "cpu")
+        assert made.labels == named.labels == ("x", "y")
+        assert named._model is None
+        assert named.ready().predict([None]) == [0]  # type: ignore[list-item]
