@@ -170,6 +170,8 @@ def _read(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {"schema": SCHEMA, "metric": "", "samples": [], "cases": {}}
+    except OSError as error:
+        raise BaselineError(f"{file}: cannot be read: {error.strerror or error}; give another folder with --mpq-baselines") from error
     except ValueError as error:
         raise BaselineError(f"{file}: not valid JSON ({error}); restore it, or delete it and use --mpq-update-baselines") from error
     kinds = {"cases": dict, "samples": list}

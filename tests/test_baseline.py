@@ -240,6 +240,11 @@ class TestDamagedFile:
                 action()
             assert "\n" not in str(caught.value)
 
+    def test_that_is_none_is_said_in_a_sentence(self, file: Path) -> None:
+        file.parent.write_text("not a folder")
+        with pytest.raises(BaselineError, match=r"tried\.json: cannot be read: Not a directory; .*--mpq-baselines"):
+            read(file)
+
     @pytest.mark.parametrize(
         ("old", "new"),
         [

@@ -591,7 +591,7 @@ class TestBaselines:
         assert "Traceback" not in run.stdout.str()
 
     def test_that_cannot_be_written_are_said_and_lose_nothing(self, warm: Project) -> None:
-        warm.write("evaluations/baselines", "not a folder")
+        (warm.folder / "evaluations" / "baselines").symlink_to(warm.folder / "nowhere")
         run = warm.run("-k", "words", "--mpq-update-baselines")
         assert run.ret == 1
         run.stdout.fnmatch_lines(["*baselines*could not be written*"])
