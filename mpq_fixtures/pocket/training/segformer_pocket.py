@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, interpolate
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
-from mpq_fixtures.pocket.textures import LABELS, SIZE, draw_mosaic, segmentation
+from mpq_fixtures.pocket.textures import MOSAIC_LABELS, SIZE, draw_mosaic, segmentation
 from mpq_fixtures.pocket.training.textures_loop import MEAN, STD, dct_filters, normalise, parser, save, train
 
 STRIDE = 4
@@ -65,7 +65,7 @@ def main() -> None:
     config = SegformerConfig(
         depths=[1, 2, 2, 1], hidden_sizes=[32, 64, 128, 160], num_attention_heads=[1, 2, 4, 5], strides=[STRIDE, 2, 2, 1],
         sr_ratios=[8, 4, 2, 2], mlp_ratios=[2, 2, 2, 2], decoder_hidden_size=64, classifier_dropout_prob=0.0, drop_path_rate=0.0,
-        id2label=dict(enumerate(LABELS)), label2id={name: index for index, name in enumerate(LABELS)},
+        id2label=dict(enumerate(MOSAIC_LABELS)), label2id={name: index for index, name in enumerate(MOSAIC_LABELS)},
     )  # fmt: skip
     model: Any = SegformerForSemanticSegmentation(config)
     initialise(model)
@@ -77,7 +77,7 @@ def main() -> None:
 
     def check() -> float:
         model.eval()
-        samples, confusion = segmentation().samples, np.zeros((len(LABELS), len(LABELS)), np.int64)
+        samples, confusion = segmentation().samples, np.zeros((len(MOSAIC_LABELS), len(MOSAIC_LABELS)), np.int64)
         with torch.inference_mode():
             for start in range(0, len(samples), 16):
                 part: Any = samples[start : start + 16]

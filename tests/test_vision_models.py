@@ -1,0 +1,227 @@
+"""The textures, and the two picture loaders on the pocket models."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from mpq_fixtures.metrics.miou import MeanIoU
+from mpq_fixtures.models import image_classification, image_segmentation
+from mpq_fixtures.models.image_classification import ImageClassification
+from mpq_fixtures.models.image_segmentation import ImageSegmentation
+from mpq_fixtures.named import AssetError
+from mpq_fixtures.pocket import textures
+from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
+from mpq_fixtures.signals import Image
+
+POCKET = Path(textures.__file__).parent / "models"
+ODD = [(1, 1), (1, 3), (3, 5), (5, 3), (301, 17), (97, 260)]
+
+
+def noise(height: int, width: int) -> Image:
+    return Image(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def sheets() -> Any:
+    return textures.classification().samples[:44]
+
+
+@pytest.fixture(scope="module")
+def mosaics() -> Any:
+    return textures.segmentation().samples[:16]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> ImageClassification:
+    return image_classification.load(str(POCKET / "vit_pocket"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> ImageSegmentation:
+    return image_segmentation.load(str(POCKET / "segformer_pocket"), "cpu")
+
+
+class TestTextures:
+    def test_there_are_enough_each_with_its_own_id_and_source(self) -> None:
+        for samples, least in ((textures.classification().samples, 200), (textures.segmentation().samples, 100)):
+            assert len(samples) >= least
+            assert len({sample.id for sample in samples}) == len({sample.source for sample in samples}) == len(samples)
+            assert {sample.stored_bytes for sample in samples} == {SIZE * SIZE * 3}
+
+    def test_every_class_is_in_them_equally_often_or_often_enough(self) -> None:
+        targets = [sample.target() for sample in textures.classification().samples]
+        assert set(np.bincount(targets, minlength=len(LABELS))) == {len(targets) // len(LABELS)}
+        maps = [np.unique(sample.target()) for sample in textures.segmentation().samples]
+        assert min(np.bincount(np.concatenate(maps), minlength=len(MOSAIC_LABELS))) >= 20
+
+    def test_signals_and_targets_have_their_shapes(self, sheets: Any, mosaics: Any) -> None:
+        for sample in [*sheets[:3], *mosaics[:3]]:
+            assert sample.signal().pixels.shape == (SIZE, SIZE, 3)
+            assert sample.signal().pixels.dtype == np.uint8
+        for sample in mosaics:
+            assert sample.target().shape == (SIZE, SIZE)
+            assert sample.target().dtype == np.uint8
+            assert len(np.unique(sample.target())) == 4
+
+    def test_pixels_are_the_same_on_every_machine(self, sheets: Any, mosaics: Any) -> None:
+        digest = hashlib.sha256()
+        for sample in [*sheets, *mosaics]:
+            digest.update(sample.signal().pixels.tobytes())
+        for sample in mosaics:
+            digest.update(sample.target().tobytes())
+        assert digest.hexdigest() == "2bb87fa6392d3f555ae1b53e6efa548a02756837d6070518642fd0b4455d44f7"
+
+    def test_building_decodes_nothing_and_reading_imports_no_model_library(self) -> None:
+        program = """if True:
+            import sys
+            from mpq_fixtures.pocket import textures
+            sets = textures.classification(), textures.segmentation()
+            assert textures._photo.cache_info().misses == 0
+            for one in sets:
+                one.samples[0].signal(), one.samples[0].target()
+            assert textures._photo.cache_info().misses > 0
+            print(sorted({"torch", "transformers", "skimage", "sklearn", "scipy"} & set(sys.modules)))
+        """
+        assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+class TestRegions:
+    @pytest.mark.parametrize("material", MATERIALS, ids=LABELS)
+    def test_train_and_test_lie_in_the_photograph_at_least_16_pixels_apart(self, material: textures.Material) -> None:
+        height, width = textures._photo(material.photo).shape
+        for left, top, right, bottom in (material.train, material.test):
+            assert 0 <= left <= right - SWATCH <= width - SWATCH
+            assert 0 <= top <= bottom - SWATCH <= height - SWATCH
+        train, test = material.train, material.test
+        assert max(test[0] - train[2], train[0] - test[2], test[1] - train[3], train[1] - test[3]) >= 16
+
+    def test_no_photograph_serves_two_materials(self) -> None:
+        assert len({material.photo for material in MATERIALS}) == len(MATERIALS)
+        assert set(IN_MOSAICS) <= set(MATERIALS)
+
+    @pytest.mark.parametrize("test", [True, False])
+    def test_pictures_do_not_change_with_what_lies_outside_their_regions(self, test: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        def draw() -> list[Any]:
+            tone = textures.draw_tone(random.Random(0))
+            sheets = [textures.draw_sheet(random.Random(1), material, regions[material.photo], tone) for material in MATERIALS]
+            return [*sheets, *(textures.draw_mosaic(random.Random(i), test)[0] for i in range(4))]
+
+        regions = {material.photo: material.test if test else material.train for material in MATERIALS}
+        whole = textures._photo
+
+        def blanked(name: str) -> Any:
+            left, top, right, bottom = regions[name]
+            photo = np.zeros_like(whole(name))
+            photo[top:bottom, left:right] = whole(name)[top:bottom, left:right]
+            return photo
+
+        before = draw()
+        monkeypatch.setattr(textures, "_photo", blanked)
+        assert all(np.array_equal(one, other) for one, other in zip(before, draw(), strict=True))
+
+
+class TestTone:
+    def test_swatches_have_the_mean_and_contrast_that_were_asked_for(self) -> None:
+        tone = textures.Tone((120, 128, 140), (10, 16, 20))
+        pixels = textures.draw_sheet(random.Random(0), MATERIALS[LABELS.index("gravel")], MATERIALS[LABELS.index("gravel")].test, tone)
+        swatch = pixels[:SWATCH, :SWATCH].reshape(-1, 3).astype(float)
+        np.testing.assert_allclose(swatch.mean(0), tone.levels, atol=1)  # rounded down: half a level low on average
+        np.testing.assert_allclose(swatch.std(0), tone.contrasts, rtol=0.05)
+
+    def test_flat_swatches_stay_flat(self) -> None:
+        table = textures._table(np.full((SWATCH, SWATCH), 200, np.uint8), textures.Tone((100, 110, 120), (40, 40, 40)))
+        assert table[200].tolist() == [100, 110, 120]
+
+    def test_cells_are_convex_as_nearest_site_cells_are(self) -> None:
+        for seed in range(8):
+            cells = textures.draw_cells(random.Random(seed))
+            assert set(np.unique(cells)) == {0, 1, 2, 3}
+            for cell in range(4):
+                for lines in (cells == cell, (cells == cell).T):
+                    changes = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(int), axis=1)
+                    assert (changes == 1).sum(1).max() == 1
+
+
+class TestClassification:
+    def test_it_knows_the_materials(self, classifier: ImageClassification, sheets: Any) -> None:
+        assert classifier.labels == LABELS
+        answers = classifier.predict([sample.signal() for sample in sheets])
+        assert np.mean([answer == sample.target() for answer, sample in zip(answers, sheets, strict=True)]) >= 0.9
+
+    def test_one_by_one_is_as_together(self, classifier: ImageClassification, sheets: Any) -> None:
+        signals = [sample.signal() for sample in sheets[:8]]
+        assert classifier.predict(signals) == [classifier.predict([signal])[0] for signal in signals]
+
+    def test_any_size_will_do_also_mixed(self, classifier: ImageClassification) -> None:
+        answers = classifier.predict([noise(*size) for size in ODD])
+        assert all(type(answer) is int and 0 <= answer < len(LABELS) for answer in answers)
+
+    def test_it_answers_as_the_pipeline_of_transformers(self, classifier: ImageClassification, sheets: Any) -> None:
+        from transformers import pipeline
+
+        reference = pipeline("image-classification", model=classifier._model, image_processor=classifier._processor, device="cpu")
+        for sample in sheets[:6]:
+            best = reference(Pillow.fromarray(sample.signal().pixels), top_k=1)[0]["label"]
+            assert best == LABELS[classifier.predict([sample.signal()])[0]]
+
+    def test_it_loses_fine_detail_and_then_the_material(self, classifier: ImageClassification, sheets: Any) -> None:
+        def accuracy(factor: int) -> float:
+            signals = [sample.signal().pixels[::factor, ::factor].repeat(factor, 0).repeat(factor, 1) for sample in sheets]
+            answers = classifier.predict([Image(pixels) for pixels in signals])
+            return float(np.mean([answer == sample.target() for answer, sample in zip(answers, sheets, strict=True)]))
+
+        assert accuracy(8) < accuracy(1) - 0.15
+
+
+class TestSegmentation:
+    def test_it_finds_the_materials(self, segmenter: ImageSegmentation, mosaics: Any) -> None:
+        assert segmenter.labels == MOSAIC_LABELS
+        metric = MeanIoU(len(MOSAIC_LABELS))
+        maps = segmenter.predict([sample.signal() for sample in mosaics])
+        assert metric.value([metric.observe(one, sample.target()) for one, sample in zip(maps, mosaics, strict=True)]) >= 0.8
+
+    def test_one_by_one_is_as_together_but_for_ties(self, segmenter: ImageSegmentation, mosaics: Any) -> None:
+        signals = [sample.signal() for sample in mosaics[:4]]
+        for signal, together in zip(signals, segmenter.predict(signals), strict=True):
+            assert np.mean(segmenter.predict([signal])[0] != together) < 1e-4
+
+    def test_maps_have_the_pictures_sizes_also_mixed(self, segmenter: ImageSegmentation) -> None:
+        maps = segmenter.predict([noise(*size) for size in ODD])
+        assert [one.shape for one in maps] == ODD
+        assert {one.dtype for one in maps} == {np.dtype(np.uint8)}
+        assert max(one.max() for one in maps) < len(MOSAIC_LABELS)
+
+    @pytest.mark.parametrize("size", [(224, 224), (97, 260)])
+    def test_maps_are_those_of_the_processors_own_postprocessing(self, segmenter: ImageSegmentation, size: tuple[int, int]) -> None:
+        import torch
+
+        picture = textures.segmentation().samples[0].signal().pixels[: size[0], : size[1]]
+        pixels = Pillow.fromarray(picture).resize((size[1], size[0]))
+        with torch.inference_mode():
+            outputs = segmenter._model(**segmenter._processor(pixels, return_tensors="pt"))
+        expected = segmenter._processor.post_process_semantic_segmentation(outputs, target_sizes=[size])[0].numpy()
+        assert np.mean(segmenter.predict([Image(np.asarray(pixels))])[0] != expected) < 1e-4
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize(("name", "megabytes"), [("vit_pocket", 4), ("segformer_pocket", 5)])
+    def test_they_are_small_and_computed_in_float32(self, name: str, megabytes: int, classifier: Any, segmenter: Any) -> None:
+        import torch
+
+        assert sum(file.stat().st_size for file in (POCKET / name).iterdir()) <= megabytes * 1_000_000
+        model = classifier if name == "vit_pocket" else segmenter
+        assert {parameter.dtype for parameter in model._model.parameters()} == {torch.float32}
+
+    @pytest.mark.parametrize("load", [image_classification.load, image_segmentation.load])
+    def test_a_folder_without_one_says_so(self, load: Any, tmp_path: Path) -> None:
+        with pytest.raises(AssetError, match=str(tmp_path)):
+            load(str(tmp_path), "cpu")
