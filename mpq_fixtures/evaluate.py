@@ -15,12 +15,11 @@ from typing import Any
 from mpq_fixtures import predictions
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
-from mpq_fixtures.signals import Audio, Image, Sample, Signal
+from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreError, key_of
 from mpq_fixtures.suite import Case
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mpq_fixtures.datasets import Dataset, LazySamples
 from mpq_fixtures.named import AssetError
-from mpq_fixtures.signals import Sample, Target
+from mpq_fixtures.signals import Dataset, LazySamples, Sample, Target
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures import datasets, statistics
+from mpq_fixtures import signals, statistics
 from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
 
@@ -41,7 +41,7 @@ def provenance(options: Options, records: Sequence[Record], config: pytest.Confi
             "update_baselines": options.update_baselines,
             "strict": options.strict,
         },
-        "seeds": {"samples": datasets.SEED, "bootstrap": statistics.SEED},
+        "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
     }
 
 

@@ -1,4 +1,4 @@
-"""Signals, what a model perceives, and samples, the items of a data set.
+"""Signals, what a model perceives, samples, the items of a data set, and data sets.
 
 Conventions: pixels are ``uint8 [height, width, 3]`` RGB; waveforms are ``float32 [channels, frames]`` with full
 scale at -1..1 and their sample rate in Hz. Nothing here knows of a codec, a task or a model.
@@ -6,14 +6,18 @@ scale at -1..1 and their sample rate in Hz. Nothing here knows of a codec, a tas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+SEED = 20240115
+"""Seeds the choice of samples; the day that the study appeared."""
 
 
 class Modality(Enum):
@@ -77,3 +81,47 @@ class Sample:
     stored_bytes: int
     signal: Callable[[], Signal]
     target: Callable[[], Target]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in a fixed order, and the names of the classes that their targets index (none for text and stems).
+
+    ``ignored`` is what class maps hold where nothing is scored.
+    """
+
+    samples: Sequence[Sample]
+    labels: tuple[str, ...] = ()
+    ignored: int | None = None
+
+    def choose(self, count: int | None) -> Dataset:
+        """Return at most ``count`` samples in their old order: a seeded choice, in which a smaller one lies inside a larger one."""
+        if count is None or count >= len(self.samples):
+            return self
+        order = list(range(len(self.samples)))
+        random.Random(SEED).shuffle(order)
+        chosen = sorted(order[:count])
+        return Dataset(LazySamples(len(chosen), lambda index: self.samples[chosen[index]]), self.labels, self.ignored)
+
+
+class LazySamples(Sequence[Sample]):
+    """Samples that are made when they are first asked for, and then remembered: an id, a digest, and where to read them."""
+
+    def __init__(self, count: int, make: Callable[[int], Sample]) -> None:
+        self._made: list[Sample | None] = [None] * count
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        sample = self._made[index]
+        if sample is None:
+            sample = self._made[index] = self._make(range(len(self))[index])
+        return sample

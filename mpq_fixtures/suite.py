@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs
-from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.named import nearest
+from mpq_fixtures.signals import Dataset
 from mpq_fixtures.tasks import TASKS, Task
 
 ORIGINAL = "original"

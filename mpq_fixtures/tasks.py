@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.signals import Audio, Modality, Sample
+from mpq_fixtures.signals import Audio, Dataset, Modality, Sample
 
 
 @dataclass(frozen=True)

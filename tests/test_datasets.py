@@ -14,12 +14,12 @@ import pytest
 import soundfile
 from PIL import Image as PILImage
 
-from mpq_fixtures.datasets import Dataset, load_dataset
+from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.labels import in_models_order, match
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.reading import read_mask
-from mpq_fixtures.signals import Audio, Image, Sample
+from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.suite import Evaluation, SuiteError, load_suite
 from mpq_fixtures.tasks import TASKS
 

@@ -16,13 +16,12 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.datasets import Dataset
 from mpq_fixtures.evaluate import Workbench, evaluate
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
-from mpq_fixtures.signals import Audio, Image, Sample
+from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.store import LAYERS, DamagedEntry, Store, StoreError
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS

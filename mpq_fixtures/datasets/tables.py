@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mpq_fixtures.datasets import Dataset, LazySamples, common_voice, musdb
+from mpq_fixtures.datasets import common_voice, musdb
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository
 from mpq_fixtures.named import AssetError, nearest, resolve
 from mpq_fixtures.reading import read_audio, read_image
-from mpq_fixtures.signals import Modality, Sample, Signal
+from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
 
 FOLDERS: Mapping[str, ModuleType] = {"common_voice": common_voice, "musdb18hq": musdb}

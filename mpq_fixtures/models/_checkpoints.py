@@ -1,8 +1,11 @@
-"""What a checkpoint's folder says of itself, without its weights being read."""
+"""Checkpoints of ``transformers``: what a folder says of itself without its weights being read, and loading without noise."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +45,19 @@ def check_kind(source: str, wanted: str) -> None:
     classes = config_of(folder).get("architectures") or []
     if classes and not any(str(name).endswith(wanted) for name in classes):
         raise AssetError(f"{folder} holds a {classes[0]}, where a ...{wanted} is needed: name another model or another task")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ``transformers`` from drawing progress bars and from telling of its own internals, errors excepted."""
+    from transformers.utils import logging as reports
+
+    verbosity, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    reports.set_verbosity(logging.ERROR)
+    reports.disable_progress_bar()
+    try:
+        yield
+    finally:
+        reports.set_verbosity(verbosity)
+        if bar:
+            reports.enable_progress_bar()

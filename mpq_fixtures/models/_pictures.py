@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
 
-from mpq_fixtures.models._checkpoints import check_kind
+from mpq_fixtures.models._checkpoints import check_kind, quiet
 from mpq_fixtures.signals import Image
 
 
@@ -57,23 +55,7 @@ def read(architecture: str, source: str) -> tuple[Any, Any]:
     check_kind(source, architecture.removeprefix("AutoModel"))
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
-    with _quiet():
+    with quiet():
         model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
         processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)
     return model, processor
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ``transformers`` from drawing progress bars and from telling of its own internals, errors excepted."""
-    from transformers.utils import logging as reports
-
-    verbosity, bar = reports.get_verbosity(), reports.is_progress_bar_enabled()
-    reports.set_verbosity(logging.ERROR)
-    reports.disable_progress_bar()
-    try:
-        yield
-    finally:
-        reports.set_verbosity(verbosity)
-        if bar:
-            reports.enable_progress_bar()

@@ -6,8 +6,7 @@ the precision of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.models._checkpoints import check_kind
+from mpq_fixtures.models._checkpoints import check_kind, quiet
 from mpq_fixtures.signals import Audio
 
 VERSION = 1
@@ -67,7 +66,7 @@ class SpeechRecognition:
         import torch
 
         inputs = self._processor.feature_extractor(windows, sampling_rate=self._sample_rate, return_tensors="pt").input_features
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet():
             tokens = self._model.generate(inputs.to(self._device), **self._options)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
 
@@ -85,23 +84,7 @@ def load(source: str, device: str, language: str | None = "english") -> SpeechRe
     check_kind(source, "WhisperForConditionalGeneration")
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
-    with _quiet():
+    with quiet():
         model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
         processor = WhisperProcessor.from_pretrained(name, **options)
     return SpeechRecognition(model, processor, device, language)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ``transformers`` from warning about its own internals, and from drawing progress bars, errors excepted."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.datasets import Dataset
-from mpq_fixtures.signals import Audio, Sample
+from mpq_fixtures.signals import Audio, Dataset, Sample
 
 STEMS = ("drums", "bass", "other", "vocals")
 SAMPLE_RATE, CHANNELS, SECONDS = 16_000, 2, 6

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpq_fixtures.datasets import Dataset
-from mpq_fixtures.signals import Audio, Sample
+from mpq_fixtures.signals import Audio, Dataset, Sample
 
 FOLDER = Path(__file__).with_name("speech")
 

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mpq_fixtures.datasets import Dataset
-from mpq_fixtures.signals import Image, Sample
+from mpq_fixtures.signals import Dataset, Image, Sample
 
 VERSION = 1
 """Raised when a recipe changes, so that every digest does."""
