@@ -52,7 +52,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpq_fixtures.datasets import Dataset
+from mpq_fixtures.signals import Dataset
 from mpq_fixtures.signals import Audio, Image, Sample
 
 TONES = {"low": 220, "middle": 440, "high": 880}
