@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import Clock
-from mpq_fixtures.devices import threads_for_worker
+from mpq_fixtures.devices import let_waiting_threads_sleep, threads_for_worker
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
@@ -46,6 +46,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything runs, and set up this process's part."""
+    let_waiting_threads_sleep()
     options = read_options(config)
     config.stash[OPTIONS] = options
     worker = getattr(config, "workerinput", None)
