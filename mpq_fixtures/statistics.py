@@ -17,6 +17,9 @@ from mpq_fixtures.metrics import Additive, Metric, Statistic
 SEED = 2401
 """What resampling starts from unless told otherwise, so that an interval can be computed again."""
 
+CELLS = 2**20
+"""Indices that are drawn at once, so that an interval over 10,000 samples takes no more memory than one over 1,000."""
+
 
 def bootstrap_interval(
     metric: Metric, statistics: Sequence[Statistic], level: float = 0.95, resamples: int = 1000, seed: int = SEED
@@ -31,7 +34,9 @@ def bootstrap_interval(
         raise ValueError(f"the level of an interval lies between 0 and 1, and is not {level}")
     if len(statistics) < 2 or not math.isfinite(metric.value(statistics)):
         return math.nan, math.nan
-    values = resampled_values(metric, statistics, draws(len(statistics), resamples, seed))
+    generator, step = np.random.RandomState(seed), max(1, CELLS // len(statistics))
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    values = np.concatenate([resampled_values(metric, statistics, _draw(generator, len(statistics), size)) for size in sizes])
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -39,7 +44,12 @@ def bootstrap_interval(
 def draws(samples: int, resamples: int, seed: int = SEED) -> NDArray[np.int64]:
     """Return which samples each resample holds, indices ``[resamples, samples]``."""
     # The legacy generator: numpy promises its stream for good (NEP 19), and not that of the newer one.
-    return np.random.RandomState(seed).randint(0, samples, size=(resamples, samples), dtype=np.int64)
+    return _draw(np.random.RandomState(seed), samples, resamples)
+
+
+def _draw(generator: np.random.RandomState, samples: int, resamples: int) -> NDArray[np.int64]:
+    """Return the generator's next resamples; some and then others are those that would have come together."""
+    return generator.randint(0, samples, size=(resamples, samples), dtype=np.int64)
 
 
 def resampled_values(metric: Metric, statistics: Sequence[Statistic], index: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -93,6 +93,12 @@ class TestBootstrapInterval:
         statistics = drawn(ImagePSNR(), 50)
         assert bootstrap_interval(ImagePSNR(), statistics, seed=1) != bootstrap_interval(ImagePSNR(), statistics, seed=2)
 
+    def test_does_not_depend_on_how_many_are_drawn_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        statistics = drawn(ImagePSNR(), 50)
+        whole = bootstrap_interval(ImagePSNR(), statistics)
+        monkeypatch.setattr("mpq_fixtures.statistics.CELLS", 50 * 37)
+        assert bootstrap_interval(ImagePSNR(), statistics) == whole
+
     def test_the_draws_stay_what_they_were(self) -> None:
         index = draws(200, 1000)
         assert index[0, :8].tolist() == [23, 82, 153, 11, 126, 162, 123, 58]
