@@ -48,7 +48,7 @@ def _evaluation_row(results: Sequence[Result]) -> tuple[str, ...]:
     reference = next((record.reference for record in records if math.isfinite(record.reference)), math.nan)
     original = f"{records[0].metric} {reference:.3f}" if records else ""
     kept = [record for record in records if record.retention >= 0.95 and record.codec != ORIGINAL]
-    lowest = "none"
+    lowest = "none" if any(record.codec != ORIGINAL for record in records) else ""
     if kept:
         best = min(kept, key=lambda record: record.rate)
         lowest = f"{best.codec}-{best.quality}, {best.rate:.3g} {best.rate_unit} (1:{best.compression_ratio:.0f})"
