@@ -117,6 +117,7 @@ class TestPictures:
             (file(PICTURE, "JPEG")[:700], "the image is damaged"),
             (file(PILImage.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point"),
         ],
+        ids=["empty", "text", "cut_png", "cut_jpeg", "floating_point"],
     )
     def test_that_cannot_be_read_are_refused(self, data: bytes, message: str) -> None:
         with pytest.raises(ValueError, match=message):
@@ -189,6 +190,8 @@ class TestSounds:
             (sound_file(np.array([[0.0, np.nan]]), 16000, "WAV", "FLOAT"), "not finite"),
             (file(PICTURE), "not a sound|no sound"),
         ],
+        # Not the bytes themselves: a WAV of floats holds the time of day, and all workers must collect the same ids.
+        ids=["empty", "text", "zeros", "cut_wav", "cut_flac", "cut_mp3", "no_samples", "nan", "picture"],
     )
     def test_that_cannot_be_read_are_refused(self, data: bytes, message: str) -> None:
         with pytest.raises(ValueError, match=message):
