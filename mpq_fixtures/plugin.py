@@ -59,6 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
         controller = Controller(config, options, board)
         config.pluginmanager.register(controller, "mpq_controller")
         signal.signal(signal.SIGTERM, controller.interrupt)
+    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
     config.stash[BENCH] = bench
 

@@ -159,7 +159,7 @@ class Project:
         chosen = (["--mpq-suite", suite] if suite else []) + ([] if report else ["-p", "no_report"])
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True} | settings
         command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *chosen, *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, **settings)
+        return subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, preexec_fn=heed_interrupts, **settings)
 
     def run(self, *arguments: str, suite: str = "tried", report: bool = False, **environment: object) -> pytest.RunResult:
         """Run pytest to its end."""
@@ -459,6 +459,11 @@ class TestStoppedRun:
         assert project.out("results.csv").read_bytes() == undisturbed
         computed = project.results()["work"]["computed"]
         assert computed == {"bitstream": 24 - made["bitstream"], "prediction": 36 - made["prediction"], "statistic": 36 - made["statistic"]}
+
+
+def heed_interrupts() -> None:
+    """Take Ctrl-C as in a terminal, also where the tests are a job in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def count_entries(folder: Path) -> int:
