@@ -30,12 +30,12 @@ def read_image(data: bytes) -> Image:
     try:
         with PILImage.open(io.BytesIO(data)) as picture:
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
+            ImageOps.exif_transpose(picture, in_place=True)
     except UnidentifiedImageError as error:
         raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
     except Exception as error:  # damaged files make Pillow's plugins raise almost anything
         raise ValueError(f"the image is damaged: {error}") from error
-    return Image(_rgb(upright))
+    return Image(_rgb(picture))
 
 
 def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
@@ -47,7 +47,7 @@ def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = PILImage.alpha_composite(PILImage.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def read_mask(data: bytes) -> NDArray[np.int64]:

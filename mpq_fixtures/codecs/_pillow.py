@@ -45,7 +45,7 @@ class PillowCodec(Codec):
         """Restore the picture; raises `ValueError` for bytes that are not a whole stream of this codec."""
         try:
             with PILImage.open(io.BytesIO(data), formats=[self.format]) as picture:
-                return Image(np.array(picture.convert("RGB")))
+                return Image(np.array(picture if picture.mode == "RGB" else picture.convert("RGB")))
         except UnidentifiedImageError as error:
             raise ValueError(f"no {self.name} stream in these bytes") from error
         except Exception as error:  # damaged bytes make Pillow's plugins raise almost anything

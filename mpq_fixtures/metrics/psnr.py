@@ -31,8 +31,7 @@ class _PSNR(Additive):
     def _compare(self, decoded: NDArray[Any], original: NDArray[Any]) -> Statistic:
         if decoded.shape != original.shape or not decoded.size:
             raise ValueError(f"PSNR compares signals of one shape, not {list(decoded.shape)} with {list(original.shape)}")
-        error = np.subtract(decoded, original, dtype=np.float64)
-        return decibels(np.asarray(self.peak**2), np.asarray(np.mean(np.square(error, out=error))))
+        return decibels(np.asarray(self.peak**2), np.asarray(_mean_square(decoded, original)))
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return the mean over samples."""
@@ -69,3 +68,12 @@ class AudioPSNR(_PSNR):
         if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
             raise ValueError(f"PSNR compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
         return self._compare(prediction.waveform, target.waveform)
+
+
+def _mean_square(decoded: NDArray[Any], original: NDArray[Any]) -> float:
+    """Return the mean squared difference; of bytes in integers, which is exact, too, and takes half the time."""
+    if decoded.dtype == original.dtype == np.uint8:
+        squares = np.square(np.subtract(decoded, original, dtype=np.int16), dtype=np.int32)
+        return float(squares.sum(dtype=np.int64) / squares.size)
+    error = np.subtract(decoded, original, dtype=np.float64)
+    return float(np.mean(np.square(error, out=error)))
