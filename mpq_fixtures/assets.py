@@ -9,7 +9,8 @@ from pathlib import Path
 from mpq_fixtures import hub
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.hub import Repository, State, Status
-from mpq_fixtures.models._checkpoints import check_kind
+from mpq_fixtures.labels import in_models_order
+from mpq_fixtures.models._checkpoints import check_kind, labels_of
 from mpq_fixtures.named import PYTHON, AssetError, find_callable
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation, find_suite, load_suite
@@ -41,7 +42,7 @@ class Asset:
             status = Status(State.HERE, f"{self.name} is here")
         try:
             for evaluation in self.evaluations:
-                _open_model(evaluation) if self.kind == "model" else load_dataset(evaluation, 1)
+                _open_model(evaluation) if self.kind == "model" else _open_dataset(evaluation)
         except AssetError as error:
             return Status(State.MISSING, str(error))
         except Exception as error:
@@ -84,3 +85,15 @@ def _open_model(evaluation: Evaluation) -> None:
     folder = hub.model_folder(evaluation)
     if evaluation.task.name in _KINDS:
         check_kind(str(folder), _KINDS[evaluation.task.name])
+
+
+def _open_dataset(evaluation: Evaluation) -> None:
+    """Open a data set, and hold its classes against the model's where those can be known without calling anything."""
+    dataset = load_dataset(evaluation, 1)
+    if evaluation.model.startswith(PYTHON):
+        return
+    try:
+        labels = labels_of(hub.model_folder(evaluation))
+    except AssetError:  # which is said of the model
+        return
+    in_models_order(dataset, evaluation, lambda: labels)

@@ -473,6 +473,18 @@ class TestClasses:
         assert self.fitted(plain, ("a",), "speech_recognition") is plain
 
 
+class TestDoctor:
+    def test_says_that_classes_do_not_match_without_running_anything(self, folder: Path, tmp_path: Path) -> None:
+        from mpq_fixtures.assets import assets
+
+        replicas.vit(tmp_path / "vit", ["cat", "horse"])
+        tried = evaluation("image_classification", folder, str(tmp_path / "vit"), path="imagefolder", data_dir="photos", split="test")
+        said = {asset.kind: asset.look().sentence for asset in assets([tried])}
+        assert "cat, dog" in said["dataset"]
+        assert "cat, horse" in said["dataset"]
+        assert "classes" not in said["model"]
+
+
 class TestClassMaps:
     def fitted(self, mask: Any, model: tuple[str, ...], data: tuple[str, ...] = (), **options: int) -> Dataset:
         tried = evaluation("image_segmentation", Path(), path="x", options=options)
