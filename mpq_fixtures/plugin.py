@@ -162,7 +162,7 @@ class Controller:
             self.board.start(self.config)
 
     def _case(self, nodeid: str) -> Case | None:
-        return self.cases.get(nodeid.partition("[")[2].removesuffix("]")) if nodeid.startswith("evaluations/") or "[" in nodeid else None
+        return self.cases.get(nodeid.partition("[")[2].removesuffix("]"))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
