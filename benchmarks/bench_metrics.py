@@ -109,7 +109,7 @@ def _statistics(metric: Metric, samples: int) -> list[Any]:
         case Top1():
             return [np.array(float(hit)) for hit in generator.random(samples) < 0.9]
         case MeanIoU(classes=classes):
-            return [generator.integers(0, 900, (classes, classes)).astype(float) for _ in range(samples)]
+            return [generator.integers(0, 9000, (3, classes)).astype(float) for _ in range(samples)]
         case SDR():
             return [generator.normal(6, 3, (4, 6)) for _ in range(samples)]
     return [np.array(decibels) for decibels in generator.normal(30, 4, samples)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 
 
@@ -38,3 +39,24 @@ def let_waiting_threads_sleep() -> None:
     thread that it waits for. On two busy cores a batch of pictures took five times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def set_up_torch(device: str, threads: int) -> None:
+    """Give torch its share of the processors, unless OMP_NUM_THREADS says, and let a GPU compute float32 in full and always alike."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
+    if device.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False  # convolutions would round their factors to 10 bits
+        torch.backends.cudnn.deterministic = True
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[None]:
+    """Let torch compute matrix products and convolutions in ``precision``, and what needs more range or digits in float32.
+
+    In ``float32`` everything is computed as it stands.
+    """
+    import torch
+
+    return torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision), enabled=precision != "float32")

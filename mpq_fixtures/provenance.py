@@ -24,6 +24,7 @@ _PACKAGES = (
 
 def provenance(options: Options, records: Sequence[Record], config: pytest.Config) -> dict[str, Any]:
     """Return what ``results.json`` says of where a run's figures come from; see ``reports/README.md``."""
+    model_options = {evaluation.name: dict(evaluation.model_options) for evaluation in options.evaluations}
     return {
         "command": ["pytest", *config.invocation_params.args],
         "version": version("mpq"),
@@ -33,7 +34,10 @@ def provenance(options: Options, records: Sequence[Record], config: pytest.Confi
         "device": options.device,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "codecs": {record.codec: record.build for record in records if record.build},
-        "models": {record.evaluation: {"source": record.model, "fingerprint": record.fingerprint} for record in records},
+        "models": {
+            record.evaluation: {"source": record.model, "fingerprint": record.fingerprint, "options": model_options[record.evaluation]}
+            for record in records
+        },
         "options": {
             "suite": options.suites,
             "samples": options.samples,

@@ -20,6 +20,9 @@ SEED = 2401
 CELLS = 2**20
 """Indices that are drawn at once, so that an interval over 10,000 samples takes no more memory than one over 1,000."""
 
+SUMS = 2**22
+"""Sums of statistics that are held at once: 32 MB, whatever the size of a statistic."""
+
 
 def bootstrap_interval(
     metric: Metric, statistics: Sequence[Statistic], level: float = 0.95, resamples: int = 1000, seed: int = SEED
@@ -62,7 +65,7 @@ def resampled_values(metric: Metric, statistics: Sequence[Statistic], index: NDA
         return metric.score(stack[index].sum(axis=1), index.shape[1])
     # Whole numbers add up exactly in any order, so the fast product is the same everywhere.
     flat = stack.reshape(len(stack), -1)
-    step = max(1, 2**22 // flat.shape[1])  # keeps the sums of 150 x 150 classes within 32 MB
+    step = max(1, SUMS // flat.shape[1])
     values = []
     for start in range(0, len(index), step):
         rows = index[start : start + step]

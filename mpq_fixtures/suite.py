@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs
-from mpq_fixtures.named import nearest
+from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.tasks import TASKS, Task
 
@@ -22,6 +22,7 @@ _PART = re.compile(r"[a-z0-9_.]+")
 _BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
+_PRECISIONS = ("float32", "float16", "bfloat16")
 _BOUNDED = ("value", "retention", "rate")
 
 
@@ -87,6 +88,7 @@ class Evaluation:
     """A named model on a named data set for one task, with the operating points to measure.
 
     ``file`` is the suite file, ``folder`` where it lies: relative paths start there. ``samples`` caps the samples, None takes all.
+    ``options`` are those of the metric and ``model_options`` those of the model's loader; a ``python:`` model has none.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Evaluation:
     samples: int | None = None
     thresholds: tuple[Threshold, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    model_options: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
 
     @property
@@ -218,13 +221,14 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
     for codec in codecs.registered():
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
-    task = _choice(table["task"], TASKS, f"{place}: task")
+    task = TASKS[_choice(table["task"], TASKS, f"{place}: task")]
     dataset = _dataset(table["dataset"], task, f"{place}: dataset")
     if not isinstance(table["model"], str):
         raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
     samples = table.get("samples")
     if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
         raise SuiteError(f"{place}: samples: {samples!r} must be a whole number above 0")
+    options, model_options = _options(table.get("options", {}), task, table["model"], f"{place}: options")
     return Evaluation(
         name=name,
         suite=suite,
@@ -235,7 +239,8 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
         folder=path.resolve().parent,
         samples=samples,
         thresholds=_thresholds(table.get("thresholds", {}), place),
-        options=_options(table.get("options", {}), task, place),
+        options=options,
+        model_options=model_options,
         file=path,
     )
 
@@ -265,11 +270,11 @@ def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, s
         raise SuiteError(f'{place}: qualities: write a table, {{ opus = ["6k", "12k"] }}')
     points = []
     for name, wanted in qualities.items():
-        _choice(name, {codec: known[codec] for codec in chosen}, f"{place}: qualities")
+        _choice(name, chosen, f"{place}: qualities")
         if not isinstance(wanted, list):
             raise SuiteError(f'{place}: qualities: {name}: write a list, ["{known[name].ladder[0]}"]')
         for quality in wanted:
-            _choice(quality, {rung: rung for rung in known[name].ladder}, f"{place}: qualities: {name}")
+            _choice(quality, known[name].ladder, f"{place}: qualities: {name}")
     for name in chosen:
         ladder = known[name].ladder
         points += [(name, quality) for quality in ladder if quality in qualities.get(name, ladder)]
@@ -289,17 +294,26 @@ def _thresholds(table: Any, place: str) -> tuple[Threshold, ...]:
     return tuple(thresholds)
 
 
-def _options(table: Any, task: Task, place: str) -> dict[str, Any]:
+def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the metric and those of the model's loader, with the task's defaults where the file says nothing."""
     if not isinstance(table, dict):
-        raise SuiteError(f"{place}: options: write a table")
-    _check_keys(table, (), tuple(task.options), f"{place}: options")
-    options = {**task.options, **table}
+        raise SuiteError(f"{place}: write a table")
+    _check_keys(table, (), (*task.options, *task.model_options), place)
+    options = {key: table.get(key, default) for key, default in task.options.items()}
     if options:
         try:
             task.metric(Dataset((), ("one", "another")), **options)
         except (TypeError, ValueError) as error:
-            raise SuiteError(f"{place}: options: {error}") from None
-    return options
+            raise SuiteError(f"{place}: {error}") from None
+    if model.startswith(PYTHON):
+        if given := sorted(table.keys() & task.model_options.keys()):
+            raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
+        return options, {}
+    model_options = {key: table.get(key, default) for key, default in task.model_options.items()}
+    _choice(model_options["precision"], _PRECISIONS, f"{place}: precision")
+    if not _is_text(model_options.get("language", "")):
+        raise SuiteError(f'{place}: language: {model_options["language"]!r} must be a text, such as "german"')
+    return options, model_options
 
 
 def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str], place: str) -> None:
@@ -311,10 +325,10 @@ def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequ
             raise SuiteError(f"{place}: {key!r} is missing")
 
 
-def _choice(name: Any, known: Mapping[str, Any], place: str) -> Any:
+def _choice(name: Any, known: Collection[str], place: str) -> str:
     if not isinstance(name, str) or name not in known:
         raise SuiteError(f"{place}: unknown {name!r}{nearest(str(name), known)}")
-    return known[name]
+    return name
 
 
 def _names_in(suites: Path) -> list[str]:

@@ -15,7 +15,8 @@ class Task:
     """A kind of perception.
 
     ``metric(dataset, **options)`` makes the metric that decides a case, from the data set and the evaluation's options;
-    ``columns`` are those that a suite file names for its data set; ``packages`` decide a prediction besides the model.
+    ``model_options`` are those of the model's loader. Both give the defaults of what a suite file may say. ``columns`` are those that a
+    suite file names for its data set; ``packages`` decide a prediction besides the model.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Task:
     columns: tuple[str, ...]
     packages: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    model_options: Mapping[str, Any] = field(default_factory=lambda: {"precision": "float32"})
 
     @property
     def has_labels(self) -> bool:
@@ -80,13 +82,14 @@ def _rate(sample: Sample) -> int | None:
 
 
 _MASK_VALUES = {"ignored_label": None, "label_offset": 0}
+_TEXTS, _WHISPER = {"normaliser": "none"}, {"precision": "float32", "language": "english"}
 
 TASKS = {
     task.name: task
     for task in (
         Task("image_classification", Modality.IMAGE, _top1, ("image", "label"), ("torch", "transformers", "pillow")),
         Task("image_segmentation", Modality.IMAGE, _miou, ("image", "mask"), ("torch", "transformers", "pillow"), _MASK_VALUES),
-        Task("speech_recognition", Modality.AUDIO, _word_accuracy, ("audio", "text"), ("torch", "transformers"), {"normaliser": "none"}),
+        Task("speech_recognition", Modality.AUDIO, _word_accuracy, ("audio", "text"), ("torch", "transformers"), _TEXTS, _WHISPER),
         Task("source_separation", Modality.AUDIO, _sdr, ("mixture", "stems"), ("torch", "demucs")),
     )
 }

@@ -128,7 +128,9 @@ class TestLoading:
         model.save_pretrained(tmp_path)
         processor.save_pretrained(tmp_path)
         signal = Audio(np.zeros((1, 16000), np.float32), 16000)
-        for language in ("english", "german", None):
-            assert len(speech_recognition.load(str(tmp_path), "cpu", language).predict([signal])) == 1
-        with pytest.raises(ValueError, match="klingon"):
-            speech_recognition.load(str(tmp_path), "cpu", "klingon").predict([signal])
+        for language in ("english", "german", "de", "auto"):
+            assert len(speech_recognition.load(str(tmp_path), "cpu", language=language).predict([signal])) == 1
+
+    def test_an_unknown_language_is_an_error_with_the_nearest(self) -> None:
+        with pytest.raises(AssetError, match="unknown language 'germann'; did you mean 'german'"):
+            speech_recognition.load(str(FOLDER), "cpu", language="germann")

@@ -25,7 +25,7 @@ codecs = ["opus", "mp3"]
 qualities = { opus = ["12k", "6k"] }
 samples = 200
 thresholds = { value = ">= 0.80", retention = ">=0.95" }
-options = { normaliser = "whisper_english" }
+options = { normaliser = "whisper_english", language = "german" }
 """
 
 PICTURES = """\
@@ -59,6 +59,7 @@ class TestGoodFile:
         assert (evaluation.model, evaluation.samples) == ("openai/whisper-base", 200)
         assert evaluation.dataset == {"path": "audiofolder", "data_dir": "calls", "split": "test"}
         assert evaluation.options == {"normaliser": "whisper_english"}
+        assert evaluation.model_options == {"precision": "float32", "language": "german"}
         assert evaluation.folder == suite_file.parent
 
     def test_gives_ids_that_say_evaluation_codec_and_quality(self, evaluation: Evaluation) -> None:
@@ -79,8 +80,9 @@ class TestGoodFile:
         assert [case.quality for case in cases if case.codec == "jpeg"] == list(Jpeg.ladder)
 
     def test_fills_in_the_options_of_the_task(self, suite_file: Path) -> None:
-        evaluation = load(suite_file, CALLS.replace('options = { normaliser = "whisper_english" }\n', ""))[0]
+        evaluation = load(suite_file, CALLS.replace('options = { normaliser = "whisper_english", language = "german" }\n', ""))[0]
         assert evaluation.options == {"normaliser": "none"}
+        assert evaluation.model_options == {"precision": "float32", "language": "english"}
 
     def test_may_have_no_codec_at_all(self, suite_file: Path) -> None:
         assert [case.id for case in load(suite_file, PICTURES + "codecs = []\n")[0].cases] == ["vit_pictures-original"]
@@ -167,6 +169,11 @@ MISTAKES = {
     "unknown task": ('h_recognition"', 'h_recogniton"', "task: unknown 'speech_recogniton'", "did you mean 'speech_recognition'?"),
     "task of another type": ('"speech_recognition"', "1", "task: unknown", "speech_recognition"),
     "model of another type": ('"openai/whisper-base"', "7", "model:", "hub id"),
+    "unknown precision": ('"whisper_english"', '"none", precision = "half"', "precision: unknown 'half'", "float32, float16, bfloat16"),
+    "option of a loader with a callable": (
+        'model = "openai/whisper-base"', 'model = "python:a:b"', "options: language: a python: model settles this", "leave it out"
+    ),
+    "language of another type": ('"german"', "3", "options: language: 3", "german"),
     "dataset of another type": ('{ path = "audiofolder", data_dir = "calls", split = "test" }', '"calls"', "dataset:", "path"),
     "dataset without a path": ('path = "audiofolder", ', "", "dataset:", "path"),
     "unknown codec": ('["opus", "mp3"]', '["opuss", "mp3"]', "codecs: unknown 'opuss'", "did you mean 'opus'?"),
@@ -189,7 +196,7 @@ MISTAKES = {
     "thresholds of another type": ('{ value = ">= 0.80", retention = ">=0.95" }', '">= 0.8"', "thresholds: write a table"),
     "unknown option": ("{ normaliser", "{ normalizer", "options: unknown key 'normalizer'", "did you mean 'normaliser'?"),
     "option that the metric refuses": ('"whisper_english"', '"klingon"', "options:", "klingon"),
-    "options of another type": ('{ normaliser = "whisper_english" }', '"english"', "options: write a table"),
+    "options of another type": ('{ normaliser = "whisper_english", language = "german" }', '"english"', "options: write a table"),
 }  # fmt: skip
 
 

@@ -151,6 +151,22 @@ class TestTone:
                     assert (changes == 1).sum(1).max() == 1
 
 
+class TestBatches:
+    @pytest.mark.parametrize("size", [2, 5, 16])
+    def test_move_a_probability_by_at_most_1e_5(
+        self, size: int, classifier: ImageClassification, segmenter: ImageSegmentation, sheets: Any, mosaics: Any
+    ) -> None:
+        import torch
+
+        for model, samples in ((classifier, sheets), (segmenter, mosaics)):
+            signals = [sample.signal() for sample in samples[:16]]
+            with torch.inference_mode():
+                alone = [logits.softmax(0) for signal in signals for logits in model._logits([signal])]
+                batches = [signals[start : start + size] for start in range(0, len(signals), size)]
+                together = [logits.softmax(0) for batch in batches for logits in model._logits(batch)]
+            assert max(float((one - other).abs().max()) for one, other in zip(alone, together, strict=True)) <= 1e-5
+
+
 class TestClassification:
     def test_it_knows_the_materials(self, classifier: ImageClassification, sheets: Any) -> None:
         assert classifier.labels == LABELS

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,36 +28,33 @@ class WordAccuracy(Additive):
     bounds = (float("-inf"), 1.0)
     tolerance = 0.01
 
-    normalisers: ClassVar[tuple[str, ...]] = ("none", "whisper_english")
+    normalisers: ClassVar[tuple[str, ...]] = ("none", "whisper_basic", "whisper_english")
 
-    def __init__(self, normaliser: str = "none", spellings: Mapping[str, str] | None = None) -> None:
-        """Take the normaliser of both texts: ``none`` (words as they are) or ``whisper_english`` (Radford et al. 2022, appendix C).
+    def __init__(self, normaliser: str = "none") -> None:
+        """Take the normaliser of both texts: ``none`` (words as they are) or one of Whisper's (Radford et al. 2022, appendix C).
 
-        ``spellings`` maps British spellings to American ones and belongs to ``whisper_english``. transformers carries the
-        normaliser's rules but not that table: every Whisper checkpoint has it as ``normalizer.json``, and its loaded tokenizer as
-        ``english_spelling_normalizer``. Without it spellings stay as they are, and `settings` says so.
+        ``whisper_english`` also evens out numbers, contractions and British spellings; ``whisper_basic``, for all languages, only case,
+        punctuation and what stands in brackets.
         """
         if normaliser not in self.normalisers:
             raise ValueError(f"unknown normaliser {normaliser!r}: use one of {', '.join(self.normalisers)}")
-        if spellings and normaliser != "whisper_english":
-            raise ValueError(f"spellings belong to the normaliser whisper_english, not to {normaliser!r}")
-        self.normaliser, self.spellings = normaliser, dict(spellings or {})
+        self.normaliser = normaliser
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the normaliser, and its spelling table by a digest."""
-        if self.normaliser == "none":
-            return {"normaliser": "none"}
-        digest = hashlib.sha256(json.dumps(self.spellings, sort_keys=True).encode()).hexdigest()[:12]
-        return {"normaliser": self.normaliser, "spellings": digest if self.spellings else "none"}
+        """Name the normaliser, and the package that it comes from."""
+        package = {} if self.normaliser == "none" else {"whisper-normalizer": version("whisper-normalizer")}
+        return {"normaliser": self.normaliser, **package}
 
     @cached_property
     def _normalise(self) -> Callable[[str], str]:
         if self.normaliser == "none":
             return str
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+        from whisper_normalizer.basic import BasicTextNormalizer
+        from whisper_normalizer.english import EnglishTextNormalizer
 
-        return EnglishTextNormalizer(self.spellings)  # type: ignore[no-untyped-call, no-any-return, unused-ignore]
+        normalise: Callable[[str], str] = EnglishTextNormalizer() if self.normaliser == "whisper_english" else BasicTextNormalizer()
+        return normalise
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Align two texts word by word; a prediction of NaN or infinity in place of a text gives NaN edits."""

@@ -1,13 +1,14 @@
-"""Models: signals in, predictions out. One file for each task, each with ``load(source, device)``.
+"""Models: signals in, predictions out. One file for each task, each with ``load(source, device, precision="float32")``.
 
-``source`` is a local folder or a hub id with an optional ``@revision``; ``device`` is a torch device name.
+``source`` is a local folder or a hub id with an optional ``@revision``; ``device`` is a torch device name. ``precision`` (``float32``,
+``float16`` or ``bfloat16``) is what the network's matrix products and convolutions are computed in; its weights are held, and signals
+prepared, in float32.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from pickle import UnpicklingError
 from typing import Any, Protocol
 
+from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.hub import model_folder, model_repository, model_weights
 from mpq_fixtures.models._checkpoints import labels_of
 from mpq_fixtures.named import PYTHON, AssetError, digest_of_callable, digest_of_folder, find_callable
@@ -46,7 +48,7 @@ class OpenModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of the weights, the preprocessing, the kind of device and the packages that decide a prediction."""
+        """A digest of the weights, the preprocessing, the options, the kind of device and the packages that decide a prediction."""
         task, source = self._evaluation.task, self._evaluation.model
         preprocessing = 0 if source.startswith(PYTHON) else self._module.VERSION
         if source.startswith(PYTHON):
@@ -59,6 +61,7 @@ class OpenModel:
             weights=weights,
             task=task.name,
             preprocessing=preprocessing,
+            options=dict(self._evaluation.model_options),
             device=self._device.partition(":")[0],
             packages={package: version(package) for package in task.packages},
         )
@@ -80,17 +83,14 @@ class OpenModel:
     def ready(self) -> Model:
         """Return the loaded model."""
         if self._model is None:
-            if "OMP_NUM_THREADS" not in os.environ:
-                import torch
-
-                torch.set_num_threads(self._threads)
+            set_up_torch(self._device, self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
                 self._model = find_callable(source, folder)(self._device)
             else:
                 local = model_folder(self._evaluation)
                 try:
-                    self._model = self._module.load(str(local), self._device)
+                    self._model = self._module.load(str(local), self._device, **self._evaluation.model_options)
                 except (OSError, ValueError, UnpicklingError) as error:
                     reason = " ".join(str(error).split())
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error

@@ -24,9 +24,9 @@ class ImageClassification(PictureModel):
             return [int(logits.argmax()) for logits in self._logits(signals)]
 
 
-def load(source: str, device: str) -> ImageClassification:
+def load(source: str, device: str, precision: str = "float32") -> ImageClassification:
     """Load a classifier for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
     Raises ``OSError`` when there is no such checkpoint.
     """
-    return ImageClassification(*read("AutoModelForImageClassification", source), device)
+    return ImageClassification(*read("AutoModelForImageClassification", source), device, precision)

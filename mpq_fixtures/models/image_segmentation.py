@@ -40,9 +40,9 @@ class ImageSegmentation(PictureModel):
         return classes.astype(np.uint8 if len(self.labels) <= 256 else np.int32)
 
 
-def load(source: str, device: str) -> ImageSegmentation:
+def load(source: str, device: str, precision: str = "float32") -> ImageSegmentation:
     """Load a SegFormer for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
     Raises ``OSError`` when there is no such checkpoint.
     """
-    return ImageSegmentation(*read("SegformerForSemanticSegmentation", source), device)
+    return ImageSegmentation(*read("SegformerForSemanticSegmentation", source), device, precision)

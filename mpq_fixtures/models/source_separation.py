@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.devices import autocast
 from mpq_fixtures.signals import Audio
 
 VERSION = 1
@@ -30,9 +31,9 @@ class SourceSeparation:
     batch_size = 1  # longer batches gain nothing on a CPU
     labels: tuple[str, ...] = ()
 
-    def __init__(self, model: Any, device: str) -> None:
+    def __init__(self, model: Any, device: str, precision: str = "float32") -> None:
         self._model = model.eval()
-        self._device = device
+        self._device, self._precision = device, precision
         self.sources: tuple[str, ...] = tuple(model.sources)
 
     def predict(self, signals: Sequence[Audio]) -> list[dict[str, NDArray[np.float32]]]:
@@ -53,21 +54,23 @@ class SourceSeparation:
             mixture = resample_frac(mixture, signal.sample_rate, rate, full=True)
             mean, scale = mixture.mean(), mixture.mean(0).std(correction=0) + 1e-8  # as demucs.api.Separator does
             batch = mixture[None] if own == channels else mixture[:, None].expand(own, channels, -1)
-            stems = apply_model(self._model, (batch - mean) / scale, shifts=0, device=self._device) * scale + mean
+            with autocast(self._device, self._precision):
+                stems = apply_model(self._model, (batch - mean) / scale, shifts=0, device=self._device)
+            stems = stems.float() * scale + mean
             stems = stems[0] if own == channels else stems.mean(2).transpose(0, 1)
             stems = resample_frac(stems, rate, signal.sample_rate, full=True)[..., :frames]
             stems = torch.nn.functional.pad(stems, (0, frames - stems.shape[-1]))
         return dict(zip(self.sources, stems.numpy(), strict=True))
 
 
-def load(source: str, device: str) -> SourceSeparation:
+def load(source: str, device: str, precision: str = "float32") -> SourceSeparation:
     """Load a model for ``device`` from a local folder, a hub id, or the name of a pretrained Demucs model (``mdx``, ``htdemucs``).
 
     A name or id may end in ``@revision``. Names stand for the repositories that ``demucs.pretrained.get_model`` reads, of
     which only the safetensors are taken: its fallback, pickled packages from another server, is not. Raises
     ``FileNotFoundError`` when the folder holds no model, and what ``huggingface_hub`` raises when the hub has none.
     """
-    return SourceSeparation(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device)
+    return SourceSeparation(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device, precision)
 
 
 def _fetch(source: str) -> Path:

@@ -1,7 +1,6 @@
 """Speech recognition with Whisper (Radford et al., 2022, arXiv 2212.04356): sound in, text out.
 
-Any checkpoint that `WhisperForConditionalGeneration` reads will do, of any size and window. Computed in float32 whatever
-the precision of the weights.
+Any checkpoint that `WhisperForConditionalGeneration` reads will do, of any size and window.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.devices import autocast
 from mpq_fixtures.models._checkpoints import check_kind, quiet
+from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Audio
 
 VERSION = 1
 
-BATCH_SECONDS = 96  # three windows of 30 s: what a CPU takes without hunger for memory
+CPU_BATCH, GPU_BATCH = 96, 480
+"""Seconds at once: three windows of 30 s, what a CPU takes without hunger for memory, and sixteen."""
 
 
 class SpeechRecognition:
@@ -31,16 +33,17 @@ class SpeechRecognition:
 
     labels: tuple[str, ...] = ()
 
-    def __init__(self, model: Any, processor: Any, device: str, language: str | None) -> None:
+    def __init__(self, model: Any, processor: Any, device: str, precision: str, language: str) -> None:
         self._model = model.eval().to(device)
         self._processor = processor
-        self._device = device
+        self._device, self._precision = device, precision
         self._sample_rate = int(processor.feature_extractor.sampling_rate)
         self._window = int(processor.feature_extractor.n_samples)
         self._options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
         if getattr(model.generation_config, "is_multilingual", False):
-            self._options |= {"task": "transcribe", "language": language}
-        self.batch_size = max(1, BATCH_SECONDS * self._sample_rate // self._window)
+            self._options |= {"task": "transcribe", "language": None if language == "auto" else language}
+        seconds = CPU_BATCH if device == "cpu" else GPU_BATCH
+        self.batch_size = max(1, seconds * self._sample_rate // self._window)
 
     def predict(self, signals: Sequence[Audio]) -> list[str]:
         """Return the text of each sound, as the model writes it but for space around it."""
@@ -66,25 +69,28 @@ class SpeechRecognition:
         import torch
 
         inputs = self._processor.feature_extractor(windows, sampling_rate=self._sample_rate, return_tensors="pt").input_features
-        with torch.inference_mode(), quiet():
+        with torch.inference_mode(), quiet(), autocast(self._device, self._precision):
             tokens = self._model.generate(inputs.to(self._device), **self._options)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
-def load(source: str, device: str, language: str | None = "english") -> SpeechRecognition:
+def load(source: str, device: str, precision: str = "float32", language: str = "english") -> SpeechRecognition:
     """Load a Whisper for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
-    ``language`` is what a multilingual checkpoint is told to transcribe, None to let it find out; a checkpoint of one language is left
-    to its own configuration. Raises `AssetError` when a folder holds no Whisper, ``OSError`` when the hub has no such
-    checkpoint.
+    ``language`` is what a multilingual checkpoint is told to transcribe, in English or as a code, ``auto`` to let it find out; a
+    checkpoint of one language is left to its own configuration. Raises `AssetError` for an unknown language and when a folder holds no
+    Whisper, ``OSError`` when the hub has no such checkpoint.
     """
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
+    if language not in ("auto", *TO_LANGUAGE_CODE, *TO_LANGUAGE_CODE.values()):
+        raise AssetError(f"unknown language {language!r}{nearest(language, ['auto', *TO_LANGUAGE_CODE])}")
     check_kind(source, "WhisperForConditionalGeneration")
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with quiet():
         model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
         processor = WhisperProcessor.from_pretrained(name, **options)
-    return SpeechRecognition(model, processor, device, language)
+    return SpeechRecognition(model, processor, device, precision, language)
