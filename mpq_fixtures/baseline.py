@@ -58,12 +58,16 @@ def baseline_file(folder: Path, suite: str, evaluation: str) -> Path:
 
 
 def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric) -> Baseline | None:
-    """Return what was approved of an operating point over ``samples``; None where nothing was, or not for all of them."""
+    """Return what was approved of an operating point over ``samples``; None where nothing was, or not for all of them.
+
+    Raises `BaselineError` for a damaged file, and for what another metric or another version of it kept.
+    """
     content = _read(file)
     case = content["cases"].get(point)
     if case is None:
         return None
     try:
+        kept = case["metric"], case["version"]
         index = {sample: number for number, sample in enumerate(case.get("ids") or content["samples"])}
         if not set(samples) <= set(index):
             return None
@@ -73,6 +77,11 @@ def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric
         raise BaselineError(
             f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines"
         ) from error
+    if kept != (metric.name, metric.version):
+        raise BaselineError(
+            f"{file}: {point}: approved by {kept[0]} in version {kept[1]}, and scored by {metric.name} in version {metric.version} now: "
+            f"approve it anew with --mpq-update-baselines"
+        )
     return Baseline(metric.value([statistics[number] for number in chosen]), float(8 * counts[:, 0].sum() / counts[:, 1].sum()))
 
 
@@ -142,6 +151,8 @@ def update_baselines(file: Path, records: Sequence[Record], order: Sequence[str]
         if record.failures or not math.isfinite(record.value) or (only_new and point in points):
             continue
         points[point] = {
+            "metric": record.metric,
+            "version": record.metrics[record.metric].version,
             "value": round(record.value, 6),
             "rate": round(record.rate, 6),
             "samples": record.samples,
@@ -157,10 +168,7 @@ def update_baselines(file: Path, records: Sequence[Record], order: Sequence[str]
             changed.append(record.case)
     if changed:
         rank = {point: number for number, point in enumerate(order)}
-        content |= {
-            "metric": records[0].metric,
-            "cases": {key: points[key] for key in sorted(points, key=lambda key: (rank.get(key, 10**6), key))},
-        }
+        content["cases"] = {key: points[key] for key in sorted(points, key=lambda key: (rank.get(key, 10**6), key))}
         _write(file, content)
     return changed
 
@@ -169,7 +177,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {"schema": SCHEMA, "metric": "", "samples": [], "cases": {}}
+        return {"schema": SCHEMA, "samples": [], "cases": {}}
     except OSError as error:
         raise BaselineError(f"{file}: cannot be read: {error.strerror or error}; give another folder with --mpq-baselines") from error
     except ValueError as error:
@@ -183,9 +191,5 @@ def _read(file: Path) -> dict[str, Any]:
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write one case per line, so that a diff shows which cases changed."""
     cases = ",\n".join(f"  {json.dumps(point)}: {json.dumps(case)}" for point, case in content["cases"].items())
-    text = (
-        "{\n"
-        f' "schema": {content["schema"]},\n "metric": {json.dumps(content["metric"])},\n'
-        f' "samples": {json.dumps(content["samples"])},\n "cases": {{\n{cases}\n }}\n}}\n'
-    )
+    text = f'{{\n "schema": {content["schema"]},\n "samples": {json.dumps(content["samples"])},\n "cases": {{\n{cases}\n }}\n}}\n'
     write_atomically(file, text.encode())

@@ -13,8 +13,11 @@ os.umask(_UMASK)
 
 def write_atomically(path: Path, *parts: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, never a piece; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    except FileNotFoundError:  # seldom, and asking first would cost as much as the file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(parts)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.hub_files import README, Choice, UnfitError, separation_files, split_files, transformers_files
-from mpq_fixtures.named import PYTHON, AssetError
+from mpq_fixtures.named import PYTHON, AssetError, resolve
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
 
@@ -130,7 +130,7 @@ def model_folder(evaluation: Evaluation) -> Path:
     """
     repository = model_repository(evaluation)
     if repository is None:
-        folder = (evaluation.folder / evaluation.model).resolve()
+        folder = resolve(evaluation.model, evaluation.folder, evaluation.name).resolve()
         if not folder.is_dir():
             raise AssetError(f"{evaluation.name}: there is no folder {folder}: put a model there as save_pretrained writes it")
         return folder

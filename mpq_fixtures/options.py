@@ -60,7 +60,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 def read_options(config: pytest.Config) -> Options:
     """Return the run's options; raise `pytest.UsageError` for one that cannot be."""
-    suites = _given(config, "suite")
+    suites = config.getoption("mpq_suite") or [_from_ini_file(name, config.rootpath) for name in config.getini("mpq_suite")]
     samples, device = _given(config, "samples"), _given(config, "device")
     update = _given(config, "update_baselines")
     try:
@@ -74,8 +74,8 @@ def read_options(config: pytest.Config) -> Options:
     root = config.rootpath
     cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE") or config.getini("mpq_cache")
     return Options(
-        suites=list(suites or ["pocket"]),
-        evaluations=_evaluations(list(suites or []), root),
+        suites=suites or ["pocket"],
+        evaluations=_evaluations(suites, root),
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
         cache=Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("mpq", appauthor=False)),
@@ -89,6 +89,11 @@ def read_options(config: pytest.Config) -> Options:
 def _given(config: pytest.Config, name: str) -> Any:
     value = config.getoption(f"mpq_{name}")
     return value if value not in (None, False) else config.getini(f"mpq_{name}") or None
+
+
+def _from_ini_file(suite: str, root: Path) -> str:
+    """Return a suite of the ini file; a TOML file is relative to the ini file, not to where the user stands."""
+    return str(root / suite) if suite.endswith(".toml") else suite
 
 
 def _folder(config: pytest.Config, name: str, root: Path, default: str) -> Path:

@@ -55,6 +55,7 @@ class Measure:
     tolerance: float
     bounds: tuple[float, float]
     settings: dict[str, Any]
+    version: int = 1
 
 
 @dataclass
@@ -155,4 +156,4 @@ def _measure(metric: Metric, nested: list[Any]) -> Measure:
     statistics: list[Statistic] = [np.asarray(statistic, float) for statistic in nested]
     value = metric.value(statistics) if statistics else math.nan
     low, high = bootstrap_interval(metric, statistics) if statistics else (math.nan, math.nan)
-    return Measure(value, low, high, metric.unit, metric.higher_is_better, metric.tolerance, metric.bounds, metric.settings)
+    return Measure(value, low, high, metric.unit, metric.higher_is_better, metric.tolerance, metric.bounds, metric.settings, metric.version)

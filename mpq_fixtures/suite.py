@@ -24,6 +24,7 @@ _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BOUNDED = ("value", "retention", "rate")
+_PATHS = (".", "/", "~", "$")  # what a path begins with that cannot be a hub id or a name
 
 
 def _is_text(value: Any) -> bool:
@@ -112,13 +113,13 @@ class Evaluation:
     @property
     def model_name(self) -> str:
         """Name the model in results: a hub id or a callable as it stands, a folder by its last part."""
-        return Path(self.model).name if self.model.startswith((".", "/")) else self.model
+        return Path(self.model).name if self.model.startswith(_PATHS) else self.model
 
     @property
     def dataset_name(self) -> str:
         """Name the data set in results, without the columns: ``imagefolder/photos:test``."""
         path = str(self.dataset["path"]).removeprefix("python:")
-        path = Path(path).name if path.startswith((".", "/", "~", "$")) else path
+        path = Path(path).name if path.startswith(_PATHS) else path
         path += f"/{Path(self.dataset['data_dir']).name}" if "data_dir" in self.dataset else ""
         return f"{path}:{self.dataset['split']}" if "split" in self.dataset else path
 

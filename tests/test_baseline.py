@@ -251,7 +251,7 @@ class TestDamagedFile:
             ('"statistics": "', '"statistics": "damaged'),
             ('"counts"', '"count"'),
             ('"counts": "', '"counts": 5, "x": "'),
-            ('{"value"', '5, "x": {"value"'),
+            ('{"metric"', '5, "x": {"metric"'),
         ],
         ids=["statistics", "no counts", "counts of another type", "case of another type"],
     )
@@ -263,6 +263,15 @@ class TestDamagedFile:
         with pytest.raises(BaselineError, match=r"tried\.json: jpeg-q5: not a baseline .*restore it, or write it anew") as caught:
             read(file)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(("old", "new"), [('"metric": "top1"', '"metric": "top5"'), ('"version": 1', '"version": 2')])
+    def test_case_of_another_metric_is_said_in_a_sentence(self, file: Path, old: str, new: str) -> None:
+        update_baselines(file, [record("1101"), record("1111", "webp-q0")], ORDER, only_new=False)
+        file.write_text(file.read_text().replace(old, new, 1))
+        with pytest.raises(BaselineError, match=r"jpeg-q5: approved by top. in version ., and scored by top1 in version 1 now") as caught:
+            read(file)
+        assert "--mpq-update-baselines" in str(caught.value)
+        assert read(file, "webp-q0") == Baseline(1.0, record("1111", "webp-q0").rate)
 
     def test_that_lacks_its_samples_is_said_in_a_sentence(self, file: Path) -> None:
         update_baselines(file, [record("1101")], ORDER, only_new=False)

@@ -397,6 +397,25 @@ class TestIniFile:
         assert warm.run("-k", "words-original", suite="").ret == 0
         assert (warm.folder / "approved" / "tried" / "words.json").is_file()
 
+    def test_names_a_suite_s_file_from_where_it_lies(self, warm: Project) -> None:
+        warm.write("pytest.ini", "[pytest]\nmpq_suite = evaluations/suites/tried.toml\n")
+        (warm.folder / "elsewhere").mkdir()
+        options = ["--rootdir", str(warm.folder), "-c", str(warm.folder / "pytest.ini"), "--collect-only", "-q"]
+        command = [sys.executable, "-m", "pytest", str(warm.folder / "evaluations"), *options]
+        environment = {**os.environ, "MPQ_CACHE": str(warm.folder / "cache"), "PYTHONPATH": str(warm.folder)}
+        run = subprocess.run(command, cwd=warm.folder / "elsewhere", env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "words-original" in run.stdout
+
+    def test_damaged_baselines_are_written_anew_where_all_are_approved(self, warm: Project) -> None:
+        assert warm.run("-k", "words-original", "--mpq-update-baselines").ret == 0
+        file = warm.folder / "evaluations" / "baselines" / "tried" / "words.json"
+        whole = file.read_text()
+        file.write_text(whole.replace('"statistics": "', '"statistics": "damaged'))
+        warm.run("-k", "words-original").stdout.fnmatch_lines(["*words.json: original: not a baseline*--mpq-update-baselines*"])
+        assert warm.run("-k", "words-original", "--mpq-update-baselines").ret == 0
+        assert file.read_text() == whole
+
 
 class TestWorkers:
     def test_leave_the_results_of_an_undisturbed_run(self, project: Project, undisturbed: bytes) -> None:

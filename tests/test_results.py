@@ -158,7 +158,7 @@ class TestJson:
         case = content["cases"][1]
         assert list(case["metrics"]) == ["top1", "psnr"]
         top1 = case["metrics"]["top1"]
-        assert set(top1) == {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings"}
+        assert set(top1) == {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings", "version"}
         assert (top1["value"], top1["unit"], top1["bounds"]) == (pytest.approx(2 / 3), "accuracy", [0, 1])
         assert case["failures"] == [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]
         assert case["seconds"]["encode"] == 0.123

@@ -20,6 +20,8 @@ VERSION = 1
 class ImageSegmentation(PictureModel):
     """A SegFormer on a device; ``labels`` are the names of its classes."""
 
+    cpu_batch = 8  # the maps of more outgrow the processor's caches
+
     def predict(self, signals: Sequence[Image]) -> list[NDArray[Any]]:
         """Return the class map of each picture, ``int [height, width]`` in the picture's own size.
 
