@@ -39,14 +39,14 @@ class Asset:
             if status.state is not State.HERE:
                 return status
         else:
-            status = Status(State.HERE, f"{self.name} is here")
+            status = Status(State.HERE, self.name, "is here")
         try:
             for evaluation in self.evaluations:
                 _open_model(evaluation) if self.kind == "model" else _open_dataset(evaluation)
         except AssetError as error:
-            return Status(State.MISSING, str(error))
+            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be used: {error}")
         except Exception as error:
-            return Status(State.MISSING, f"{self.name} cannot be opened: {type(error).__name__}: {error}")
+            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be opened: {type(error).__name__}: {error}")
         return status
 
 

@@ -12,7 +12,7 @@ import platformdirs
 
 from mpq_fixtures import codecs
 from mpq_fixtures.assets import assets, suites_folder
-from mpq_fixtures.hub import State, megabytes
+from mpq_fixtures.hub import State, megabytes, sentences
 from mpq_fixtures.suite import Evaluation, SuiteError, find_suite, load_suite, mistakes
 
 ROOM = 200_000_000
@@ -46,15 +46,15 @@ def _assets(evaluations: list[Evaluation]) -> list[str]:
     _title("models and data sets")
     needed = assets(evaluations)
     width = max(len(asset.name) for asset in needed)
-    problems = []
+    missing = []
     for asset in needed:
         status = asset.look()
         size = f"  {megabytes(status.size)}" if status.files else ""
         sys.stdout.write(f"  {asset.kind:8} {asset.name:{width}}  {status.state.value}{size}\n")
         sys.stdout.flush()
         if status.state is not State.HERE:
-            problems.append(status.sentence)
-    return problems
+            missing.append(status)
+    return sentences(missing)
 
 
 def _machine(evaluations: list[Evaluation]) -> list[str]:
@@ -84,6 +84,7 @@ def _codecs(evaluations: list[Evaluation]) -> list[str]:
         except Exception as error:
             _row(name, "missing")
             problems.append(f"codec {name}: {type(error).__name__}: {error}; install its library, or leave it out with codecs = [...]")
+    _row("ffmpeg", "not needed: the libraries come with Python packages")
     return problems
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from mpq_fixtures import hub
 from mpq_fixtures.assets import Asset, assets, read_suite
-from mpq_fixtures.hub import File, Repository, State, Status, megabytes
+from mpq_fixtures.hub import File, Repository, State, Status, megabytes, sentences
 from mpq_fixtures.suite import SuiteError
 
 READ_TIMEOUT = 10.0
@@ -44,7 +44,7 @@ def fetch(suite: str) -> int:
     looks = [(asset, asset.look()) for asset in needed]
     _list(looks)
     wanted = [(asset.repository, status) for asset, status in looks if asset.repository and status.state is State.FETCHABLE]
-    complaints = [status.sentence for _, status in looks if status.state not in (State.HERE, State.FETCHABLE)]
+    complaints = sentences(status for _, status in looks if status.state not in (State.HERE, State.FETCHABLE))
     try:
         _check_room(wanted)
         with _bar(wanted) as bar:

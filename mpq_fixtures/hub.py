@@ -8,7 +8,7 @@ remembered. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` me
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -41,9 +41,8 @@ class State(Enum):
     FETCHABLE = "can be fetched"
     GATED = "gated"
     GONE = "gone"
-    UNFIT = "unfit"
+    UNFIT = "cannot be used"
     UNREACHABLE = "out of reach"
-    MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -85,21 +84,35 @@ class File:
 
 @dataclass(frozen=True)
 class Status:
-    """How a repository stands: the sentence says what to do; ``files`` are those needed, where they are known.
+    """How a repository stands: ``title`` and ``text`` are a sentence that says what to do; ``files`` are those needed, where known.
 
     ``folder`` is the snapshot in the cache, and ``commit`` what the revision stands for; None and "" where they are not known.
     """
 
     state: State
-    sentence: str
+    title: str
+    text: str
     files: Mapping[str, File] = field(default_factory=dict)
     folder: Path | None = None
     commit: str = ""
 
     @property
+    def sentence(self) -> str:
+        """What there is to say."""
+        return f"{self.title} {self.text}"
+
+    @property
     def size(self) -> int:
         """The bytes of all files needed."""
         return sum(file.size for file in self.files.values())
+
+
+def sentences(statuses: Iterable[Status]) -> list[str]:
+    """Return what there is to say of several, once where it is the same of many."""
+    titles: dict[str, list[str]] = {}
+    for status in statuses:
+        titles.setdefault(status.text, []).append(status.title)
+    return [f"{some[0]} and {len(some) - 1} more: each {text}" if len(some) > 1 else f"{some[0]} {text}" for text, some in titles.items()]
 
 
 def model_repository(evaluation: Evaluation) -> Repository | None:
@@ -171,11 +184,11 @@ def look_here(repository: Repository) -> Status | None:
     try:
         wanted = repository.choose(names, readme.read_text(encoding="utf-8") if readme.is_file() else "")
     except UnfitError as error:
-        return Status(State.UNFIT, f"{repository.title} cannot be used: {error}") if complete else None
+        return Status(State.UNFIT, repository.title, f"cannot be used: {error}") if complete else None
     if not all((folder / name).is_file() for name in wanted):
         return None
     files = {name: File((folder / name).stat().st_size) for name in wanted}
-    return Status(State.HERE, f"{repository.title} is here", files, folder, folder.name)
+    return Status(State.HERE, repository.title, "is here", files, folder, folder.name)
 
 
 def snapshot(repository: Repository) -> Path | None:
@@ -202,25 +215,25 @@ def look_on_hub(repository: Repository) -> Status:
     try:
         commit, listed, readme = _ask(repository)
     except _OutOfReach as error:
-        return Status(State.UNREACHABLE, f"{title} is not here, and {error}, then: {fetch}")
+        return Status(State.UNREACHABLE, title, f"is not here, and {error}, then: {fetch}")
     except GatedRepoError:
         terms = f"accept its terms on {repository.page}, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
-        return Status(State.GATED, f"{title} is gated: {terms}")
+        return Status(State.GATED, title, f"is gated: {terms}")
     except RevisionNotFoundError:
-        return Status(State.GONE, f"{repository.id} has no revision {repository.revision!r} on the hub: see {repository.page}/tree/main")
+        return Status(State.GONE, repository.id, f"has no revision {repository.revision!r} on the hub: see {repository.page}/tree/main")
     except Exception:
         advice = next((advice for start, advice in LEFT_THE_HUB.items() if repository.id.startswith(start)), "")
         if advice:
-            return Status(State.GONE, f"{title} is gone: {advice}")
+            return Status(State.GONE, title, f"is gone: {advice}")
         correct = f"correct the id, or, where it is private, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
-        return Status(State.GONE, f"{title} is not on the hub, nor a folder beside the suite file: {correct}")
+        return Status(State.GONE, title, f"is not on the hub, nor a folder beside the suite file: {correct}")
     try:
         chosen = repository.choose(list(listed), readme)
     except UnfitError as error:
-        return Status(State.UNFIT, f"{title} cannot be used: {error}")
+        return Status(State.UNFIT, title, f"cannot be used: {error}")
     files = {name: listed[name] for name in chosen}
     total = megabytes(sum(file.size for file in files.values()))
-    return Status(State.FETCHABLE, f"{title} is not here: `{fetch}` downloads it ({total})", files, None, commit)
+    return Status(State.FETCHABLE, title, f"is not here: `{fetch}` downloads it ({total})", files, None, commit)
 
 
 def megabytes(size: int) -> str:

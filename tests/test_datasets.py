@@ -350,6 +350,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("speech_recognition", {"path": "common_voice", "split": "test"}, ["data_dir is missing", "clips/*.mp3"]),
     ("speech_recognition", {"path": "common_voice", "data_dir": "calls", "split": "test"}, ["not a Common Voice folder", "clips/*.mp3"]),
     ("speech_recognition", {"path": "common_voice", "data_dir": "voice/en", "split": "tst"}, ["no tst.tsv", "dev, test"]),
+    ("speech_recognition", {"path": "common_voice", "data_dir": "$MPQ_NOT_SET/en"}, ["MPQ_NOT_SET is not set", "clips/*.mp3"]),
     ("source_separation", {"path": "musdb18hq", "data_dir": "nowhere"}, ["nowhere", "test/<track>/mixture.wav"]),
     ("source_separation", {"path": "musdb18hq", "data_dir": "calls"}, ["calls", "no tracks", "test/<track>/mixture.wav"]),
     ("source_separation", {"path": "audiofolder", "data_dir": "calls", "mixture": "audio"}, ["stems is missing", "sentence"]),

@@ -11,7 +11,7 @@ from typing import Any
 
 from mpq_fixtures.named import AssetError
 
-LAYOUT = "clips/*.mp3 and validated.tsv, dev.tsv or test.tsv, as in the archive of one language (cv-corpus-.../en)"
+LAYOUT = "clips/*.mp3 with validated.tsv, dev.tsv or test.tsv, the folder of one language in an archive of the Mozilla Data Collective"
 COLUMNS = {"audio": "path", "text": "sentence"}
 _ALIASES = {"validation": "dev"}  # what the hub called it
 

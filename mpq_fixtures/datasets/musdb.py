@@ -12,7 +12,7 @@ from typing import Any
 from mpq_fixtures.named import AssetError
 
 STEMS = ("drums", "bass", "other", "vocals")
-LAYOUT = "test/<track>/mixture.wav, drums.wav, bass.wav, other.wav and vocals.wav, as in musdb18hq.zip (doi 10.5281/zenodo.3338373)"
+LAYOUT = "test/<track>/mixture.wav, drums.wav, bass.wav, other.wav and vocals.wav, as in musdb18hq.zip (doi.org/10.5281/zenodo.3338373)"
 COLUMNS = {"mixture": "mixture", "stems": {name: name for name in STEMS}, "id": "track"}
 
 

@@ -56,35 +56,50 @@ def _open(evaluation: Evaluation, split: str) -> Table:
     """Open one split, wherever the data set is."""
     settings = evaluation.dataset
     path, named = settings["path"], {key: value for key, value in settings.items() if key in (*evaluation.task.columns, "id")}
-    folder = resolve(settings["data_dir"], evaluation.folder, evaluation.name) if "data_dir" in settings else None
     if path in FOLDERS:
         reader = FOLDERS[path]
-        if folder is None or not folder.is_dir():
-            missing = f"there is no folder {folder}" if folder else "data_dir is missing"
-            raise AssetError(f"{evaluation.name}: data set {path!r}: {missing}; expected {reader.LAYOUT}")
+        folder = _folder_of(evaluation, reader.LAYOUT)
         try:
             rows, base = reader.open_folder(folder, split or "test")
         except AssetError as error:
             raise AssetError(f"{evaluation.name}: {error}") from None
         return Table(rows, base, {**reader.COLUMNS, **named}, evaluation)
     if path in BUILDERS:
-        if folder is not None and not folder.is_dir():
-            layout = f": expected {_LAYOUTS[path]}" if path in _LAYOUTS else ""
-            raise AssetError(f"{evaluation.name}: data set {path!r}: there is no folder {folder}{layout}")
         files = _datafiles_of(settings.get("data_files"), evaluation)
-        if folder is None and not files:
+        if "data_dir" not in settings and not files:
             raise AssetError(f'{evaluation.name}: data set {path!r}: say where it is: data_dir = "FOLDER" or data_files = "FILES"')
-        splits = _build(evaluation, path, name=settings.get("name"), data_dir=folder and str(folder), data_files=files)
+        base = _folder_of(evaluation, _LAYOUTS.get(path, "")) if "data_dir" in settings else None
+        splits = _build(evaluation, path, name=settings.get("name"), data_dir=base and str(base), data_files=files)
         first = next((file for one in (files or {}).values() for file in one), None)
-        return Table(_pick(splits, split, evaluation), folder or Path(first or ".").parent, named, evaluation)
+        return Table(_pick(splits, split, evaluation), base or Path(first or ".").parent, named, evaluation)
     if (local := resolve(path, evaluation.folder, evaluation.name)).is_dir():
         splits = _load_saved(evaluation, local) or _build(evaluation, str(local), name=settings.get("name"))
         return Table(_pick(splits, split, evaluation), local, named, evaluation)
     if dataset_repository(evaluation) is None:
         ways = nearest(path, [*BUILDERS, *FOLDERS])
         raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder, and a hub id is OWNER/NAME{ways}")
+    if local_only := settings.keys() & {"data_dir", "data_files"}:
+        raise AssetError(
+            f"{evaluation.name}: data set {path!r}: {min(local_only)} says where local files are; of a data set on the hub the files "
+            "follow from split, name and revision"
+        )
     splits = _build(evaluation, "parquet", data_files={split or "rows": [str(file) for file in dataset_files(evaluation)]})
     return Table(_pick(splits, split or "rows", evaluation), None, named, evaluation)
+
+
+def _folder_of(evaluation: Evaluation, layout: str) -> Path:
+    """Return the folder that ``data_dir`` names; raise `AssetError` with the layout that is expected there where there is none."""
+    path, named = evaluation.dataset["path"], evaluation.dataset.get("data_dir")
+    expected = f"; expected {layout}" if layout else ""
+    if named is None:
+        raise AssetError(f"{evaluation.name}: data set {path!r}: data_dir is missing{expected}")
+    try:
+        folder = resolve(named, evaluation.folder, evaluation.name)
+    except AssetError as error:
+        raise AssetError(f"{error}{expected}") from None
+    if not folder.is_dir():
+        raise AssetError(f"{evaluation.name}: data set {path!r}: there is no folder {folder}{expected}")
+    return folder
 
 
 def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
