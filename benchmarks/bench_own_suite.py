@@ -24,9 +24,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.devices import cores
 from mpq_fixtures.evaluate import Workbench, evaluate
-from mpq_fixtures.labels import in_models_order
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Record
 from mpq_fixtures.store import Store

@@ -1,43 +1,75 @@
-"""The ``mpq`` command: what is done with results outside of a test run."""
+"""The ``mpq`` command: what is done before and after a run of the suite."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+EXAMPLES = """\
+examples:
+  mpq doctor study               what the study needs, what of it is here, and what to do about the rest
+  mpq fetch study                download its models and data; carries on where it was stopped
+  mpq doctor my.toml             what is wrong or missing in a suite of your own
+  mpq compare nightly/1 nightly/2
+  mpq report reports/latest
+
+What is in between is pytest's: pytest evaluations --mpq-suite study; see pytest --help under "machine perceptual quality".
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0 when it did what was asked, 2 when it was asked for what cannot be."""
-    parser = argparse.ArgumentParser(prog="mpq", description="Machine perceptual quality: what is done with results outside of a test run.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    report = commands.add_parser("report", help="render report.html again from the results of a run, without running anything")
-    report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
-    compare = commands.add_parser("compare", help="hold the second of two runs against the first; exit code 1 when it regressed")
+    parser = argparse.ArgumentParser(
+        prog="mpq",
+        description="Machine perceptual quality: what is done before and after a run of the suite.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, does: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+        command.set_defaults(run=run)
+        return command
+
+    doctor = add(
+        "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
+    )
+    doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
+    fetch = add("fetch", "download a suite's models and data sets from the hub; carries on where it was stopped", _fetch)
+    fetch.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
+    compare = add("compare", "hold the second of two runs against the first; exit code 1 when it regressed", _compare)
     compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
-    fetch = commands.add_parser("fetch", help="download a suite's models and data sets from the hub; carries on where it was stopped")
-    fetch.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
-    doctor = commands.add_parser("doctor", help="say what a suite needs, what of it is here, and what to do about the rest")
-    doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
+    report = add("report", "render report.html again from the results of a run, without running anything", _report)
+    report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
     options = parser.parse_args(arguments)
-    if options.command == "fetch":
-        from mpq_fixtures.fetch import fetch as fetch_suite
-
-        return fetch_suite(options.suite)
-    if options.command == "doctor":
-        from mpq_fixtures.doctor import doctor as examine
-
-        return examine(options.suite)
-    if options.command == "compare":
-        from mpq_fixtures.compare import compare as compare_runs
-
-        return compare_runs(options.before, options.after)
-    return _report(options.results)
+    code: int = options.run(options)
+    return code
 
 
-def _report(folder: Path) -> int:
+def _doctor(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.doctor import doctor
+
+    return doctor(options.suite)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.fetch import fetch
+
+    return fetch(options.suite)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.compare import compare
+
+    return compare(options.before, options.after)
+
+
+def _report(options: argparse.Namespace) -> int:
+    folder: Path = options.results
     missing = [name for name in ("results.json", "samples.parquet") if not (folder / name).is_file()]
     if missing:
         what = " and no ".join(missing)

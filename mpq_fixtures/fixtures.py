@@ -13,9 +13,9 @@ from mpq_fixtures import codecs
 from mpq_fixtures.baseline import Baseline, BaselineError, baseline_file, judge, read_baseline
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
-from mpq_fixtures.labels import in_models_order
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.options import Options

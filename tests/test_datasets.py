@@ -15,10 +15,10 @@ import soundfile
 from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.labels import in_models_order, match
+from mpq_fixtures.datasets.labels import in_models_order, match
+from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
-from mpq_fixtures.reading import read_mask
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.suite import Evaluation, SuiteError, load_suite
 from mpq_fixtures.tasks import TASKS
@@ -476,7 +476,7 @@ class TestClasses:
 
 class TestDoctor:
     def test_says_that_classes_do_not_match_without_running_anything(self, folder: Path, tmp_path: Path) -> None:
-        from mpq_fixtures.assets import assets
+        from mpq_fixtures.commands.assets import assets
 
         replicas.vit(tmp_path / "vit", ["cat", "horse"])
         tried = evaluation("image_classification", folder, str(tmp_path / "vit"), path="imagefolder", data_dir="photos", split="test")

@@ -22,10 +22,10 @@ from loopback_hub import TOKEN, LoopbackHub, digest
 
 from mpq_fixtures import hub as client
 from mpq_fixtures.__main__ import main
-from mpq_fixtures.assets import assets
+from mpq_fixtures.commands.assets import assets
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.hub import Repository, State, dataset_files, dataset_repository, look, model_folder, model_repository
-from mpq_fixtures.hub_files import UnfitError, parquet_files, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.files import UnfitError, parquet_files, separation_files, split_files, transformers_files
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.suite import Evaluation, load_suite
@@ -332,7 +332,7 @@ dataset = { path = "common_voice", data_dir = "nowhere", split = "validation" }
         file, _ = suite()
         main(["fetch", file])
         assert main(["doctor", file]) == 0
-        assert "all well, 2 cases of 1 evaluations can run" in capsys.readouterr().out
+        assert "all well, 2 cases of 1 evaluation can run" in capsys.readouterr().out
 
     def test_a_wrong_column_shows_once_the_data_are_here(self, hub: LoopbackHub, suite: Any, capsys: Any) -> None:
         file, _ = suite(BEANS_SUITE.replace('label = "labels"', 'label = "label"'))

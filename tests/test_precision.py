@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.labels import in_models_order
+from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.suite import Evaluation, load_suite
 

@@ -14,7 +14,7 @@ import soundfile
 from PIL import Image as PILImage
 from trial_signals import music, photo, speech
 
-from mpq_fixtures.reading import read_audio, read_image
+from mpq_fixtures.datasets.reading import read_audio, read_image
 
 PIXELS = photo(40, 60).pixels
 PICTURE = PILImage.fromarray(PIXELS)

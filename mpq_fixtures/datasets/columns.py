@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.datasets.reading import read_audio, read_mask
 from mpq_fixtures.named import AssetError, nearest
-from mpq_fixtures.reading import read_audio, read_mask
 from mpq_fixtures.signals import Target
 from mpq_fixtures.suite import Evaluation
 

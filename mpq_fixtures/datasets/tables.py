@@ -1,7 +1,7 @@
 """Data sets that are tables: one row a sample, opened with the ``datasets`` library or from a folder that has a reader of its own.
 
 Columns hold pictures, sounds and masks as files inside the table or as names of files; nothing is decoded before it is asked for, and
-always by `mpq_fixtures.reading`: sounds keep their channels and their rate. The table itself is mapped from disk, not held in memory.
+always by `datasets.reading`: sounds keep their channels and their rate. The table itself is mapped from disk, not held in memory.
 A sample's digest is that of its files' content, which is read when the sample is first asked for, and of its target.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 from mpq_fixtures.datasets import common_voice, musdb
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
+from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository
 from mpq_fixtures.named import AssetError, nearest, resolve
-from mpq_fixtures.reading import read_audio, read_image
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mpq_fixtures import hub
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.hub import Repository, State, Status
-from mpq_fixtures.labels import in_models_order
 from mpq_fixtures.models._checkpoints import check_kind, labels_of
 from mpq_fixtures.named import PYTHON, AssetError, find_callable
 from mpq_fixtures.options import SUITES
@@ -58,7 +58,7 @@ def read_suite(name: str) -> list[Evaluation]:
 def suites_folder() -> Path:
     """Return the folder of the named suites: that of the project around the working directory, or else around this package."""
     here = Path.cwd()
-    around = [folder / SUITES for folder in (here, *here.parents, Path(__file__).parents[1])]
+    around = [folder / SUITES for folder in (here, *here.parents, Path(__file__).parents[2])]
     return next((folder for folder in around if folder.is_dir()), around[0])
 
 

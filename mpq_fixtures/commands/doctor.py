@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from mpq_fixtures import codecs
-from mpq_fixtures.assets import assets, suites_folder
+from mpq_fixtures.commands.assets import assets, suites_folder
 from mpq_fixtures.hub import State, megabytes, sentences
 from mpq_fixtures.suite import Evaluation, SuiteError, find_suite, load_suite, mistakes
 
@@ -37,8 +37,8 @@ def doctor(suite: str = "pocket") -> int:
         for problem in problems:
             sys.stdout.write(f"  {problem}\n")
         return 1
-    cases = sum(len(evaluation.cases) for evaluation in evaluations)
-    sys.stdout.write(f"\n{suite}: all well, {cases} cases of {len(evaluations)} evaluations can run\n")
+    cases, many = sum(len(evaluation.cases) for evaluation in evaluations), "s" if len(evaluations) > 1 else ""
+    sys.stdout.write(f"\n{suite}: all well, {cases} cases of {len(evaluations)} evaluation{many} can run\n")
     return 0
 
 

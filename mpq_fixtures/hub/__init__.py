@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.hub_files import README, Choice, UnfitError, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.files import README, Choice, UnfitError, separation_files, split_files, transformers_files
 from mpq_fixtures.named import PYTHON, AssetError, resolve
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation

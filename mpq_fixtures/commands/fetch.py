@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from mpq_fixtures import hub
-from mpq_fixtures.assets import Asset, assets, read_suite
+from mpq_fixtures.commands.assets import Asset, assets, read_suite
 from mpq_fixtures.hub import File, Repository, State, Status, megabytes, sentences
 from mpq_fixtures.suite import SuiteError
 
