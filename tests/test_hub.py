@@ -24,8 +24,9 @@ from mpq_fixtures import hub as client
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.commands.assets import assets
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.hub import Repository, State, dataset_files, dataset_repository, look, model_folder, model_repository
+from mpq_fixtures.hub import dataset_files, dataset_repository, listing, look, model_folder, model_repository
 from mpq_fixtures.hub.files import UnfitError, parquet_files, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.suite import Evaluation, load_suite
@@ -70,8 +71,8 @@ def point_at(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "hf" / "datasets")
-    monkeypatch.setattr(client, "_answers", {})
-    monkeypatch.setattr(client, "_silence", [])
+    monkeypatch.setattr(listing, "_answers", {})
+    monkeypatch.setattr(listing, "_silence", [])
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
@@ -237,7 +238,7 @@ class TestStates:
         status = look(dataset("ILSVRC/imagenet-1k", split="validation"))
         assert status.state is State.GATED
         assert f"accept its terms on {hub.url}/datasets/ILSVRC/imagenet-1k" in status.sentence
-        monkeypatch.setattr(client, "_answers", {})
+        monkeypatch.setattr(listing, "_answers", {})
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         assert look(dataset("ILSVRC/imagenet-1k", split="validation")).state is State.FETCHABLE
 
@@ -276,7 +277,7 @@ class TestStates:
         assert "http://127.0.0.1:9 cannot be reached" in status.sentence
 
     def test_a_hub_that_never_answers_is_waited_for_once(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(client, "PATIENCE", 0.5)
+        monkeypatch.setattr(listing, "PATIENCE", 0.5)
         hub.silent = True
         try:
             started = time.monotonic()

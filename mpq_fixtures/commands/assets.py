@@ -9,7 +9,7 @@ from pathlib import Path
 from mpq_fixtures import hub
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
-from mpq_fixtures.hub import Repository, State, Status
+from mpq_fixtures.hub.repository import Repository, State, Status
 from mpq_fixtures.models._checkpoints import check_kind, labels_of
 from mpq_fixtures.named import PYTHON, AssetError, find_callable
 from mpq_fixtures.options import SUITES

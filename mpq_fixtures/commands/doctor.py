@@ -12,7 +12,7 @@ import platformdirs
 
 from mpq_fixtures import codecs
 from mpq_fixtures.commands.assets import assets, suites_folder
-from mpq_fixtures.hub import State, megabytes, sentences
+from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.suite import Evaluation, SuiteError, find_suite, load_suite, mistakes
 
 ROOM = 200_000_000

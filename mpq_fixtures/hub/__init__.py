@@ -7,20 +7,15 @@ remembered. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` me
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mpq_fixtures.hub.files import README, Choice, UnfitError, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.files import README, UnfitError, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.listing import OutOfReach, ask
+from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
 from mpq_fixtures.named import PYTHON, AssetError, resolve
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
-
-PATIENCE = 4.0
-"""Seconds that the hub has to answer one question; after that it counts as out of reach for the rest of the process."""
 
 BUILDERS = ("arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
 """Data set paths that are a format of local files to ``datasets``, not an id on the hub."""
@@ -32,87 +27,6 @@ LEFT_THE_HUB = {
 """Repositories that are known to be gone, by the beginning of their id, and what to do instead."""
 
 _SEPARATION_NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models
-
-
-class State(Enum):
-    """How a repository stands."""
-
-    HERE = "here"
-    FETCHABLE = "can be fetched"
-    GATED = "gated"
-    GONE = "gone"
-    UNFIT = "cannot be used"
-    UNREACHABLE = "out of reach"
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A model or a data set on the hub at a revision, with the choice of the files that are needed of it.
-
-    ``kind`` is ``model`` or ``dataset``; ``needed_for`` names the suite as ``mpq fetch`` takes it.
-    """
-
-    kind: str
-    id: str
-    revision: str = "main"
-    choose: Choice = field(default=transformers_files, compare=False)
-    needed_for: str = field(default="SUITE", compare=False)
-
-    @property
-    def page(self) -> str:
-        """The repository's page on the hub."""
-        from huggingface_hub import constants
-
-        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
-
-    @property
-    def title(self) -> str:
-        """The id, with the revision where it is not the default one."""
-        return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a repository: its bytes, and its digest in hex, the SHA-256 of a large file and git's SHA-1 of a small one.
-
-    The cache names the file by that digest; it is "" for a file that is already here.
-    """
-
-    size: int
-    digest: str = ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a repository stands: ``title`` and ``text`` are a sentence that says what to do; ``files`` are those needed, where known.
-
-    ``folder`` is the snapshot in the cache, and ``commit`` what the revision stands for; None and "" where they are not known.
-    """
-
-    state: State
-    title: str
-    text: str
-    files: Mapping[str, File] = field(default_factory=dict)
-    folder: Path | None = None
-    commit: str = ""
-
-    @property
-    def sentence(self) -> str:
-        """What there is to say."""
-        return f"{self.title} {self.text}"
-
-    @property
-    def size(self) -> int:
-        """The bytes of all files needed."""
-        return sum(file.size for file in self.files.values())
-
-
-def sentences(statuses: Iterable[Status]) -> list[str]:
-    """Return what there is to say of several, once where it is the same of many."""
-    titles: dict[str, list[str]] = {}
-    for status in statuses:
-        titles.setdefault(status.text, []).append(status.title)
-    return [f"{some[0]} and {len(some) - 1} more: each {text}" if len(some) > 1 else f"{some[0]} {text}" for text, some in titles.items()]
 
 
 def model_repository(evaluation: Evaluation) -> Repository | None:
@@ -213,8 +127,8 @@ def look_on_hub(repository: Repository) -> Status:
 
     title, fetch = repository.title, f"mpq fetch {repository.needed_for}"
     try:
-        commit, listed, readme = _ask(repository)
-    except _OutOfReach as error:
+        commit, listed, readme = ask(repository)
+    except OutOfReach as error:
         return Status(State.UNREACHABLE, title, f"is not here, and {error}, then: {fetch}")
     except GatedRepoError:
         terms = f"accept its terms on {repository.page}, sign in with `hf auth login` or HF_TOKEN, then: {fetch}"
@@ -234,85 +148,6 @@ def look_on_hub(repository: Repository) -> Status:
     files = {name: listed[name] for name in chosen}
     total = megabytes(sum(file.size for file in files.values()))
     return Status(State.FETCHABLE, title, f"is not here: `{fetch}` downloads it ({total})", files, None, commit)
-
-
-def megabytes(size: int) -> str:
-    """Write a number of bytes for people: ``12.3 MB``, ``3.06 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size} bytes"
-        size = size / 1000  # type: ignore[assignment]
-    return f"{size:.3g} TB"
-
-
-class _OutOfReach(Exception):
-    """The hub does not answer; the message is a clause that ends in what would help."""
-
-
-Listing = tuple[str, dict[str, File], str]
-"""A repository's commit, its files, and its README."""
-
-_answers: dict[Repository, Listing | Exception] = {}
-_silence: list[str] = []  # why the hub counts as out of reach, once it does
-
-
-def _ask(repository: Repository) -> Listing:
-    """Return what the hub says within `PATIENCE`, or raise it; raise `_OutOfReach` where it is not the hub that answers.
-
-    The question goes in a thread of its own, since no timeout of a client covers the look-up of a host's name.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import DisabledRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if constants.HF_HUB_OFFLINE:
-        raise _OutOfReach("HF_HUB_OFFLINE keeps the hub from being asked: set HF_HUB_OFFLINE=0")
-    if repository not in _answers and not _silence:
-        said: list[Listing | Exception] = []
-        thread = threading.Thread(target=_read, args=(repository, said), daemon=True, name="mpq-hub")
-        thread.start()
-        thread.join(PATIENCE)
-        answer = said[0] if said else TimeoutError(f"no answer in {PATIENCE:g} s")
-        of_the_hub = (RepositoryNotFoundError, RevisionNotFoundError, DisabledRepoError, HFValidationError)
-        if isinstance(answer, Exception) and not isinstance(answer, of_the_hub):
-            _silence.append((str(answer) or type(answer).__name__).splitlines()[0])
-        else:
-            _answers[repository] = answer
-    if repository not in _answers:
-        raise _OutOfReach(f"{constants.ENDPOINT} cannot be reached ({_silence[0]}): find a network")
-    answer = _answers[repository]
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _read(repository: Repository, said: list[Listing | Exception]) -> None:
-    """Append to ``said`` what the hub says of a repository."""
-    try:
-        said.append(_list(repository))
-    except Exception as error:
-        said.append(error)
-
-
-def _list(repository: Repository) -> Listing:
-    from huggingface_hub import HfApi, get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
-
-    api = HfApi()
-    inform: Any = api.dataset_info if repository.kind == "dataset" else api.model_info
-    info = inform(repository.id, revision=repository.revision, files_metadata=True, timeout=PATIENCE)
-    if info.gated:
-        api.auth_check(repository.id, repo_type=repository.kind)
-    files = {
-        sibling.rfilename: File(int(sibling.size or 0), str(sibling.lfs.sha256 if sibling.lfs else sibling.blob_id or ""))
-        for sibling in info.siblings or ()
-    }
-    readme = ""
-    if repository.kind == "dataset" and README in files:
-        url = hf_hub_url(repository.id, README, repo_type=repository.kind, revision=info.sha)
-        response = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE)
-        hf_raise_for_status(response)
-        readme = response.text
-    return str(info.sha), files, readme
 
 
 def _found(repository: Repository) -> Status:
