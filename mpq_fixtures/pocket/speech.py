@@ -1,6 +1,6 @@
 """The pocket's utterances: spoken digits and short commands, mono at 16 kHz, at most 3 s long.
 
-Their sentences are new to the model, and so are their voices but for ``en-gb``, which has one voice only (19 of the 120).
+Their sentences and their voices are new to the model.
 FLAC files and ``transcripts.tsv`` are in ``speech/``. `mpq_fixtures.pocket.training.speech_data` made them.
 """
 

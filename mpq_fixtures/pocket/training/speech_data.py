@@ -6,7 +6,8 @@ needs the ``espeak-ng`` program (1.51 was used), here only. It leaves the traini
 writes the test set, FLAC and ``transcripts.tsv``, into ``mpq_fixtures/pocket/speech``. Every sound follows from the seed.
 
 Voices are an accent, one of espeak-ng's voice variants, a pitch and a speed. Test and development use variants that
-training never hears (but for the accent that takes none), and no sentence is in two of the three sets.
+training never hears, and no sentence is in two of the three sets. One accent takes no variant, so that its one voice is in training:
+what it says is left out of the test set.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ VERBS = _words("turn open close start stop play set call lock find move")
 OTHERS = _words("the to please now on off door window alarm timer minutes seconds")
 WORDS = tuple(sorted({*DIGITS, *DEVICES, *ROOMS, *COLOURS, *DIRECTIONS, *VERBS, *OTHERS}))
 
-# en-gb takes no variant: whichever is asked for, its one plain voice speaks, at the pitch and speed that are asked for
+PLAIN_ACCENT = "en-gb"
+"""Takes no variant: whichever is asked for, its one voice speaks, at the pitch and speed that are asked for."""
+
 ACCENTS = _words("en-gb en-us en-gb-scotland en-gb-x-rp en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc")
 TEST_VARIANTS = _words("m4 m8 f4 edward linda belinda Alex pablo quincy Annie")
 DEVELOPMENT_VARIANTS = _words("m6 f1 robert marcelo Nguyen Andrea")
@@ -171,10 +174,11 @@ def write_test_set(pairs: list[tuple[Utterance, NDArray[np.float32]]], rng: np.r
     import soundfile
 
     SPEECH.mkdir(exist_ok=True)
+    heard = [(utterance, placed(waveform, rng)) for utterance, waveform in pairs]
     rows = ["id\ttext\tvoice"]
-    for number, (utterance, waveform) in enumerate(pairs):
+    for number, (utterance, sound) in enumerate((utterance, sound) for utterance, sound in heard if utterance.accent != PLAIN_ACCENT):
         name = f"utterance_{number:03d}"
-        soundfile.write(SPEECH / f"{name}.flac", placed(waveform, rng), SAMPLE_RATE, subtype="PCM_16", compression_level=1.0)
+        soundfile.write(SPEECH / f"{name}.flac", sound, SAMPLE_RATE, subtype="PCM_16", compression_level=1.0)
         voice = f"{utterance.accent}+{utterance.variant} p{utterance.pitch} s{utterance.speed}"
         rows.append(f"{name}\t{utterance.text}\t{voice}")
     (SPEECH / "transcripts.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -186,7 +190,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the training and development speech goes")
     parser.add_argument("--train", type=int, default=12000, help="training utterances")
     parser.add_argument("--development", type=int, default=240)
-    parser.add_argument("--test", type=int, default=120)
+    parser.add_argument("--test", type=int, default=120, help="drawn for the test set, before those in the plain accent are left out")
     parser.add_argument("--seed", type=int, default=20240)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
