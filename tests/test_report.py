@@ -20,7 +20,8 @@ from PIL import Image as Picture
 from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
 from mpq_fixtures.report.curves import COLOURS, SHAPES, curve, marks, svg
 from mpq_fixtures.report.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example, make_example
-from mpq_fixtures.report.html import compare_words, render, write_report
+from mpq_fixtures.report.gallery import compare_words
+from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.signals import Audio, Image
 
 HOSTILE = '</script><script>alert("x")</script>\'&<img src=x onerror=alert(1)>'

@@ -1,0 +1,168 @@
+"""The report's examples: one sample of each evaluation at every operating point, as pictures, sounds and words."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mpq_fixtures.report import cases as reading
+from mpq_fixtures.report.cases import Case
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEDIA_TYPES = ("image/png", "image/webp", "audio/flac", "audio/wav", "audio/ogg")
+LEGEND = "application/json"  # of class maps: {class name: "#rrggbb"}
+MEDIA_BUDGET = 12_500_000  # characters of base64; with the charts and the text the page stays below 15 MB
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture or a sound as a ``data:`` URI."""
+
+    kind: str
+    label: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The example at one operating point; ``words`` is a transcript as (kind, words) beside the target's."""
+
+    case: Case
+    rate: float | None
+    media: tuple[Media, ...]
+    left_out: bool
+    prediction: str
+    words: tuple[tuple[str, str], ...]
+    right: bool | None
+    score: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample at every point: the original, then a row for each codec from its lowest quality to its highest."""
+
+    sample: str
+    target: str
+    legend: dict[str, str]
+    original: Shown | None
+    rows: dict[str, list[Shown]]
+    points: int
+
+    @property
+    def widest(self) -> int:
+        """The number of columns that the grid takes."""
+        return max([1, *(len(row) for row in self.rows.values())])
+
+
+def examples_of(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the row of each case that holds clips or pictures."""
+    if "example" not in samples or samples.empty:
+        return {}
+    rows = samples[samples["example"].notna()].to_dict("records")
+    return {str(row["case"]): {str(key): value for key, value in row.items()} for row in reversed(rows) if len(row["example"])}
+
+
+def weight(row: Mapping[str, Any] | None) -> int:
+    """Return the characters of base64 that the media of a row take."""
+    return 0 if row is None else sum(4 * math.ceil(len(part["data"]) / 3) + 100 for part in row["example"])
+
+
+def share_budget(weights: Mapping[Any, int]) -> dict[Any, int]:
+    """Share `MEDIA_BUDGET` among evaluations: what a light one leaves goes to the heavier ones."""
+    left, budgets = MEDIA_BUDGET, {}
+    for place, key in enumerate(sorted(weights, key=lambda key: weights[key])):
+        budgets[key] = left // (len(weights) - place)
+        left -= min(weights[key], budgets[key])
+    return budgets
+
+
+def show_example(cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], budget: int) -> Example | None:
+    """Show one sample at every point of an evaluation.
+
+    Where all media would take more than ``budget`` characters, points go without theirs: first those in the middle of the ladders.
+    """
+    points = [case for case in cases if case.case in rows]
+    if not points:
+        return None
+    # Every point shows the same sample; where one failed at a point, that point shows another, which would be no comparison.
+    sample = max((str(rows[case.case]["sample"]) for case in points), key=[str(rows[case.case]["sample"]) for case in points].count)
+    points = [case for case in points if str(rows[case.case]["sample"]) == sample]
+    media = {case.case: _media(rows[case.case]["example"]) for case in points}
+    shown: set[str] = set()
+    for case in sorted(points, key=lambda case: _middling(case, points)):
+        budget -= sum(len(part.uri) for part in media[case.case][0])
+        if budget >= 0:
+            shown.add(case.case)
+    cells = {case.case: _shown(case, rows[case.case], media[case.case][0] if case.case in shown else ()) for case in points}
+    ladders: dict[str, list[Shown]] = {}
+    for case in points:
+        if not case.original:
+            ladders.setdefault(case.codec, []).append(cells[case.case])
+    return Example(
+        sample=sample,
+        target=reading.text(rows[points[0].case].get("target")),
+        legend={name: colour for _, legend in media.values() for name, colour in legend.items()},
+        original=next((cells[case.case] for case in points if case.original), None),
+        rows=ladders,
+        points=len(points),
+    )
+
+
+def _middling(case: Case, points: Sequence[Case]) -> float:
+    """Say how far a point is from both ends of its ladder: 0 for an end and for the original, 1 for the very middle."""
+    ladder = [point for point in points if point.codec == case.codec]
+    place = ladder.index(case)
+    return 0.0 if case.original else 2 * min(place, len(ladder) - 1 - place) / max(1, len(ladder) - 1)
+
+
+def _media(parts: Iterable[Mapping[str, Any]]) -> tuple[list[Media], dict[str, str]]:
+    """Turn parts into media and the legend of their class maps; a part of a type that is not expected is left out."""
+    media: list[Media] = []
+    legend: dict[str, str] = {}
+    for part in parts:
+        kind, data = part["media_type"], bytes(part["data"])
+        if kind == LEGEND:
+            colours = {str(name): str(colour) for name, colour in json.loads(data).items()}
+            legend |= {name: colour for name, colour in colours.items() if re.fullmatch("#[0-9a-f]{6}", colour)}
+        elif kind in MEDIA_TYPES:
+            uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+            media.append(Media(kind.split("/")[0], reading.text(part["label"]), uri))
+    return media, legend
+
+
+def _shown(case: Case, row: Mapping[str, Any], media: Sequence[Media]) -> Shown:
+    prediction, target = reading.text(row.get("prediction")), reading.text(row.get("target"))
+    score = reading.number(row.get("score"))
+    spoken = case.task == "speech_recognition"
+    return Shown(
+        case=case,
+        rate=reading.number(row.get("rate")),
+        media=tuple(media),
+        left_out=not media,
+        prediction="" if spoken else prediction,
+        words=tuple(compare_words(prediction, target)) if spoken else (),
+        right=None if score is None or case.main.name != "top1" else score >= 1,
+        score="" if score is None or case.main.name == "top1" else f"{case.main.title} {case.main.show(score)}",
+    )
+
+
+def compare_words(prediction: str, target: str) -> list[tuple[str, str]]:
+    """Align a transcript with what was said: runs of words that are ``same``, ``wrong`` (said otherwise or not at all), or ``missing``."""
+    said, wanted = prediction.split(), target.split()
+    said_plain, wanted_plain = ([re.sub(r"\W", "", word).casefold() or word for word in words] for words in (said, wanted))
+    runs: list[tuple[str, str]] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, wanted_plain, said_plain, autojunk=False).get_opcodes():
+        if kind == "equal":
+            runs.append(("same", " ".join(said[c:d])))
+        else:
+            runs += [("missing", " ".join(wanted[a:b]))] if b > a else []
+            runs += [("wrong", " ".join(said[c:d]))] if d > c else []
+    return runs
