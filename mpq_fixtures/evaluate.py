@@ -71,7 +71,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
         outcomes.pop(shown.id, None)
     bench.progress(case.id, len(outcomes), len(samples))
     todo = [batch for batch in _batches(samples, model, outcomes) if any(sample.id not in outcomes for sample in batch)]
-    with _pool(bench.threads) as pool:
+    with _DroppingPool(bench.threads) as pool:
         for batch, received in _ahead(pool, way.receive, todo):
             answers = way.predict(batch, received)
             for sample, signal, answer in zip(batch, received, answers, strict=True):
@@ -101,11 +101,11 @@ class _Way:
         evaluation = case.evaluation
         self.metric = evaluation.task.metric(dataset, **evaluation.options)
         self.beside = evaluation.task.signal_metrics()
-        self._build = codec.build() if codec else ""
+        self._codec = codec.fingerprint() if codec else ""
         self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
 
     def bitstream_key(self, sample: Sample) -> str:
-        return key_of(source=sample.source, codec=self.case.codec, quality=self.case.quality, build=self._build)
+        return key_of(source=sample.source, codec=self._codec, quality=self.case.quality)
 
     def prediction_key(self, sample: Sample) -> str:
         return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint)
@@ -276,7 +276,7 @@ def _batches(samples: Sequence[Sample], model: OpenModel, done: dict[str, Any]) 
     return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
-class _pool(ThreadPoolExecutor):
+class _DroppingPool(ThreadPoolExecutor):
     """A thread pool that drops what has not begun when the caller is interrupted."""
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:

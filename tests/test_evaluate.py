@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from mpq_fixtures import codecs
 from mpq_fixtures.clock import Clock
-from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.evaluate import Workbench, evaluate
@@ -180,6 +182,24 @@ class TestSecondEvaluation:
         assert pictures.computed == [0, 0, 0]
         pictures.measure("jpeg", "q5")
         assert pictures.computed == [0, 0, 0]
+
+    def test_of_a_codec_s_changed_setting_redoes_that_codec_alone(self, pictures: Bench, tmp_path: Path) -> None:
+        source = Path(jpeg.__file__).read_text().replace('name = "jpeg"', 'name = "own_codec"')
+        count = len(pictures.dataset.samples)
+        rates = []
+        for number, (old, new) in enumerate([("", ""), ("int(quality[1:])}", 'int(quality[1:]), "subsampling": 0}')]):
+            file = tmp_path / f"codec{number}.py"
+            file.write_text(source.replace(old, new))
+            spec = importlib.util.spec_from_file_location("own_codec", file)
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules["own_codec"] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            for computed in ([count] * 3, [0] * 3):
+                rates.append(pictures.measure(module.Jpeg(), "q5").rate)
+                assert pictures.computed == computed
+        codecs._registry.pop("own_codec")
+        assert rates[0] == rates[1] < rates[2] == rates[3]
 
     def test_of_a_changed_sample_redoes_that_sample_alone(self, pictures: Bench) -> None:
         pictures.write_model(GREYNESS.replace("batch_size = 2", "batch_size = 1"))

@@ -6,12 +6,15 @@ package, in a pytest plugin (``-p my_codec``), or in a package that names it und
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 import re
+import sys
 from abc import ABC, abstractmethod
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mpq_fixtures.signals import Modality
@@ -55,6 +58,18 @@ class Codec(ABC):
     @abstractmethod
     def build(self) -> str:
         """Name the libraries and versions that decide the bytes and the decoded signal; part of every cache key."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of what decides the bytes and the decoded signal: the build, and the files of the class and of its bases.
+
+        Settings stand in the code, so that a changed setting counts as a changed codec.
+        """
+        digest = hashlib.sha256(f"{self.name}\0{self.build()}".encode())
+        modules = {base.__module__ for base in type(self).__mro__ if issubclass(base, Codec) and base is not Codec}
+        for module in sorted(modules):
+            if file := getattr(sys.modules.get(module), "__file__", None):
+                digest.update(Path(file).read_bytes())
+        return digest.hexdigest()
 
     @abstractmethod
     def encode(self, signal: Any, quality: str) -> bytes:
