@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from shlex import quote
 from typing import NoReturn
 
 import pytest
@@ -127,7 +128,10 @@ def gate(
     """File a record with its verdict, as properties and for the report, and fail the test where the verdict says so."""
 
     def check(record: Record) -> None:
-        approve = f'pytest evaluations --mpq-suite {case.evaluation.suite} -k "{case.id}" --mpq-update-baselines'
+        given = request.config.getoption("mpq_baselines")
+        baselines = f" --mpq-baselines {quote(given)}" if given else ""
+        suite = quote(case.evaluation.suite_argument)
+        approve = f'pytest evaluations --mpq-suite {suite} -k "{case.id}"{baselines} --mpq-update-baselines'
         verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)
         result = Result(
             case,

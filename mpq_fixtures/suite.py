@@ -111,6 +111,11 @@ class Evaluation:
         return [Case(self, ORIGINAL, ""), *(Case(self, codec, quality) for codec, quality in self.points)]
 
     @property
+    def suite_argument(self) -> str:
+        """The suite as commands take it: the name of one of the project's own, the file of any other."""
+        return str(self.file) if self.file is not None and self.file.parent.name != "suites" else self.suite
+
+    @property
     def model_name(self) -> str:
         """Name the model in results: a hub id or a callable as it stands, a folder by its last part."""
         return Path(self.model).name if self.model.startswith(_PATHS) else self.model

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -585,6 +586,19 @@ class TestBaselines:
         assert merged["original"]["value"] < untouched["original"]["value"] == 1
         assert {key: merged[key] for key in ("jpeg-q5", "jpeg-q90")} == {key: untouched[key] for key in ("jpeg-q5", "jpeg-q90")}
         assert approved.run("-k", "pictures-original").ret == 0
+
+    def test_of_a_suite_and_a_folder_of_one_s_own_are_approved_by_the_command_that_is_printed(self, warm: Project) -> None:
+        shutil.copytree(warm.suites, warm.folder / "my own")
+        chosen = ["--mpq-suite", "my own/tried.toml", "-k", "pictures-original", "--mpq-baselines", "my own/approved"]
+        assert warm.run(*chosen, "--mpq-update-baselines", suite="").ret == 0
+        warm.edit("my own/model.py", "mean() > 8", "mean() > 12")
+        run = warm.run(*chosen, suite="")
+        assert run.ret == 1
+        (command,) = {line.partition("approve it: ")[2] for line in run.outlines if "approve it: " in line}
+        program, evaluations, *options = shlex.split(command)
+        assert (program, evaluations) == ("pytest", "evaluations")
+        assert warm.run(*options, suite="").ret == 0
+        assert warm.run(*chosen, suite="").ret == 0
 
     def test_of_samples_are_held_against_those_samples(self, approved: Project) -> None:
         assert approved.run("--mpq-samples", "3").ret == 0

@@ -38,7 +38,7 @@ def model_repository(evaluation: Evaluation) -> Repository | None:
     separation = evaluation.task.name == "source_separation"
     if separation and "/" not in name:
         name = f"{_SEPARATION_NAMESPACE}/{_separation_repository(name)}"
-    return Repository("model", name, revision or "main", separation_files if separation else transformers_files, _suite_of(evaluation))
+    return Repository("model", name, revision or "main", separation_files if separation else transformers_files, evaluation.suite_argument)
 
 
 def dataset_repository(evaluation: Evaluation) -> Repository | None:
@@ -47,7 +47,7 @@ def dataset_repository(evaluation: Evaluation) -> Repository | None:
     path = table["path"]
     if path.startswith(PYTHON) or path in BUILDERS or "/" not in path or _is_local(path, evaluation.folder):
         return None
-    return Repository("dataset", path, str(table.get("revision") or "main"), split_files(table), _suite_of(evaluation))
+    return Repository("dataset", path, str(table.get("revision") or "main"), split_files(table), evaluation.suite_argument)
 
 
 def model_folder(evaluation: Evaluation) -> Path:
@@ -181,9 +181,3 @@ def _is_local(source: str, folder: Path) -> bool:
 def _separation_repository(name: str) -> str:
     """Return what ``demucs.hf`` calls the repository of a pretrained model, without its import of torch."""
     return "HTDemucs" if name == "htdemucs" else f"HTDemucs-{name[9:]}" if name.startswith("htdemucs_") else f"Demucs-{name}"
-
-
-def _suite_of(evaluation: Evaluation) -> str:
-    """Name the suite as the commands take it."""
-    file = evaluation.file
-    return str(file) if file is not None and file.parent.name != "suites" else evaluation.suite
