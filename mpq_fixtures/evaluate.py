@@ -85,7 +85,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     if example is None and isinstance(outcomes[shown.id], Row):
         example = way.example(shown)
     record.example, record.example_sample = example or [], shown.id
-    record.fingerprint, record.build = model.fingerprint, codec.build() if codec else ""
+    record.device, record.fingerprint, record.build = model.device, model.fingerprint, codec.build() if codec else ""
     seconds, computed, reused = before
     record.seconds = {step: spent - seconds[step] for step, spent in bench.clock.seconds.items()}
     record.work = {"computed": dict(bench.store.computed - computed), "reused": dict(bench.store.reused - reused)}

@@ -18,7 +18,7 @@ from mpq_fixtures.record import Record
 
 _PACKAGES = (
     "mpq", "av", "datasets", "demucs", "jiwer", "numpy", "pandas", "pillow", "pillow-jxl-plugin", "pydub", "pytest",
-    "pytest-xdist", "scikit-image", "scikit-learn", "scipy", "soundfile", "torch", "transformers",
+    "pytest-xdist", "scikit-image", "scikit-learn", "scipy", "soundfile", "torch", "transformers", "whisper-normalizer",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def provenance(options: Options, records: Sequence[Record], config: pytest.Confi
         "commit": _commit(config.rootpath),
         "python": platform.python_version(),
         "machine": {"system": platform.platform(), "processor": _processor()},
-        "device": options.device,
+        "device": ", ".join(sorted({record.device for record in records})) or options.device,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "codecs": {record.codec: record.build for record in records if record.build},
         "models": {

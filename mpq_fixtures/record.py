@@ -84,6 +84,7 @@ class Record:
     retention: float = math.nan
     seconds: dict[str, float] = field(default_factory=dict)
     work: dict[str, dict[str, int]] = field(default_factory=dict)
+    device: str = ""
     fingerprint: str = ""
     build: str = ""
     example: list[dict[str, Any]] = field(default_factory=list)

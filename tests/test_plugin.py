@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +24,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "reports" / "README.md").read_text()
 
 SUITE = """\
 name = "tried"
@@ -285,6 +287,18 @@ class TestUndisturbedRun:
         assert (results["schema"], results["complete"], results["exit_status"]) == (1, True, 0)
         assert set(project.outcomes().values()) == {"passed"}
         assert project.samples().groupby("case").size().to_dict() == dict.fromkeys(IDS, 6)
+
+    def test_says_where_the_figures_come_from(self, project: Project) -> None:
+        provenance = project.results()["provenance"]
+        described = re.search(r"`provenance`:(.*?)\n- ", README, re.DOTALL)
+        assert described is not None
+        assert set(provenance) == set(re.findall(r"`(\w+)`", described[1]))
+        assert provenance["device"] == "cpu"
+        assert provenance["packages"] == {name: version(name) for name in provenance["packages"]}
+        assert {"torch", "transformers", "pillow", "av"} <= set(provenance["packages"])
+        assert sorted(provenance["codecs"]) == ["jpeg", "opus"]
+        assert sorted(provenance["models"]) == ["pictures", "words"]
+        assert {len(model["fingerprint"]) for model in provenance["models"].values()} == {64}
 
     def test_gives_junit_the_figures(self, project: Project) -> None:
         found = {}

@@ -43,7 +43,8 @@ class OpenModel:
 
     def __init__(self, evaluation: Evaluation, device: str, threads: int = 1) -> None:
         """Take the evaluation, a torch device, and how many threads a model on the CPU gets unless OMP_NUM_THREADS says."""
-        self._evaluation, self._device, self._threads = evaluation, device, threads
+        self.device = device
+        self._evaluation, self._threads = evaluation, threads
         self._model: Model | None = None
 
     @cached_property
@@ -62,7 +63,7 @@ class OpenModel:
             task=task.name,
             preprocessing=preprocessing,
             options=dict(self._evaluation.model_options),
-            device=self._device.partition(":")[0],
+            device=self.device.partition(":")[0],
             packages={package: version(package) for package in task.packages},
         )
 
@@ -83,14 +84,14 @@ class OpenModel:
     def ready(self) -> Model:
         """Return the loaded model."""
         if self._model is None:
-            set_up_torch(self._device, self._threads)
+            set_up_torch(self.device, self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
-                self._model = find_callable(source, folder)(self._device)
+                self._model = find_callable(source, folder)(self.device)
             else:
                 local = model_folder(self._evaluation)
                 try:
-                    self._model = self._module.load(str(local), self._device, **self._evaluation.model_options)
+                    self._model = self._module.load(str(local), self.device, **self._evaluation.model_options)
                 except (OSError, ValueError, UnpicklingError) as error:
                     reason = " ".join(str(error).split())
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
