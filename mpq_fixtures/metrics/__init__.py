@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.signals import Signal
+from mpq_fixtures.signals import Audio, Image, Signal
 
 Statistic = NDArray[np.float64]
 """What a metric keeps of one sample: an array of any shape, the same number of axes for every sample."""
@@ -30,6 +30,27 @@ def decibels(signal: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio: NDArray[np.float64] = np.clip(10.0 * np.log10(np.divide(signal, error)), -DECIBEL_LIMIT, DECIBEL_LIMIT)
     return np.where(np.isfinite(signal) & np.isfinite(error), ratio, np.nan)
+
+
+def pixels_of(prediction: Any, target: Any, metric: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the pixels of two pictures of one shape; raises `ValueError` for anything else."""
+    if not (isinstance(prediction, Image) and isinstance(target, Image)):
+        raise ValueError(f"{metric} compares two pictures, not {type(prediction).__name__} with {type(target).__name__}")
+    _check_shapes(prediction.pixels, target.pixels, f"{metric} compares pictures")
+    return prediction.pixels, target.pixels
+
+
+def waveforms_of(prediction: Any, target: Any, metric: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the waveforms of two sounds of one shape; raises `ValueError` for anything else."""
+    if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
+        raise ValueError(f"{metric} compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
+    _check_shapes(prediction.waveform, target.waveform, f"{metric} compares sounds")
+    return prediction.waveform, target.waveform
+
+
+def _check_shapes(prediction: NDArray[Any], target: NDArray[Any], what: str) -> None:
+    if prediction.shape != target.shape or not target.size:
+        raise ValueError(f"{what} of one shape, not {list(prediction.shape)} with {list(target.shape)}")
 
 
 class Metric(ABC):

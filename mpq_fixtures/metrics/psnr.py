@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic, decibels
-from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.metrics import Additive, Statistic, decibels, pixels_of, waveforms_of
 
 
 class _PSNR(Additive):
@@ -29,8 +28,6 @@ class _PSNR(Additive):
         return {"peak": self.peak}
 
     def _compare(self, decoded: NDArray[Any], original: NDArray[Any]) -> Statistic:
-        if decoded.shape != original.shape or not decoded.size:
-            raise ValueError(f"PSNR compares signals of one shape, not {list(decoded.shape)} with {list(original.shape)}")
         return decibels(np.asarray(self.peak**2), np.asarray(_mean_square(decoded, original)))
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
@@ -47,9 +44,7 @@ class ImagePSNR(_PSNR):
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Image` of one shape."""
-        if not (isinstance(prediction, Image) and isinstance(target, Image)):
-            raise ValueError(f"PSNR compares two pictures, not {type(prediction).__name__} with {type(target).__name__}")
-        return self._compare(prediction.pixels, target.pixels)
+        return self._compare(*pixels_of(prediction, target, "PSNR"))
 
 
 class AudioPSNR(_PSNR):
@@ -65,9 +60,7 @@ class AudioPSNR(_PSNR):
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Audio` of one shape; NaN or infinity in the decoded sound gives NaN."""
-        if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
-            raise ValueError(f"PSNR compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
-        return self._compare(prediction.waveform, target.waveform)
+        return self._compare(*waveforms_of(prediction, target, "PSNR"))
 
 
 def _mean_square(decoded: NDArray[Any], original: NDArray[Any]) -> float:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic, decibels
-from mpq_fixtures.signals import Audio
+from mpq_fixtures.metrics import Additive, Statistic, decibels, waveforms_of
 
 
 class SISDR(Additive):
@@ -29,11 +28,7 @@ class SISDR(Additive):
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Audio` of one shape; NaN or infinity in the decoded sound gives NaN."""
-        if not (isinstance(prediction, Audio) and isinstance(target, Audio)):
-            raise ValueError(f"SI-SDR compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
-        if prediction.waveform.shape != target.waveform.shape or not target.waveform.size:
-            raise ValueError(f"SI-SDR compares sounds of one shape, not {prediction.waveform.shape} with {target.waveform.shape}")
-        decoded, original = prediction.waveform.astype(np.float64).ravel(), target.waveform.astype(np.float64).ravel()
+        decoded, original = (waveform.astype(np.float64).ravel() for waveform in waveforms_of(prediction, target, "SI-SDR"))
         if not np.isfinite(decoded @ decoded):
             return np.array([np.nan, 1.0])
         energy = original @ original

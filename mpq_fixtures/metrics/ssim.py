@@ -9,8 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic
-from mpq_fixtures.signals import Image
+from mpq_fixtures.metrics import Additive, Statistic, pixels_of
 
 WINDOW = 11
 """Pixels on a side of the Gaussian window."""
@@ -48,11 +47,8 @@ class SSIM(Additive):
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Image` of one shape."""
-        if not (isinstance(prediction, Image) and isinstance(target, Image)):
-            raise ValueError(f"SSIM compares two pictures, not {type(prediction).__name__} with {type(target).__name__}")
-        if prediction.pixels.shape != target.pixels.shape or not prediction.pixels.size:
-            raise ValueError(f"SSIM compares pictures of one shape, not {list(prediction.pixels.shape)} with {list(target.pixels.shape)}")
-        return np.array(_index(_luma(prediction.pixels), _luma(target.pixels)), dtype=np.float64)
+        decoded, original = pixels_of(prediction, target, "SSIM")
+        return np.array(_index(_luma(decoded), _luma(original)), dtype=np.float64)
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return the mean over samples."""
