@@ -69,15 +69,13 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    folder: Path = options.results
-    missing = [name for name in ("results.json", "samples.parquet") if not (folder / name).is_file()]
-    if missing:
-        what = " and no ".join(missing)
-        sys.stderr.write(f"mpq report: no {what} in {folder}: give the folder that a run wrote, such as reports/latest\n")
-        return 2
     from mpq_fixtures.report.html import write_report
 
-    sys.stdout.write(f"{write_report(folder)}\n")
+    try:
+        sys.stdout.write(f"{write_report(options.results)}\n")
+    except ValueError as error:
+        sys.stderr.write(f"mpq report: {error}\n")
+        return 2
     return 0
 
 

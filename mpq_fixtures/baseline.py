@@ -58,9 +58,10 @@ def baseline_file(folder: Path, suite: str, evaluation: str) -> Path:
 
 
 def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric) -> Baseline | None:
-    """Return what was approved of an operating point over ``samples``; None where nothing was, or not for all of them.
+    """Return what was approved of an operating point over ``samples``; None where nothing was.
 
-    Raises `BaselineError` for a damaged file, and for what another metric or another version of it kept.
+    Raises `BaselineError` for a damaged file, and for what cannot be held against: approved over other samples, or by another metric or
+    version of it.
     """
     content = _read(file)
     case = content["cases"].get(point)
@@ -69,14 +70,18 @@ def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric
     try:
         kept = case["metric"], case["version"]
         index = {sample: number for number, sample in enumerate(case.get("ids") or content["samples"])}
-        if not set(samples) <= set(index):
-            return None
-        chosen = [index[sample] for sample in samples]
+        chosen = [index[sample] for sample in samples if sample in index]
         statistics, counts = unpack(case["statistics"]), np.stack(unpack(case["counts"]))[chosen]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BaselineError(
             f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines"
         ) from error
+    if len(chosen) < len(samples):
+        first = next(sample for sample in samples if sample not in index)
+        raise BaselineError(
+            f"{file}: {point}: approved without {len(samples) - len(chosen)} of the {len(samples)} samples, the first of them {first!r}: "
+            "the data set changed; approve it anew with --mpq-update-baselines"
+        )
     if kept != (metric.name, metric.version):
         raise BaselineError(
             f"{file}: {point}: approved by {kept[0]} in version {kept[1]}, and scored by {metric.name} in version {metric.version} now: "

@@ -204,7 +204,7 @@ class _Way:
                 scores = {self.metric.name: self.metric.value([statistic])}
                 scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
         except SampleError as error:
-            return Failure(sample.id, error.step, str(error))
+            return Failure(sample.id, error.step, predictions.plain(str(error)))
         row = Row(
             sample=sample.id,
             bytes=received.bytes,
@@ -232,7 +232,7 @@ class _Way:
 
 
 def _predict(model: Any, signals: Sequence[Signal]) -> list[bytes | SampleError]:
-    answers = _attempt("predict", model.predict, signals)
+    answers = _attempt("predict", lambda: list(model.predict(signals)))
     if len(answers) != len(signals):
         raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
     return [_attempt("predict", predictions.to_bytes, answer) for answer in answers]

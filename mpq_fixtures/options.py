@@ -72,13 +72,14 @@ def read_options(config: pytest.Config) -> Options:
     if update and samples is not None:
         raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
     root = config.rootpath
-    cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE") or config.getini("mpq_cache")
+    own_cache = Path(platformdirs.user_cache_dir("mpq", appauthor=False))
+    cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE")
     return Options(
         suites=suites or ["pocket"],
         evaluations=_evaluations(suites, root),
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
-        cache=Path(cache).expanduser() if cache else Path(platformdirs.user_cache_dir("mpq", appauthor=False)),
+        cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or own_cache).expanduser(),
         out=_folder(config, "out", root, "reports/latest"),
         baselines=_folder(config, "baselines", root, "evaluations/baselines"),
         update_baselines=update,

@@ -54,7 +54,12 @@ def from_bytes(data: bytes) -> Any:
 def describe(answer: Any, labels: Sequence[str]) -> str:
     """Say a prediction or a target in a word: a label, a text; nothing for maps and stems."""
     if isinstance(answer, str):
-        return answer
+        return plain(answer)
     if isinstance(answer, (int, np.integer)):
-        return labels[int(answer)] if 0 <= answer < len(labels) else str(int(answer))
+        return plain(labels[int(answer)]) if 0 <= answer < len(labels) else str(int(answer))
     return ""
+
+
+def plain(text: str) -> str:
+    """Return a text as the files of a run can hold it: what is no character of Unicode becomes a question mark."""
+    return str(text).encode("utf-8", "replace").decode()

@@ -62,8 +62,9 @@ class Run:
         results = self.ordered()
         try:
             write_results(self.options.out, results, self._about(exit_status, config))
-        except OSError as error:
-            self.notes.append(f"the results could not be written to {self.options.out}: {error.strerror or error}")
+        except Exception as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or f"{type(error).__name__}: {error}"
+            self.notes.append(f"the results could not be written to {self.options.out}: {reason}")
             return False
         try:
             from mpq_fixtures.report.html import write_report

@@ -112,8 +112,10 @@ class Evaluation:
 
     @property
     def suite_argument(self) -> str:
-        """The suite as commands take it: the name of one of the project's own, the file of any other."""
-        return str(self.file) if self.file is not None and self.file.parent.name != "suites" else self.suite
+        """The suite as commands take it: the name of a file in ``evaluations/suites``, the path of any other."""
+        if self.file is None:
+            return self.suite
+        return self.file.stem if self.folder.parts[-2:] == ("evaluations", "suites") else str(self.file)
 
     @property
     def model_name(self) -> str:

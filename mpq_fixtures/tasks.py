@@ -48,7 +48,7 @@ class Task:
 def _top1(dataset: Dataset) -> Metric:
     from mpq_fixtures.metrics.top1 import Top1
 
-    return Top1()
+    return Top1(len(dataset.labels) or None)
 
 
 def _miou(dataset: Dataset, ignored_label: int | None, label_offset: int) -> Metric:

@@ -167,9 +167,14 @@ class TestUpdate:
         baseline = read_baseline(file, "jpeg-q5", ["s3", "s2"], Top1())
         assert baseline == Baseline(0.5, 8 * (103 + 102) / 200)
 
-    def test_knows_nothing_of_other_samples_and_points(self, file: Path) -> None:
+    @pytest.mark.parametrize(("samples", "says"), [(5, "1 of the 5 samples, the first of them 's4'"), (9, "5 of the 9 samples")])
+    def test_over_other_samples_is_no_baseline_and_says_so(self, file: Path, samples: int, says: str) -> None:
         update_baselines(file, [record("1101")], ORDER, only_new=False)
-        assert read(file, samples=5) is None
+        with pytest.raises(BaselineError, match=rf"jpeg-q5: approved without {says}.*--mpq-update-baselines"):
+            read(file, samples=samples)
+
+    def test_knows_nothing_of_other_points(self, file: Path) -> None:
+        update_baselines(file, [record("1101")], ORDER, only_new=False)
         assert read(file, "jpeg-q10") is None
         assert read(file.with_name("other.json")) is None
 
@@ -214,7 +219,8 @@ class TestUpdate:
         update_baselines(file, [record("1110")], ORDER, only_new=False)
         assert read(file) == Baseline(0.75, record("1110").rate)
         assert read(file, "webp-q0", samples=2) == Baseline(0.5, record("10").rate)
-        assert read(file, "webp-q0") is None
+        with pytest.raises(BaselineError, match="approved without 2 of the 4 samples"):
+            read(file, "webp-q0")
 
     def test_keeps_every_sample_s_statistic(self, file: Path) -> None:
         from mpq_fixtures.statistics import unpack

@@ -328,7 +328,14 @@ class TestACodecFromOutside:
 
     @pytest.mark.parametrize(
         ("name", "ladder", "message"),
-        [("my-codec", ("a",), "lower case"), ("peg", ("a",), "neither may contain"), ("fresh", (), "ladder"), ("fresh", ("A",), "ladder")],
+        [
+            ("my-codec", ("a",), "lower case"),
+            ("peg", ("a",), "neither may contain"),
+            ("original", ("a",), "every id"),
+            ("image", ("a",), "every id"),
+            ("fresh", (), "ladder"),
+            ("fresh", ("A",), "ladder"),
+        ],
     )
     def test_is_refused_when_its_names_would_confuse(self, name: str, ladder: tuple[str, ...], message: str) -> None:
         with pytest.raises(TypeError, match=message):

@@ -12,7 +12,8 @@ from mpq_fixtures.__main__ import main
 def case(name: str, value: float | None, rate: float) -> dict[str, Any]:
     measure = {"value": value, "ci_low": None, "ci_high": None, "unit": "accuracy", "higher_is_better": True}
     measure |= {"tolerance": 0.01, "bounds": [0, 1], "settings": {}}
-    return {"case": name, "metric": "top1", "value": value, "rate": rate, "rate_unit": "bpp", "metrics": {"top1": measure}}
+    return {"case": name, "metric": "top1", "value": value, "rate": rate, "rate_unit": "bpp", "metrics": {"top1": measure},
+            "samples": 4, "failures": []}  # fmt: skip
 
 
 @pytest.fixture
@@ -47,9 +48,38 @@ class TestComparingRuns:
         status, lines = compared([case("a", 0.9, 1.0)], [])
         assert (status, lines[0]) == (1, "missing: a: not measured by the second run")
 
+    def test_fails_when_more_samples_failed(self, compared: Any) -> None:
+        failed = case("a", 0.95, 0.9) | {"samples": 3, "failures": [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]}
+        status, lines = compared([case("a", 0.9, 1.0)], [failed])
+        assert (status, lines[0]) == (1, "regressed: a: 1 samples failed; the first is 's3', at decode: ValueError: cut")
+
+    @pytest.mark.parametrize("changed", [{"samples": 3}, {"metric": "top5", "metrics": {"top5": case("a", 0.9, 1.0)["metrics"]["top1"]}}])
+    def test_fails_when_runs_cannot_be_compared(self, compared: Any, changed: dict[str, Any]) -> None:
+        status, lines = compared([case("a", 0.9, 1.0)], [case("a", 0.9, 1.0) | changed])
+        assert status == 1
+        assert lines[0].startswith("not comparable: a: ")
+
     def test_passes_new_cases(self, compared: Any) -> None:
         assert compared([case("a", 0.9, 1.0)], [case("a", 0.9, 1.0), case("b", 0.1, 1.0)])[0] == 0
 
-    def test_says_what_is_not_a_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
-        assert "results.json" in capsys.readouterr().err
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [(None, "no results.json in"), ("[]", "not what a run writes"), ("{", "damaged"), ('{"schema": 9, "cases": []}', "has schema 9")],
+    )
+    @pytest.mark.parametrize("command", ["compare", "report"])
+    def test_says_what_is_not_a_run(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: str | None, says: str
+    ) -> None:
+        if content is not None:
+            (tmp_path / "results.json").write_text(content)
+        assert main([command, *[str(tmp_path)] * (2 if command == "compare" else 1)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"mpq {command}: ")
+        assert says in error
+        assert error.count("\n") == 1
+
+    def test_says_that_a_run_s_samples_are_damaged(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "results.json").write_text('{"schema": 1, "cases": []}')
+        (tmp_path / "samples.parquet").write_bytes(b"PAR1")
+        assert main(["report", str(tmp_path)]) == 2
+        assert "samples.parquet cannot be read" in capsys.readouterr().err

@@ -366,6 +366,17 @@ class TestFailure:
         assert {failure.reason for failure in record.failures} == {"the model gave 0 predictions for 1 signals"}
         assert len(record.failures) == len(pictures.dataset.samples)
 
+    @pytest.mark.parametrize(
+        ("answers", "reason"),
+        [("None", "TypeError"), ("(1 / 0 for signal in signals)", "ZeroDivisionError")],
+        ids=["nothing", "a generator"],
+    )
+    def test_to_give_a_list_fails_all_its_samples(self, pictures: Bench, answers: str, reason: str) -> None:
+        pictures.write_model(GREYNESS.replace("return [answer(signal) for signal in signals]", f"return {answers}"))
+        record = pictures.measure("jpeg", "q5")
+        assert {failure.reason.partition(":")[0] for failure in record.failures} == {reason}
+        assert len(record.failures) == len(pictures.dataset.samples)
+
     def test_is_tried_again_in_the_next_run(self, pictures: Bench) -> None:
         whole = pictures.dataset
         first, *others = whole.samples
@@ -380,6 +391,14 @@ class TestFailure:
         (pictures.folder / "store").write_text("not a folder")
         with pytest.raises(StoreError):
             pictures.measure("jpeg", "q5")
+
+
+class TestTexts:
+    def test_that_are_no_unicode_are_kept_as_far_as_they_are(self, pictures: Bench) -> None:
+        pictures.dataset = Dataset(pictures.dataset.samples, ("da\udce9rk", "bright"))
+        record = pictures.measure("jpeg", "q5")
+        assert {row.target for row in record.rows} == {"da?rk", "bright"}
+        assert str(record.to_dict()).encode()
 
 
 class TestDecoder:

@@ -126,6 +126,12 @@ class TestTop1:
         pairs = [(3, 3), (np.int64(2), 2), (0, 1), (5, np.uint8(5))]
         assert metric.value([metric.observe(*pair) for pair in pairs]) == 0.75
 
+    @pytest.mark.parametrize("prediction", [2, -1, 10**30])
+    def test_refuses_a_class_that_there_is_not(self, prediction: int) -> None:
+        with pytest.raises(ValueError, match="classes are 0 to 1"):
+            Top1(2).observe(prediction, 1)
+        assert Top1().observe(prediction, 1) == 0
+
     @pytest.mark.parametrize("prediction", ["cat", 1.5, [1], None])
     def test_refuses_what_is_no_class(self, prediction: Any) -> None:
         with pytest.raises(ValueError, match="class index"):

@@ -586,7 +586,7 @@ class TestBaselines:
         run.stdout.fnmatch_lines(
             [
                 "pictures-original: top1 0.6667 against the baseline's 1.0000: -0.3333 accuracy, tolerance 0.012",
-                'If this is meant, approve it: pytest evaluations --mpq-suite tried -k "pictures-original" --mpq-update-baselines',
+                'If this is meant, approve it: pytest evaluations --mpq-suite tried -k "[pictures-original]" --mpq-update-baselines',
             ]
         )
         assert "Traceback" not in run.stdout.str()
@@ -611,8 +611,15 @@ class TestBaselines:
         (command,) = {line.partition("approve it: ")[2] for line in run.outlines if "approve it: " in line}
         program, evaluations, *options = shlex.split(command)
         assert (program, evaluations) == ("pytest", "evaluations")
-        assert warm.run(*options, suite="").ret == 0
+        approving = warm.run(*options, suite="")
+        assert approving.ret == 0
+        approving.assert_outcomes(passed=1)
         assert warm.run(*chosen, suite="").ret == 0
+
+    def test_are_approved_by_an_id_that_selects_no_other(self, project: Project) -> None:
+        project.edit("evaluations/suites/tried.toml", '["q5", "q90"]', '["q5", "q50", "q90"]')
+        collected = [project.run("--collect-only", "-q", "-k", chosen) for chosen in ("pictures-jpeg-q5", "[pictures-jpeg-q5]")]
+        assert [sum("::" in line for line in run.outlines) for run in collected] == [2, 1]
 
     def test_of_samples_are_held_against_those_samples(self, approved: Project) -> None:
         assert approved.run("--mpq-samples", "3").ret == 0

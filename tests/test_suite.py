@@ -227,6 +227,16 @@ class TestMistake:
             check_unique(evaluations)
 
 
+class TestSuiteArgument:
+    def test_is_the_name_of_a_suite_of_the_project_and_the_file_of_any_other(self, tmp_path: Path) -> None:
+        own, mine = tmp_path / "evaluations" / "suites" / "nightly.toml", tmp_path / "suites" / "mine.toml"
+        for file in (own, mine):
+            file.parent.mkdir(parents=True)
+            file.write_text(CALLS)
+        assert load_suite(own)[0].suite_argument == "nightly"
+        assert load_suite(mine)[0].suite_argument == str(mine)
+
+
 class TestFindSuite:
     def test_finds_a_name_and_a_file(self, suite_file: Path) -> None:
         suite_file.write_text(CALLS)

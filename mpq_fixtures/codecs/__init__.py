@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mpq_fixtures.signals import Modality
+from mpq_fixtures.tasks import TASKS
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
+
+_TAKEN = ("original", "evaluations", *(f"test_{task}" for task in TASKS))
+"""What stands in the ids of tests besides codecs: the name of the reference, and of folders and files."""
 
 _registry: dict[str, type[Codec]] = {}
 
@@ -50,6 +54,9 @@ class Codec(ABC):
             raise TypeError(
                 f"codec {cls.name!r}: the ladder {cls.ladder!r} needs distinct qualities of lower case letters, digits, '_' and '.'"
             )
+        for word in _TAKEN:
+            if cls.name in word or word in cls.name:
+                raise TypeError(f"codec name {cls.name!r}: every id holds {word!r}, and -k could not tell them apart")
         for other in _registry.values():
             if other.name != cls.name and (cls.name in other.name or other.name in cls.name):
                 raise TypeError(f"codec names {cls.name!r} and {other.name!r}: neither may contain the other, or -k cannot tell them apart")

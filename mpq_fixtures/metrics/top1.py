@@ -24,14 +24,21 @@ class Top1(Additive):
     bounds = (0.0, 1.0)
     tolerance = 0.012
 
+    def __init__(self, classes: int | None = None) -> None:
+        """Take the number of classes, which are ``0..classes - 1``; without it any index may be predicted."""
+        self.classes = classes
+
     def observe(self, prediction: Any, target: Any) -> Statistic:
-        """Compare two class indices; a prediction of NaN or infinity gives NaN."""
+        """Compare two class indices; a prediction of NaN or infinity gives NaN, and one of no class raises `ValueError`."""
         try:
             if isinstance(prediction, float | np.floating) and not math.isfinite(prediction):
                 return np.array(np.nan)
-            return np.array(float(operator.index(prediction) == operator.index(target)))
+            predicted, wanted = operator.index(prediction), operator.index(target)
         except TypeError:
             raise ValueError(f"top1 compares one class index with another, not {prediction!r} with {target!r}") from None
+        if self.classes is not None and not 0 <= predicted < self.classes:
+            raise ValueError(f"top1: the model answered class {predicted}, and its classes are 0 to {self.classes - 1}")
+        return np.array(float(predicted == wanted))
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return hits over samples."""

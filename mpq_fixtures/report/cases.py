@@ -124,12 +124,8 @@ class Case:
 
     @property
     def status(self) -> str:
-        """One of `STATUSES`: the verdict, unless the outcome says something worse."""
-        if self.verdict == "regressed":
-            return "regressed"
-        if self.outcome in ("failed", "not run", "skipped"):
-            return self.outcome
-        return self.verdict if self.verdict in STATUSES else self.outcome or "not run"
+        """One of `STATUSES`."""
+        return status_of(self.verdict, self.outcome)
 
     @property
     def difference(self) -> float | None:
@@ -213,9 +209,18 @@ def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
     return sorted(found, key=lambda lowest: math.inf if lowest.case is None else lowest.case.rate or 0.0)
 
 
-def keeps(case: Case) -> bool:
+def status_of(verdict: str, outcome: str) -> str:
+    """Return one of `STATUSES`: the verdict, unless the outcome says something worse."""
+    if verdict == "regressed":
+        return verdict
+    if outcome in ("failed", "not run", "skipped"):
+        return outcome
+    return verdict if verdict in STATUSES else outcome or "not run"
+
+
+def keeps(retention: float | None) -> bool:
     """Whether a case keeps `KEPT` of the original's score."""
-    return case.retention is not None and case.retention >= KEPT - 1e-9
+    return retention is not None and retention >= KEPT - 1e-9
 
 
 def _lowest(codec: str, ladder: list[Case]) -> Lowest:
@@ -225,13 +230,13 @@ def _lowest(codec: str, ladder: list[Case]) -> Lowest:
     notes = [f"not counted: {', '.join(case.quality for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
     if not usable:
         return Lowest(codec, None, _why_left_out(left_out))
-    best = next((case for case in usable if keeps(case)), None)
+    best = next((case for case in usable if keeps(case.retention)), None)
     if best is None:
         most = max(usable, key=lambda case: case.retention or 0.0)
         return Lowest(codec, None, "; ".join([f"{most.quality} keeps most, {percent(most.retention)}", *notes]))
     if best is usable[0]:
         notes.insert(0, "even its lowest point keeps it" if ladder[0] is best else "the lowest point that was measured")
-    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case)]
+    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case.retention)]
     if above:
         notes.insert(0, "not monotone: " + ", ".join(f"{case.quality} keeps {percent(case.retention)}" for case in above))
     return Lowest(codec, best, "; ".join(notes))

@@ -50,10 +50,11 @@ def make_example(task: str, signal: Signal, prediction: Any, target: Any, labels
         return [image_example(signal, labels[int(prediction)] if named else "picture")]
     if isinstance(prediction, Mapping):
         if level is None and isinstance(target, Mapping) and target:
-            level = Audio(np.sum([np.asarray(stem, np.float32) for stem in target.values()], axis=0), signal.sample_rate)
+            stems = [np.asarray(stem.waveform if isinstance(stem, Audio) else stem, np.float32) for stem in target.values()]
+            level = Audio(np.sum(stems, axis=0), signal.sample_rate)
         gain = gain_of(level)
-        stems = [(f"{name}, estimated", Audio(np.asarray(stem, np.float32), signal.sample_rate)) for name, stem in prediction.items()]
-        return [audio_example(clip, name, gain, STEMS_SECONDS) for name, clip in [("mixture", signal), *stems]]
+        estimated = [(f"{name}, estimated", Audio(np.asarray(stem, np.float32), signal.sample_rate)) for name, stem in prediction.items()]
+        return [audio_example(clip, name, gain, STEMS_SECONDS) for name, clip in [("mixture", signal), *estimated]]
     return [audio_example(signal, gain=gain_of(level))]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
+from mpq_fixtures.report.results import read_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +37,19 @@ ATTENTION = ("failed", "regressed", "not run", "skipped")
 
 
 def write_report(folder: Path) -> Path:
-    """Render ``report.html`` of a run's folder from its ``results.json`` and ``samples.parquet``, and return its path."""
+    """Render ``report.html`` of a run's folder from its ``results.json`` and ``samples.parquet``, and return its path.
+
+    Raises `ValueError`, with a sentence, where one of the two cannot be read.
+    """
     import pandas as pd
 
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    page = render(results, pd.read_parquet(folder / "samples.parquet"))
+    results, file = read_results(folder), folder / "samples.parquet"
+    try:
+        samples = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None
+    page = render(results, samples)
     write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
     return folder / "report.html"
 

@@ -102,6 +102,24 @@ def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]
     write_atomically(folder / "samples.parquet", _samples(results))
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's ``results.json``; raises `ValueError`, with a sentence, where there is none."""
+    file = folder / "results.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"no results.json in {folder} ({error.strerror}): give the folder that a run wrote, such as reports/latest"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; run again, or give another folder") from None
+    if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
+        raise ValueError(f"{file} is not what a run writes: give another folder")
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"{file} has schema {content.get('schema')}, and this mpq reads {SCHEMA}: use the mpq that wrote it")
+    return content
+
+
 def _samples(results: Sequence[Result]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq

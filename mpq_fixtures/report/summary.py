@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.report.cases import keeps, status_of
 from mpq_fixtures.report.results import FAILED, NOT_RUN, Result
 from mpq_fixtures.run import Run
 from mpq_fixtures.store import LAYERS
@@ -43,11 +44,11 @@ def summary_lines(run: Run) -> list[str]:
 def _evaluation_row(results: Sequence[Result]) -> tuple[str, ...]:
     """Return how an evaluation went: its cases by verdict, its score on the originals, and the lowest rate that keeps it."""
     records = [result.record for result in results if result.record]
-    outcomes = Counter(result.verdict or result.outcome for result in results)
+    outcomes = Counter(status_of(result.verdict, result.outcome) for result in results)
     counts = f"{len(results)}: " + ", ".join(f"{count} {name}" for name, count in outcomes.most_common())
     reference = next((record.reference for record in records if math.isfinite(record.reference)), math.nan)
     original = f"{records[0].metric} {reference:.3f}" if records else ""
-    kept = [record for record in records if record.retention >= 0.95 and record.codec != ORIGINAL]
+    kept = [record for record in records if keeps(record.retention) and record.codec != ORIGINAL and not record.failures]
     lowest = "none" if any(record.codec != ORIGINAL for record in records) else ""
     if kept:
         best = min(kept, key=lambda record: record.rate)
