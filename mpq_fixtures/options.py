@@ -117,7 +117,7 @@ def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:
 
 
 def _parse_samples(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples: give a whole number above 0")
     return int(text)
 

@@ -24,6 +24,7 @@ _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BOUNDED = ("value", "retention", "rate")
+_NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 _PATHS = (".", "/", "~", "$")  # what a path begins with that cannot be a hub id or a name
 
 
@@ -246,7 +247,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
         points=_points(table, task, place),
         folder=path.resolve().parent,
         samples=samples,
-        thresholds=_thresholds(table.get("thresholds", {}), place),
+        thresholds=_thresholds(table.get("thresholds", {}), task, options, place),
         options=options,
         model_options=model_options,
         file=path,
@@ -289,7 +290,7 @@ def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, s
     return tuple(points)
 
 
-def _thresholds(table: Any, place: str) -> tuple[Threshold, ...]:
+def _thresholds(table: Any, task: Task, options: Mapping[str, Any], place: str) -> tuple[Threshold, ...]:
     if not isinstance(table, dict):
         raise SuiteError(f'{place}: thresholds: write a table, {{ value = ">= 0.8" }}')
     _check_keys(table, (), _BOUNDED, f"{place}: thresholds")
@@ -298,7 +299,13 @@ def _thresholds(table: Any, place: str) -> tuple[Threshold, ...]:
         match = _BOUND.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise SuiteError(f'{place}: thresholds: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
-        thresholds.append(Threshold(figure, match[1], float(match[2])))
+        threshold = Threshold(figure, match[1], float(match[2]))
+        if figure == "value":
+            metric = task.metric(_NO_DATA, **options)
+            if not any(map(threshold.holds, metric.bounds)):
+                low, high = metric.bounds
+                raise SuiteError(f"{place}: thresholds: {threshold} can never hold: {metric.name} lies in {low:g} to {high:g}")
+        thresholds.append(threshold)
     return tuple(thresholds)
 
 
@@ -310,7 +317,7 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
     options = {key: table.get(key, default) for key, default in task.options.items()}
     if options:
         try:
-            task.metric(Dataset((), ("one", "another")), **options)
+            task.metric(_NO_DATA, **options)
         except (TypeError, ValueError) as error:
             raise SuiteError(f"{place}: {error}") from None
     if model.startswith(PYTHON):

@@ -192,6 +192,7 @@ MISTAKES = {
     "threshold without relation": ('">= 0.80"', '"0.80"', "thresholds: value: '0.80'", ">= 0.8"),
     "threshold as number": ('">= 0.80"', "0.80", "thresholds: value: 0.8", ">= 0.8"),
     "threshold that is no number": ('">= 0.80"', '">= 0.8.0"', "thresholds: value: '>= 0.8.0'", ">= 0.8"),
+    "threshold that can never hold": ('">= 0.80"', '">= 80"', "thresholds: value >= 80 can never hold", "-inf to 1"),
     "unknown threshold": ("retention =", "retentoin =", "thresholds: unknown key 'retentoin'", "did you mean 'retention'?"),
     "thresholds of another type": ('{ value = ">= 0.80", retention = ">=0.95" }', '">= 0.8"', "thresholds: write a table"),
     "unknown option": ("{ normaliser", "{ normalizer", "options: unknown key 'normalizer'", "did you mean 'normaliser'?"),
