@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order, match
+from mpq_fixtures.datasets.labels import Unnamed, in_models_order, match
 from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
@@ -187,6 +187,71 @@ class TestTables:
         with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
             dataset.samples[2].signal()
 
+    def test_numbers_without_names_are_held_against_the_models_classes(self, folder: Path) -> None:
+        (folder / "one_based.csv").write_text("image,label\nphotos/test/cat/0.jpg,1\nphotos/test/dog/0.jpg,2\n")
+        table = {"path": "csv", "data_files": "one_based.csv"}
+        tried = evaluation("image_classification", folder, **table)
+        with pytest.raises(AssetError, match="numbers 1 to 2, and the model's classes are 0 to 1"):
+            in_models_order(load_dataset(tried, 1), tried, lambda: ("dog", "cat"))
+        tried = evaluation("image_classification", folder, **table, labels=["", "cat", "dog"])
+        dataset = in_models_order(load_dataset(tried), tried, lambda: ("dog", "cat"))
+        assert [sample.target() for sample in dataset.samples] == [1, 0]
+
+    def test_a_number_of_no_class_is_an_unknown_label(self, classified: Open) -> None:
+        with pytest.raises(AssetError, match="unknown label 0"):
+            classified(path="parquet", data_files="bare.parquet", labels=["", "a", "b"])
+
+    def test_a_missing_number_is_that_samples_failure(self, classified: Open, folder: Path) -> None:
+        (folder / "gaps.csv").write_text("image,label\nphotos/test/cat/0.jpg,1\nphotos/test/dog/0.jpg,\nphotos/test/dog/1.jpg,0\n")
+        dataset = classified(path="csv", data_files="gaps.csv", labels=["dog", "cat"])
+        assert [dataset.samples[row].target() for row in (0, 2)] == [1, 0]
+        with pytest.raises(ValueError, match="row 1 has no label"):
+            dataset.samples[1].target()
+        (folder / "halves.csv").write_text("image,label\nphotos/test/cat/0.jpg,0.5\nphotos/test/dog/0.jpg,1\n")
+        with pytest.raises(AssetError, match="float64, neither whole numbers"):
+            classified(path="csv", data_files="halves.csv")
+
+    def test_texts_that_are_all_digits_are_texts(self, opened: Open, folder: Path) -> None:
+        (folder / "digits.csv").write_text("audio,text,gaps,parts\ncalls/0.flac,12,3,1.0\ncalls/1.flac,34,,2.0\n")
+        dataset = opened("speech_recognition", path="csv", data_files="digits.csv")
+        assert [sample.target() for sample in dataset.samples] == ["12", "34"]
+        gaps = opened("speech_recognition", path="csv", data_files="digits.csv", text="gaps")
+        assert gaps.samples[0].target() == "3"
+        with pytest.raises(ValueError, match="row 1 has no text"):
+            gaps.samples[1].target()
+        with pytest.raises(AssetError, match="float64, not texts"):
+            opened("speech_recognition", path="csv", data_files="digits.csv", text="parts")
+
+    @pytest.fixture
+    def parts(self, folder: Path) -> Path:
+        """Two tables, each beside a picture of the same name."""
+        for number, part in enumerate("ab"):
+            (folder / "parts" / part).mkdir(parents=True, exist_ok=True)
+            (folder / f"parts/{part}/0.jpg").write_bytes(replicas.picture(number))
+            (folder / f"parts/{part}/{part}.csv").write_text(f"image,label,below\n0.jpg,{part},{part}/0.jpg\n")
+        return folder / "parts"
+
+    def test_name_files_in_the_folder_of_the_split(self, classified: Open, parts: Path) -> None:
+        tables = {"a": "parts/a/a.csv", "b": "parts/b/*.csv"}
+        for part in "ab":
+            (sample,) = classified(path="csv", data_files=tables, split=part).samples
+            assert sample.stored_bytes == (parts / part / "0.jpg").stat().st_size
+            np.testing.assert_array_equal(pixels(sample), np.asarray(PILImage.open(parts / part / "0.jpg")))
+
+    @pytest.mark.parametrize("files", ["parts/*/?.csv", ["parts/a/a.csv", "parts/b/b.csv"]])
+    def test_in_several_folders_need_one_that_names_start_from(self, classified: Open, parts: Path, files: Any) -> None:
+        with pytest.raises(AssetError, match=r"several folders.*'0\.jpg'.*data_dir"):
+            classified(path="csv", data_files=files)
+        dataset = classified(path="csv", data_files=files, data_dir="parts", image="below")
+        for sample, part in zip(dataset.samples, "ab", strict=True):
+            np.testing.assert_array_equal(pixels(sample), np.asarray(PILImage.open(parts / part / "0.jpg")))
+
+    def test_in_several_folders_may_hold_files_and_whole_names(self, parts: Path) -> None:
+        for part in "ab":
+            (parts / part / "whole.csv").write_text(f"image,label\n{parts}/{part}/0.jpg,{part}\n")
+        dataset = load_dataset(evaluation("image_classification", parts, path="csv", data_files="*/whole.csv"))
+        assert [sample.id for sample in dataset.samples] == ["a/0.jpg", "b/0.jpg"]
+
     def test_listed_classes_have_the_order_of_the_list(self, classified: Open) -> None:
         dataset = classified(path="csv", data_files="scenes.csv", image="file", label="scene", labels=["night", "dusk", "day"])
         assert [sample.target() for sample in dataset.samples] == [2, 0, 2]
@@ -205,6 +270,7 @@ class TestSplits:
             ("test[:50%]", [], [0, 1, 2]),
             ("test[-2:]", [], [4, 5]),
             ("test[1:5]", [3, 0], [1, 2, 4]),
+            ("test[:9]", [3, 8], [0, 1, 2, 4, 5]),
         ],
     )
     def test_stretches_and_rows_left_out(self, classified: Open, split: str, exclude: list[int], rows: list[int]) -> None:
@@ -224,6 +290,12 @@ class TestIds:
     def test_are_numbers_where_files_share_a_name(self, classified: Open) -> None:
         dataset = classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", split="train[1:]")
         assert [sample.id for sample in dataset.samples] == ["1", "2", "3"]
+
+    def test_do_not_say_where_the_files_lie(self, classified: Open) -> None:
+        dataset = classified(path="imagefolder", data_files="photos/test/**/*.jpg", label="label")
+        assert [sample.id for sample in dataset.samples][::3] == ["cat/0.jpg", "dog/0.jpg"]
+        dataset = classified(path="imagefolder", data_files=["photos/test/cat/0.jpg", "photos/train/dog/0.jpg"])
+        assert {sample.id for sample in dataset.samples} == {"test/cat/0.jpg", "train/dog/0.jpg"}
 
     def test_are_a_columns_where_one_is_named(self, classified: Open) -> None:
         dataset = classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", id="key")
@@ -294,7 +366,8 @@ class TestSeparation:
         assert tuple(stems) == STEMS
         mixture = sound(sample)
         assert (mixture.sample_rate, mixture.waveform.shape) == (44100, (2, 88200))
-        np.testing.assert_allclose(sum(stems.values()), mixture.waveform, atol=2e-4)
+        np.testing.assert_allclose(sum(stem.waveform for stem in stems.values()), mixture.waveform, atol=2e-4)
+        assert {stem.sample_rate for stem in stems.values()} == {44100}
 
     def test_a_stem_can_be_the_sum_of_columns(self, opened: Open, folder: Path) -> None:
         track = folder / "musdb18hq/test/Band 0 - Song 0"
@@ -303,7 +376,7 @@ class TestSeparation:
         stems = {"voice": "vocals", "rest": ["drums", "bass", "other"]}
         (sample,) = opened("source_separation", path="csv", data_files="musdb18hq/test/all.csv", stems=stems).samples
         parts = [soundfile.read(track / f"{name}.wav", dtype="float32")[0].T for name in ("drums", "bass", "other")]
-        np.testing.assert_allclose(sample.target()["rest"], np.sum(parts, axis=0), atol=1e-6)
+        np.testing.assert_allclose(sample.target()["rest"].waveform, np.sum(parts, axis=0), atol=1e-6)
         assert list(sample.target()) == ["voice", "rest"]
 
     def test_stems_of_two_rates_are_that_samples_failure(self, opened: Open, folder: Path) -> None:
@@ -323,11 +396,12 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test[first]"}, ["[first]", "[:60]"]),
     ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "train+test"}, ["train+test", "one split"]),
     ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "exclude": [0, 1, 2, 3, 4, 5]}, ["empty"]),
+    ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "exclude": [1, 6]}, ["no row 6", "6 rows"]),
     ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "label": "labl"}, ["'labl'", "mean 'label'"]),
     (
         "image_classification",
         {"path": "imagefolder", "data_dir": "photos", "split": "test", "label": "image"},
-        ["image", "neither numbers"],
+        ["image", "neither whole numbers"],
     ),
     ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test", "labels": ["a"]}, ["1 names", "2 classes"]),
     ("image_classification", {"path": "imagefolder", "data_dir": "$MPQ_NOT_SET/photos"}, ["MPQ_NOT_SET is not set"]),
@@ -422,9 +496,17 @@ class TestMatchingNames:
             (["cat", "horse"], ["cat", "dog"], None),
             (["cat"], ["cat", "Cat"], None),
             (["dog", "cat"], ["cat", "Cat", "dog"], None),
+            (["0", "1", "10", "2"], [f"LABEL_{number}" for number in range(12)], (0, 1, 10, 2)),
+            (["0", "1", "10", "2"], [str(number) for number in range(12)], (0, 1, 10, 2)),
+            (["00", "01", "02"], ["label 2", "label 1", "label 0"], (2, 1, 0)),
+            (["1", "2", "3"], ["LABEL_0", "LABEL_1", "LABEL_2"], None),
+            (["0", "1"], ["cat", "dog"], None),
+            (["", "dog", "cat"], ["cat", "dog"], (-1, 1, 0)),
         ],
     )
-    def test_goes_by_name_and_then_by_the_first_synonym(self, data: list[str], model: list[str], order: tuple[int, ...] | None) -> None:
+    def test_goes_by_name_then_by_the_first_synonym_and_then_by_number(
+        self, data: list[str], model: list[str], order: tuple[int, ...] | None
+    ) -> None:
         assert match(data, model) == order
 
 
@@ -464,6 +546,33 @@ class TestClasses:
         assert ([sample.target() for sample in dataset.samples], dataset.labels) == ([0, 1], ("cat", "dog"))
         with pytest.raises(AssetError, match="numbers differ"):
             self.fitted(numbered([0], ("Katze",)), ("cat", "dog"), labels="by index")
+
+    def test_that_are_numbers_go_by_them_and_not_by_their_places(self) -> None:
+        names = sorted(map(str, range(12)))
+        dataset = self.fitted(numbered([0, 1, 2, 3], tuple(names)), tuple(f"LABEL_{number}" for number in range(12)))
+        assert [sample.target() for sample in dataset.samples] == [0, 1, 10, 11]
+        with pytest.raises(AssetError, match="do not match"):
+            self.fitted(numbered([0], ("1", "2", "3")), ("LABEL_0", "LABEL_1", "LABEL_2"))
+
+    def test_without_a_name_are_the_samples_failure(self) -> None:
+        dataset = self.fitted(numbered([0, 1], ("", "cat")), ("cat", "dog"))
+        assert dataset.samples[1].target() == 0
+        with pytest.raises(ValueError, match="0 stands for no class"):
+            dataset.samples[0].target()
+
+    @pytest.mark.parametrize(("lowest", "highest"), [(1, 2), (0, 2), (5, 9)])
+    def test_that_are_numbers_beyond_the_models_stop_the_run(self, lowest: int, highest: int) -> None:
+        plain = numbered([1], Unnamed(lowest, highest))
+        with pytest.raises(AssetError) as caught:
+            self.fitted(plain, ("cat", "dog"))
+        assert all(
+            word in str(caught.value) for word in (f"{lowest} to {highest}", "0 to 1", "cat, dog", "labels = [", 'labels = "by index"')
+        )
+        assert self.fitted(plain, ("cat", "dog"), labels="by index").samples[0].target() == 1
+
+    @pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (1, 1), (0, 0)])
+    def test_that_are_some_of_the_models_numbers_are_taken(self, lowest: int, highest: int) -> None:
+        assert self.fitted(numbered([highest], Unnamed(lowest, highest)), ("cat", "dog")).samples[0].target() == highest
 
     def test_beyond_the_models_are_the_samples_failure(self) -> None:
         with pytest.raises(ValueError, match="2 is none of 0 to 1"):
@@ -523,6 +632,21 @@ class TestClassMaps:
     def test_beyond_the_classes_are_the_samples_failure(self) -> None:
         with pytest.raises(ValueError, match="labels 0 to 3, beyond 1 to 2"):
             self.fitted([[0, 3]], ("a", "b"), label_offset=1).samples[0].target()
+
+    def test_beyond_the_classes_are_found_without_options_too(self) -> None:
+        plain = self.fitted([[0, 1]], ("a", "b"))
+        assert plain.samples[0].source == "0"
+        np.testing.assert_array_equal(plain.samples[0].target(), [[0, 1]])
+        with pytest.raises(ValueError, match="labels 0 to 3, beyond 0 to 1: see the options label_offset and ignored_label"):
+            self.fitted([[0, 3]], ("a", "b")).samples[0].target()
+
+    def test_with_a_number_that_is_no_class(self) -> None:
+        names = ("", "sky", "road")
+        with pytest.raises(ValueError, match="the label 0, which stands for no class"):
+            self.fitted([[0, 1]], ("road", "sky"), names).samples[0].target()
+        dataset = self.fitted([[0, 1], [2, 2]], ("road", "sky"), names, ignored_label=0)
+        np.testing.assert_array_equal(dataset.samples[0].target(), [[-1, 1], [0, 0]])
+        assert dataset.ignored == -1
 
     def test_need_names_from_somewhere(self) -> None:
         with pytest.raises(AssetError, match="labels = "):

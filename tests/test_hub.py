@@ -355,6 +355,72 @@ dataset = { path = "common_voice", data_dir = "nowhere", split = "validation" }
         assert "did you mean 'pocket'?" in capsys.readouterr().err
 
 
+class TestLocalFolders:
+    """Paths that look like ids of the hub, but begin with a folder that lies beside the suite file."""
+
+    LOCAL = BEANS_SUITE.replace("nateraw/vit-base-beans", "models/vitt").replace("AI-Lab-Makerere/beans", "data/bean")
+
+    def test_misspelt_they_are_told_with_what_there_is_and_the_hub_is_not_asked(
+        self, hub: LoopbackHub, suite: Any, tmp_path: Path, capsys: Any
+    ) -> None:
+        for name in ("models/vit", "models/whisper", "models/.git", "data/beans"):
+            (tmp_path / name).mkdir(parents=True)
+        file, (evaluation,) = suite(self.LOCAL)
+        with pytest.raises(AssetError, match=rf"there is no folder {tmp_path}/models/vitt: .*did you mean 'vit'\? There is: vit, whisper$"):
+            OpenModel(evaluation, "cpu").ready()
+        with pytest.raises(AssetError, match=rf"'data/bean': no such folder {tmp_path}/data/bean: .*did you mean 'beans'\?"):
+            load_dataset(evaluation)
+        assert main(["doctor", file]) == 1
+        assert capsys.readouterr().out.count("did you mean") == 2
+        assert not hub.requests
+
+    def test_of_many_neighbours_only_the_like_are_listed(self, suite: Any, tmp_path: Path) -> None:
+        for number in range(30):
+            (tmp_path / "models" / f"quite_another_{number}").mkdir(parents=True)
+        (tmp_path / "models" / "vit").mkdir()
+        _, (evaluation,) = suite(self.LOCAL)
+        with pytest.raises(AssetError, match=r"There is: vit$"):
+            model_folder(evaluation)
+
+    def test_without_such_a_folder_they_are_ids_of_the_hub(self, suite: Any) -> None:
+        _, (evaluation,) = suite(self.LOCAL)
+        assert model_repository(evaluation) == Repository("model", "models/vitt")
+        assert dataset_repository(evaluation) is not None
+
+
+class TestDoctorOpensModels:
+    def test_what_can_be_known_without_weights_is_told(self, suite: Any, tmp_path: Path, capsys: Any) -> None:
+        tables = []
+        for name, task, options, files in (
+            ("mute", "speech_recognition", "", {"config.json": "{}", "model.safetensors": None, "processor_config.json": "{}"}),
+            ("foreign", "speech_recognition", 'options = { language = "germn" }', {}),
+            ("blind", "image_segmentation", "", {"config.json": "{}", "model.safetensors": None}),
+            ("empty", "image_classification", "", {"config.json": "{}"}),
+            ("silent", "source_separation", "", {"README.md": ""}),
+        ):
+            (tmp_path / name).mkdir()
+            for file, content in files.items():
+                (tmp_path / name / file).write_bytes((content or "").encode())
+            data = '{ path = "python:own:samples" }'
+            tables.append(
+                f'[[evaluation]]\nname = "{name}"\ntask = "{task}"\nmodel = "./{name}"\ndataset = {data}\ncodecs = []\n{options}\n'
+            )
+        (tmp_path / "own.py").write_text("def samples(): raise ValueError('no data')")
+        file, _ = suite('name = "own"\n' + "".join(tables))
+        assert main(["doctor", file]) == 1
+        out = capsys.readouterr().out
+        for complaint in (
+            "mute holds neither tokenizer.json nor vocab.json",
+            "unknown language 'germn'; did you mean 'german'?",
+            "blind holds neither preprocessor_config.json nor processor_config.json",
+            "empty holds neither model.safetensors nor",
+            "silent: expected one .safetensors or .th file, or a bag's .yaml; found 0 models",
+            "python:own:samples() raised ValueError: no data",
+        ):
+            assert complaint in out
+        assert "cannot be opened" not in out
+
+
 class Marks:
     """What a pickle may do when it is read: here, make a file."""
 
@@ -380,7 +446,7 @@ class TestNoCodeFromTheHub:
             if not more:
                 assert OpenModel(evaluation, "cpu").ready()
                 continue
-            with pytest.raises(Exception, match=r"(?i)weights.only|unpickl"):
+            with pytest.raises(AssetError, match=r"(?i)weights.only|unpickl"):
                 OpenModel(evaluation, "cpu").ready()
         assert not (tmp_path / "ran").exists()
 
@@ -392,7 +458,7 @@ class TestNoCodeFromTheHub:
 
         about = {"klass": "pathlib.Path", "args": json.dumps([str(tmp_path)]), "kwargs": "{}"}
         save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors", about)
-        with pytest.raises(ValueError, match=r"'pathlib\.Path', which is no model of demucs"):
+        with pytest.raises(AssetError, match=r"'pathlib\.Path', which is no model of demucs"):
             source_separation.load(str(tmp_path), "cpu")
 
     def test_a_model_of_another_kind_shows_in_the_doctor(self, hub: LoopbackHub, suite: Any, capsys: Any) -> None:

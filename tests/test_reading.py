@@ -130,12 +130,22 @@ def sound_file(waveform: np.ndarray, sample_rate: int, kind: str, subtype: str |
     return buffer.getvalue()
 
 
-def through_ffmpeg(waveform: np.ndarray, sample_rate: int, container_format: str, codec: str) -> bytes:
+def through_ffmpeg(
+    waveform: np.ndarray,
+    sample_rate: int,
+    container_format: str,
+    codec: str,
+    options: dict[str, str] | None = None,
+    qscale: int | None = None,
+) -> bytes:
     buffer = io.BytesIO()
     layout = "mono" if len(waveform) == 1 else "stereo"
-    with av.open(buffer, "w", format=container_format) as container:
+    with av.open(buffer, "w", format=container_format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=sample_rate, layout=layout)
         stream.bit_rate = 160000
+        if qscale is not None:
+            stream.codec_context.qscale = True
+            stream.codec_context.options = {"global_quality": str(qscale * 118)}  # FF_QP2LAMBDA
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
         frame.sample_rate = sample_rate
         frame.pts = 0
@@ -173,6 +183,42 @@ class TestSounds:
         assert decoded.sample_rate == 44100
         assert decoded.waveform.shape == original.waveform.shape
         assert np.abs(decoded.waveform - original.waveform).std() < 0.03
+
+    @pytest.mark.parametrize("variable", [False, True], ids=["constant", "variable"])
+    @pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125), bytes(500)], ids=["plain", "tag", "zeros"])
+    def test_in_an_mp3_that_does_not_say_how_long_it_is_are_read_to_the_end(self, tag: bytes, variable: bool) -> None:
+        waveform = np.concatenate([music(44100, 2, 2).waveform, np.zeros((2, 44100), np.float32)], axis=1)
+        codec = {"qscale": 2} if variable else {}
+        data = through_ffmpeg(waveform, 44100, "mp3", "libmp3lame", {"write_xing": "0"}, **codec)
+        decoded = read_audio(data + tag).waveform
+        assert 0 <= decoded.shape[1] - waveform.shape[1] < 3 * 1152  # the encoder's delay and the last frame's rest
+        at = 1105  # LAME's delay and the decoder's own
+        assert np.abs(decoded[:, at : at + waveform.shape[1]] - waveform[:, : decoded.shape[1] - at]).std() < 0.03
+
+    def test_in_a_cut_mp3_that_does_not_say_how_long_it_is_are_read_as_far_as_they_go(self) -> None:
+        data = through_ffmpeg(music(44100, 1, 2).waveform, 44100, "mp3", "libmp3lame", {"write_xing": "0"})
+        for size in range(9000, 9300, 100):
+            assert 0 < read_audio(data[:size]).waveform.shape[1] < 44100
+
+    def test_in_an_mp3_with_fraunhofers_header_are_held_against_it(self) -> None:
+        data = bytearray(sound_file(speech(44100, 1, 2).waveform, 44100, "MP3"))
+        frames = int.from_bytes(data[(at := data.index(b"Xing") + 8) : at + 4], "big")
+        data[4:300] = bytes(296)
+        data[36:54] = b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(data), frames)  # as Fraunhofer's encoders state it
+        assert read_audio(bytes(data)).waveform.shape[1] >= 88200
+        with pytest.raises(ValueError, match="cut short"):
+            read_audio(bytes(data[: len(data) // 2]))
+
+    def test_in_bare_aac_are_read_to_the_end(self) -> None:
+        waveform = np.concatenate([np.zeros((1, 44100), np.float32), music(44100, 1, 2).waveform], axis=1)
+        for sound in (waveform, np.ascontiguousarray(waveform[:, ::-1])):  # quiet and loud parts mislead whoever guesses from the bit rate
+            assert read_audio(through_ffmpeg(sound, 44100, "adts", "aac")).waveform.shape[1] >= waveform.shape[1]
+
+    def test_of_unknown_length_in_a_flac_are_read(self) -> None:
+        data = bytearray(sound_file(speech(16000, 1, 0.2).waveform, 16000, "FLAC"))
+        data[21] &= 0xF0  # the count of samples in STREAMINFO (RFC 9639, 8.2), which is 0 where it is not known
+        data[22:26] = bytes(4)
+        assert read_audio(bytes(data)).waveform.shape == (1, 3200)
 
     def test_beyond_full_scale_are_limited(self) -> None:
         assert np.abs(read_audio(sound_file(np.array([[2.0, -3.0, 0.5]]), 8000, "WAV", "FLOAT")).waveform).max() == 1

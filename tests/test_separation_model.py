@@ -18,6 +18,7 @@ from scipy.signal import resample_poly
 
 from mpq_fixtures.models import source_separation
 from mpq_fixtures.models.source_separation import SourceSeparation
+from mpq_fixtures.named import AssetError
 from mpq_fixtures.pocket.songs import FOLDER as SONGS
 from mpq_fixtures.pocket.songs import STEMS, songs
 from mpq_fixtures.signals import Audio
@@ -183,13 +184,32 @@ class TestLoading:
         assert not (tmp_path / "ran").exists()
 
     def test_a_folder_without_a_model_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match=r"expected one \.safetensors or \.th file"):
+        with pytest.raises(AssetError, match=r"expected one \.safetensors or \.th file"):
             source_separation.load(str(tmp_path), "cpu")
 
     def test_a_bag_that_lacks_a_model_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "bag.yaml").write_text("models: [gone]")
-        with pytest.raises(FileNotFoundError, match="names gone"):
+        with pytest.raises(AssetError, match="names gone"):
             source_separation.load(str(tmp_path), "cpu")
+
+    @pytest.mark.parametrize("content", ["", "[]", "weights: []", "{models: 1}", "}{", "\x00"])
+    def test_a_yaml_file_that_is_no_bag_is_named(self, content: str, tmp_path: Path) -> None:
+        (tmp_path / "bag.yaml").write_text(content)
+        with pytest.raises(AssetError, match=r"bag\.yaml describes no bag: expected models"):
+            source_separation.check(str(tmp_path))
+
+    def test_what_is_wrong_shows_before_a_model_is_loaded(self, tmp_path: Path) -> None:
+        with pytest.raises(AssetError, match=r"found 0 models"):
+            source_separation.check(str(tmp_path))
+        shutil.copy(FOLDER.parent / "vit_pocket" / "model.safetensors", tmp_path)
+        with pytest.raises(AssetError, match=r"which is no model of demucs"):
+            source_separation.check(str(tmp_path))
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(next(FOLDER.glob("*.safetensors")).read_bytes())
+        source_separation.check(str(tmp_path))
+        weights.write_bytes(weights.read_bytes()[:1000])
+        with pytest.raises(AssetError, match=r"model\.safetensors is damaged"):
+            source_separation.check(str(tmp_path))
 
 
 class _Evil:

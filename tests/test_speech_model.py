@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,13 @@ class TestLoading:
 
     def test_a_folder_without_a_model_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(AssetError, match=r"config\.json"):
+            speech_recognition.load(str(tmp_path), "cpu")
+
+    @pytest.mark.parametrize("missing", ["tokenizer.json", "processor_config.json", "model.safetensors"])
+    def test_a_folder_that_lacks_a_file_is_an_error(self, missing: str, tmp_path: Path) -> None:
+        # transformers would make do with an empty tokenizer, and every text would be empty.
+        shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(missing))
+        with pytest.raises(AssetError, match=f"{tmp_path} holds neither .*{missing}"):
             speech_recognition.load(str(tmp_path), "cpu")
 
     def test_a_checkpoint_of_many_languages_is_told_which(self, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,14 @@ import pytest
 from PIL import Image as Pillow
 
 from mpq_fixtures.metrics.miou import MeanIoU
-from mpq_fixtures.models import image_classification, image_segmentation
+from mpq_fixtures.models import OpenModel, image_classification, image_segmentation
 from mpq_fixtures.models.image_classification import ImageClassification
 from mpq_fixtures.models.image_segmentation import ImageSegmentation
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.pocket import textures
 from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
 from mpq_fixtures.signals import Image
+from mpq_fixtures.suite import load_suite
 
 POCKET = Path(textures.__file__).parent / "models"
 ODD = [(1, 1), (1, 3), (3, 5), (5, 3), (301, 17), (97, 260)]
@@ -241,3 +243,42 @@ class TestCheckpoints:
     def test_a_folder_without_one_says_so(self, load: Any, tmp_path: Path) -> None:
         with pytest.raises(AssetError, match=str(tmp_path)):
             load(str(tmp_path), "cpu")
+
+    @pytest.mark.parametrize("missing", ["preprocessor_config.json", "model.safetensors"])
+    @pytest.mark.parametrize(("module", "name"), [(image_classification, "vit_pocket"), (image_segmentation, "segformer_pocket")])
+    def test_a_folder_that_lacks_a_file_says_so_before_it_is_loaded(self, module: Any, name: str, missing: str, tmp_path: Path) -> None:
+        shutil.copytree(POCKET / name, tmp_path, dirs_exist_ok=True)
+        module.check(str(tmp_path))
+        (tmp_path / missing).unlink()
+        with pytest.raises(AssetError, match=f"{tmp_path} holds neither .*{missing}"):
+            module.check(str(tmp_path))
+
+    @pytest.mark.parametrize("size", [0, 4, 100, 100_000])
+    def test_weights_cut_short_are_said_to_be_damaged(self, size: int, tmp_path: Path) -> None:
+        shutil.copytree(POCKET / "vit_pocket", tmp_path, dirs_exist_ok=True)
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:size])
+        for load in (image_classification.check, lambda folder: image_classification.load(folder, "cpu")):
+            with pytest.raises(AssetError, match=f"{weights} is damaged: .*; save or download the model again"):
+                load(str(tmp_path))
+
+    @pytest.mark.parametrize("damage", ["empty", "cut", "shapes", "code"])
+    def test_weights_in_pytorchs_format_that_cannot_be_read_are_said_to_be_so(self, damage: str, tmp_path: Path) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        folder = tmp_path / "vit"
+        shutil.copytree(POCKET / "vit_pocket", folder)
+        state: dict[str, Any] = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        weights = folder / "pytorch_model.bin"
+        state = {name: value[:1] for name, value in state.items()} if damage == "shapes" else state
+        torch.save(Path if damage == "code" else state, weights)
+        if damage in ("empty", "cut"):
+            weights.write_bytes(weights.read_bytes()[: 5000 if damage == "cut" else 0])
+        data = '{ path = "imagefolder", data_dir = "." }'
+        text = f'name = "own"\n[[evaluation]]\nname = "mine"\ntask = "image_classification"\nmodel = "./vit"\ndataset = {data}\n'
+        (tmp_path / "suite.toml").write_text(text)
+        with pytest.raises(AssetError, match=rf"^mine: model '\./vit' cannot be loaded from {folder}: \w+Error") as caught:
+            OpenModel(load_suite(tmp_path / "suite.toml")[0], "cpu").ready()
+        assert "\n" not in str(caught.value)

@@ -10,17 +10,11 @@ from mpq_fixtures import hub
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.hub.repository import Repository, State, Status
-from mpq_fixtures.models._checkpoints import check_kind, labels_of
-from mpq_fixtures.named import PYTHON, AssetError, find_callable
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models._checkpoints import labels_of
+from mpq_fixtures.named import PYTHON, AssetError
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation, find_suite, load_suite
-
-_KINDS = {
-    "image_classification": "ForImageClassification",
-    "image_segmentation": "SegformerForSemanticSegmentation",
-    "speech_recognition": "WhisperForConditionalGeneration",
-}
-"""What the name of a model's class ends in, by task."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Asset:
             status = Status(State.HERE, self.name, "is here")
         try:
             for evaluation in self.evaluations:
-                _open_model(evaluation) if self.kind == "model" else _open_dataset(evaluation)
+                OpenModel(evaluation, "cpu").check() if self.kind == "model" else _open_dataset(evaluation)
         except AssetError as error:
             return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be used: {error}")
         except Exception as error:
@@ -76,15 +70,6 @@ def assets(evaluations: Iterable[Evaluation]) -> Sequence[Asset]:
         earlier = found[key].evaluations if key in found else ()
         found[key] = Asset(kind, name, (*earlier, evaluation), repository)
     return list(found.values())
-
-
-def _open_model(evaluation: Evaluation) -> None:
-    if evaluation.model.startswith(PYTHON):
-        find_callable(evaluation.model, evaluation.folder)
-        return
-    folder = hub.model_folder(evaluation)
-    if evaluation.task.name in _KINDS:
-        check_kind(str(folder), _KINDS[evaluation.task.name])
 
 
 def _open_dataset(evaluation: Evaluation) -> None:

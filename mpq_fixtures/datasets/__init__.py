@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpq_fixtures.named import PYTHON, AssetError, find_callable
+from mpq_fixtures.named import PYTHON, AssetError, call, kind, texts
 from mpq_fixtures.signals import Dataset
 
 if TYPE_CHECKING:
@@ -22,11 +22,26 @@ def load_dataset(evaluation: Evaluation, samples: int | None = None) -> Dataset:
     path = evaluation.dataset["path"]
     dataset: Dataset
     if path.startswith(PYTHON):
-        dataset = find_callable(path, evaluation.folder)()
+        dataset = _call(path, evaluation)
     else:
         from mpq_fixtures.datasets.tables import read_table
+        from mpq_fixtures.hub import check_dataset_folder
 
+        check_dataset_folder(evaluation)
         dataset = read_table(evaluation)
     if not dataset.samples:
         raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} is empty")
     return dataset.choose(min((count for count in (evaluation.samples, samples) if count is not None), default=None))
+
+
+def _call(path: str, evaluation: Evaluation) -> Dataset:
+    """Return the data set that a callable makes, once it is seen to be one whose samples can be told apart."""
+    dataset, place = call(path, evaluation.folder, evaluation.name), f"{evaluation.name}: {path}()"
+    if not isinstance(dataset, Dataset):
+        raise AssetError(f"{place} returned {kind(dataset)}: make it return a mpq_fixtures.datasets.Dataset")
+    seen: set[str] = set()
+    for sample in dataset.samples:
+        if sample.id in seen:  # what is measured goes by ids: one of the two would stand for both
+            raise AssetError(f"{place}: the id {sample.id!r} stands more than once: give each sample its own")
+        seen.add(sample.id)
+    return Dataset(dataset.samples, texts(dataset.labels, place), dataset.ignored)

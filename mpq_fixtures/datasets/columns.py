@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.datasets.labels import Unnamed
 from mpq_fixtures.datasets.reading import read_audio, read_mask
 from mpq_fixtures.named import AssetError, nearest
-from mpq_fixtures.signals import Target
+from mpq_fixtures.signals import Audio, Target
 from mpq_fixtures.suite import Evaluation
 
 _TEXT_TYPES = ("string", "large_string")
 _FILE_TYPES = ("binary", "large_binary", *_TEXT_TYPES)
+_WITHHELD = -1  # a label, in hub data sets
 
 
 @dataclass(frozen=True)
 class Table:
-    """An open split: its rows, the folder that names of files start from (None: they mean nothing), and where its columns are."""
+    """An open split: its rows, the folder that names of files start from (None: there is no one such), and where its columns are."""
 
     rows: Any
     base: Path | None
@@ -63,6 +66,19 @@ class Files:
             raise ValueError(f"row {row} has no file in the column {self.column!r}")
         return value
 
+    def names(self, outside: bool = False) -> list[str | None]:
+        """Return the names of the files, or only of those ``outside`` the table; nothing where files have none."""
+        import pyarrow
+        from pyarrow import compute
+
+        column = self.rows.data.column(self.column)
+        if pyarrow.types.is_struct(column.type):
+            fields = [field.name for field in column.type]
+            names = compute.struct_field(column, "path") if "path" in fields else pyarrow.nulls(0, pyarrow.string())
+            column = names.filter(compute.struct_field(column, "bytes").is_null()) if outside and {"path", "bytes"} <= {*fields} else names
+        texts = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+        return column.to_pylist() if texts else []
+
 
 class Targets(ABC):
     """What a model should answer in each row."""
@@ -86,7 +102,13 @@ def files_of(table: Table, column: str, key: str) -> Files:
         rows = rows.cast_column(column, (datasets.Image if isinstance(feature, datasets.Image) else datasets.Audio)(decode=False))
     elif not (isinstance(feature, dict) and feature.keys() & {"bytes", "path"}) and getattr(feature, "dtype", "") not in _FILE_TYPES:
         raise table.error(f"the column {column!r} for {key} holds {_kind(feature)}, neither files nor names of files")
-    return Files(rows, column, table.base)
+    files = Files(rows, column, table.base)
+    if table.base is None and "data_files" in table.evaluation.dataset:
+        name = next((name for name in files.names(outside=True) if name and not Path(name).is_absolute()), None)
+        if name is not None:
+            where = "the data files lie in several folders, and nothing says from which one"
+            raise table.error(f'{where} {name!r} in the column {column!r} starts: write data_dir = "FOLDER"')
+    return files
 
 
 def _kind(feature: Any) -> str:
@@ -116,21 +138,26 @@ class _Labels(Targets):
 
         feature = table.rows.features[column]
         texts = getattr(feature, "dtype", "") in _TEXT_TYPES
-        if not texts and not str(getattr(feature, "dtype", "")).startswith(("int", "uint", "bool")):
-            raise table.error(f"the column {column!r} for label holds {_kind(feature)}, neither numbers nor names of classes")
+        if not texts and not str(getattr(feature, "dtype", "")).startswith("bool") and not _is_whole(table.rows, column):
+            raise table.error(f"the column {column!r} for label holds {_kind(feature)}, neither whole numbers nor names of classes")
         self._rows, self._column = table.rows.select_columns([column]), column
-        there = [value for value in self._rows.unique(column) if value is not None and value != -1]  # -1: withheld, in hub data sets
+        there: list[Any] = [
+            value if texts else int(value) for value in self._rows.unique(column) if not _is_missing(value) and value != _WITHHELD
+        ]
         own = feature.names if isinstance(feature, datasets.ClassLabel) else sorted(there) if texts else ()
         if not there:
             raise table.error(f"the column {column!r} for label is empty: the labels of this split are withheld; take another split")
         named = table.evaluation.dataset.get("labels", ())
         self.names: tuple[str, ...] = tuple(own if isinstance(named, str) or not named else named)
+        if not self.names:
+            self.names = Unnamed(min(there), max(there))
         if self.names and not isinstance(named, str) and own and len(own) != len(self.names) and not texts:
             raise table.error(f"labels has {len(self.names)} names, and the column {column!r} has {len(own)} classes: {_few(own)}")
         self._index = {name: index for index, name in enumerate(self.names)}
+        known = {name if texts else index for index, name in enumerate(self.names) if name or texts}
         for value in there:
-            if (value not in self._index) if texts else not 0 <= value < (len(self.names) or value + 1):
-                ways = nearest(str(value), self.names) if texts else f": labels are 0 to {len(self.names) - 1}"
+            if value not in known and (self.names or value < 0):
+                ways = nearest(str(value), self.names) if texts else f": labels are 0 to {len(self.names) - 1}" if self.names else ""
                 raise table.error(f"unknown label {value!r} in the column {column!r}{ways}")
 
     def parts(self, row: int) -> Iterator[bytes]:
@@ -139,7 +166,7 @@ class _Labels(Targets):
 
     def __getitem__(self, row: int) -> int:
         value = self._rows[row][self._column]
-        if value is None or value == -1:
+        if _is_missing(value) or value == _WITHHELD:
             raise ValueError(f"row {row} has no label in the column {self._column!r}")
         return self._index[value] if isinstance(value, str) else int(value)
 
@@ -162,7 +189,9 @@ class _Texts(Targets):
 
     def __init__(self, table: Table, column: str) -> None:
         feature = table.rows.features[column]
-        if getattr(feature, "dtype", "") not in _TEXT_TYPES:
+        # Readers of tables make numbers of texts that are all digits; 1.0 without a gap was written so.
+        self._numbers = _is_whole(table.rows, column, with_gaps=True)
+        if not self._numbers and getattr(feature, "dtype", "") not in _TEXT_TYPES:
             raise table.error(f"the column {column!r} for text holds {_kind(feature)}, not texts")
         self._rows, self._column = table.rows.select_columns([column]), column
 
@@ -171,9 +200,25 @@ class _Texts(Targets):
 
     def __getitem__(self, row: int) -> str:
         value = self._rows[row][self._column]
-        if value is None:
+        if _is_missing(value):
             raise ValueError(f"row {row} has no text in the column {self._column!r}")
-        return str(value)
+        return str(int(value) if self._numbers else value)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_whole(rows: Any, column: str, with_gaps: bool = False) -> bool:
+    """Tell whether a column holds whole numbers: floating-point ones too, which pandas makes of them where one is missing.
+
+    ``with_gaps`` takes these only where one is.
+    """
+    kind = str(getattr(rows.features[column], "dtype", ""))
+    if not kind.startswith("float"):
+        return kind.startswith(("int", "uint"))
+    there = rows.unique(column)
+    return (not with_gaps or any(map(_is_missing, there))) and all(_is_missing(value) or float(value).is_integer() for value in there)
 
 
 class _Stems(Targets):
@@ -202,7 +247,7 @@ class _Stems(Targets):
             rates |= {sound.sample_rate for sound in sounds}
             if len({sound.waveform.shape for sound in sounds}) > 1:
                 raise ValueError(f"the columns of the stem {stem!r} differ in channels or length and cannot be summed")
-            stems[stem] = np.sum([sound.waveform for sound in sounds], axis=0, dtype=np.float32)
+            stems[stem] = Audio(np.sum([sound.waveform for sound in sounds], axis=0, dtype=np.float32), sounds[0].sample_rate)
         if len(rates) > 1:
             raise ValueError(f"the stems differ in sample rate: {', '.join(f'{rate} Hz' for rate in sorted(rates))}")
         return stems

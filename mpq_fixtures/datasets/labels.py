@@ -24,7 +24,24 @@ BY_INDEX = "by index"
 UNSCORED = -1
 """What class maps hold where their pixels belong to no class."""
 
-_NO_NAME = re.compile(r"(label|class)?[ _-]*\d+", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:label|class)?[ _-]*(\d+)", re.IGNORECASE)
+_NO_CLASS = -1  # in place of the model's index
+
+
+class Unnamed(tuple[str, ...]):
+    """No names: those of classes that are bare numbers, with the lowest and the highest that the data hold.
+
+    They are at hand where the column is read, and needed where the model's classes are known.
+    """
+
+    lowest: int
+    highest: int
+
+    def __new__(cls, lowest: int, highest: int) -> Unnamed:
+        """Take the lowest and the highest number."""
+        made = super().__new__(cls)
+        made.lowest, made.highest = lowest, highest
+        return made
 
 
 def in_models_order(dataset: Dataset, evaluation: Evaluation, names: Callable[[], Sequence[str]]) -> Dataset:
@@ -40,11 +57,13 @@ def in_models_order(dataset: Dataset, evaluation: Evaluation, names: Callable[[]
     labels = model or dataset.labels
     if "ignored_label" not in evaluation.options:
         unchecked = labels and not dataset.labels
-        return _mapped(dataset, labels, (order, unchecked) if order or unchecked else (), _index_mapper(order or range(len(labels))))
+        if not order and not unchecked:
+            return dataclasses.replace(dataset, labels=labels)
+        return _mapped(dataset, labels, (order, unchecked), _index_mapper(order or range(len(labels))))
     if not labels:
         raise AssetError(f'{evaluation.name}: neither data nor model name their classes: write labels = ["wall", ...] in the data set')
     ignored, offset = evaluation.options["ignored_label"], evaluation.options["label_offset"]
-    mapper = _map_mapper(order, len(labels), ignored, offset)
+    mapper = _map_mapper(order or range(len(labels)), ignored, offset)
     unscored = None if ignored is None else int(mapper(np.array([[ignored]]))[0, 0])
     settings = (order, ignored, offset) if order or offset or ignored is not None else ()
     return dataclasses.replace(_mapped(dataset, labels, settings, mapper), ignored=unscored)
@@ -55,16 +74,20 @@ def match(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...] | None:
 
     Case does not count, and space, ``_`` and ``-`` are alike. Where that does not do, the first of several synonyms decides, which
     commas part: ``tench`` is ``tench, Tinca tinca``. A name that stands for several classes of a list must have the same indices in both.
+    Names that are nothing but numbers go by these, never by their places: sorted as text, 10 comes before 2. An empty name of the data
+    is no class, and gets -1.
     """
-    for key in (_plain, _first_synonym):
-        ours, theirs = _positions(map(key, data)), _positions(map(key, model))
+    numbers = all(map(_NUMBER.fullmatch, (*filter(None, data), *model)))
+    for key in (_plain, _first_synonym, *([_number] if numbers else [])):
+        ours, theirs = (_positions([key(name) if name else "" for name in names]) for names in (data, model))
+        nameless = ours.pop("", [])
         order: dict[int, int] = {}
         for name, own in ours.items():
             others = theirs.get(name, [])
             if len(own) == len(others) == 1 or own == others:
                 order |= zip(own, others, strict=True)
-        if len(order) == len(data):
-            return tuple(order[position] for position in range(len(data)))
+        if len(order) + len(nameless) == len(data):
+            return tuple(order.get(position, _NO_CLASS) for position in range(len(data)))
     return None
 
 
@@ -77,10 +100,17 @@ def _positions(names: Iterable[str]) -> dict[str, list[int]]:
 
 def _match(data: Sequence[str], model: Sequence[str], by_index: bool, evaluation: Evaluation) -> tuple[int, ...]:
     """Return the model's index of each of the data's classes; nothing where they are the same."""
+    if isinstance(data, Unnamed) and model and data.highest >= len(model) and not by_index:
+        raise AssetError(
+            f"{evaluation.name}: the labels of the data are the numbers {data.lowest} to {data.highest}, and the model's classes are 0 to "
+            f'{len(model) - 1}: write labels = ["", "cat", ...], the names of the numbers from 0 on, "" for one that is no class; or, '
+            f'where the numbers are the model\'s, labels = "{BY_INDEX}", with which samples beyond them fail. '
+            f"Model {evaluation.model_name} ({len(model)}): {_few(model)}"
+        )
     if not data or not model:
         return ()
-    unnamed = all(map(_NO_NAME.fullmatch, data)) and all(map(_NO_NAME.fullmatch, model))
-    order = tuple(range(len(data))) if (by_index or unnamed) and len(data) == len(model) else None if by_index else match(data, model)
+    by_place = tuple(range(len(data))) if len(data) == len(model) else None
+    order = by_place if by_index else match(data, model)
     if order is None:
         ways = "their numbers differ" if by_index else f'correct the names, or, where the order is the same, write labels = "{BY_INDEX}"'
         raise AssetError(
@@ -91,13 +121,12 @@ def _match(data: Sequence[str], model: Sequence[str], by_index: bool, evaluation
 
 
 def _mapped(dataset: Dataset, labels: tuple[str, ...], settings: Any, mapper: Callable[[Any], Any]) -> Dataset:
-    if not settings:
-        return dataclasses.replace(dataset, labels=labels)
-    recipe = repr(settings)
+    """Return the data set with mapped targets; without settings the mapper only checks, and digests stay."""
 
     def moved(position: int) -> Sample:
         sample = dataset.samples[position]
-        return dataclasses.replace(sample, source=key_of(source=sample.source, labels=recipe), target=lambda: mapper(sample.target()))
+        source = key_of(source=sample.source, labels=repr(settings)) if settings else sample.source
+        return dataclasses.replace(sample, source=source, target=lambda: mapper(sample.target()))
 
     return Dataset(LazySamples(len(dataset.samples), moved), labels)
 
@@ -108,25 +137,28 @@ def _index_mapper(order: Sequence[int]) -> Callable[[Target], int]:
     def mapped(target: Target) -> int:
         if not 0 <= target < len(order):
             raise ValueError(f"the label {target} is none of 0 to {len(order) - 1}")
+        if order[target] == _NO_CLASS:
+            raise ValueError(f"the label {target} stands for no class")
         return order[target]
 
     return mapped
 
 
-def _map_mapper(order: Sequence[int], classes: int, ignored: int | None, offset: int) -> Callable[[Any], Any]:
+def _map_mapper(order: Sequence[int], ignored: int | None, offset: int) -> Callable[[Any], Any]:
     """Return what turns a stored class map into one of the model's classes, with `UNSCORED` in place of an ignored label that is none."""
 
     def mapped(target: Any) -> Any:
         moved = np.asarray(target).astype(np.int64) - offset
         scored = slice(None) if ignored is None else moved != ignored - offset
-        highest = (len(order) or classes) - 1
+        highest, known_as = len(order) - 1, np.asarray(order)
         inside = moved[scored]
         if inside.size and (inside.min() < 0 or inside.max() > highest):
             found, known = f"{inside.min() + offset} to {inside.max() + offset}", f"{offset} to {highest + offset}"
             raise ValueError(f"the mask holds labels {found}, beyond {known}: see the options label_offset and ignored_label")
+        if (nameless := inside[known_as[inside] == _NO_CLASS]).size:
+            raise ValueError(f"the mask holds the label {nameless[0] + offset}, which stands for no class: see the option ignored_label")
         held = (moved >= 0) & (moved <= highest)
-        if order:
-            moved[held] = np.asarray(order)[moved[held]]
+        moved[held] = known_as[moved[held]]
         moved[~held] = UNSCORED
         return moved
 
@@ -139,6 +171,11 @@ def _plain(name: str) -> str:
 
 def _first_synonym(name: str) -> str:
     return _plain(name.partition(",")[0])
+
+
+def _number(name: str) -> str:
+    match = _NUMBER.fullmatch(name)
+    return str(int(match[1])) if match else name
 
 
 def _few(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ Whatever cannot be read raises a `ValueError` with a plain sentence, which a rec
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,19 @@ from PIL import ImageOps, UnidentifiedImageError
 from mpq_fixtures.signals import Audio, Image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+
+_UNKNOWN = 2**62
+"""Frames from here on are libsndfile's word for a length that a file leaves open."""
+
+_STATED = re.compile(rb"(Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")
+"""The header of an MP3 that states its frames: the lowest flag says so."""
+
+_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "asf")
+"""FFmpeg's names of containers that state how long their streams are."""
 
 
 def read_image(data: bytes) -> Image:
@@ -75,21 +88,14 @@ def read_mask(data: bytes) -> NDArray[np.int64]:
 def read_audio(data: bytes) -> Audio:
     """Return the sound in a file at its own rate, with its own channels, limited to -1..1.
 
-    libsndfile reads WAV, FLAC, Ogg, MP3, AIFF and others; FFmpeg, through PyAV, the rest (M4A, WebM, WMA), without the encoder's
-    delay where the file says what that is. Raises `ValueError` for data that hold no whole sound.
+    libsndfile reads WAV, FLAC, Ogg, MP3, AIFF and others; FFmpeg, through PyAV, the rest (M4A, WebM, WMA, and what does not say how
+    long it is), without the encoder's delay where the file says what that is. Raises `ValueError` for data that hold no whole sound.
     """
     if not data:
         raise ValueError("the sound is empty: 0 bytes")
-    import soundfile
-
     if data[:4] == b"RIFF" and len(data) < 8 + (size := int.from_bytes(data[4:8], "little")) and size != 0xFFFFFFFF:  # size unknown
         raise ValueError(f"the sound is cut short: {len(data)} of {8 + size} bytes")  # which libsndfile would pass over
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            waveform, rate, promised = file.read(dtype="float32", always_2d=True).T, file.samplerate, file.frames
-    except soundfile.LibsndfileError:
-        waveform, rate = _read_with_ffmpeg(data)
-        promised = waveform.shape[1]
+    waveform, rate, promised = _read_with_libsndfile(data) or _read_with_ffmpeg(data)
     if waveform.shape[1] < promised:
         raise ValueError(f"the sound is cut short: {waveform.shape[1]} of {promised} frames")
     if not waveform.size:
@@ -99,7 +105,44 @@ def read_audio(data: bytes) -> Audio:
     return Audio(np.ascontiguousarray(np.clip(waveform, -1, 1)), int(rate))
 
 
-def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int]:
+def _read_with_libsndfile(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
+    """Return a sound, its rate and the frames that its file promises; None for a format that is not known, or a length that is not.
+
+    Where an MP3 does not state its length libsndfile guesses it from the file's size, and reads no further.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.frames >= _UNKNOWN or (file.format == "MP3" and not _STATED.search(_first_frame(data))):
+                return None
+            return file.read(dtype="float32", always_2d=True).T, file.samplerate, file.frames
+    except soundfile.LibsndfileError:
+        return None
+
+
+def _first_frame(data: bytes) -> bytes:
+    """Return the start of an MP3 behind its ID3v2 tag, long enough for what encoders say of the whole there."""
+    start = 0
+    if data[:3] == b"ID3":
+        start = 10 + sum((byte & 127) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
+    return data[start : start + 2000]
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield what is decoded; what is no frame of an MP3 is passed over, as players do: such files end in tags, zeros and half frames."""
+    import av
+
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            if container.format.name != "mp3":
+                raise
+
+
+def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int, int]:
+    """Return a sound, its rate and the frames that it must have at least."""
     import av
 
     try:
@@ -109,11 +152,18 @@ def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int]:
                 raise ValueError("the file has no sound in it")
             stream = container.streams.audio[0]
             planar = av.AudioResampler(format="fltp")  # of whatever sample format; rate and layout stay
-            frames = [part for frame in container.decode(stream) for part in planar.resample(frame)]
-            seconds = stream.duration and stream.duration * stream.time_base
+            frames = [part for frame in _decoded(container, stream) for part in planar.resample(frame)]
+            # Elsewhere FFmpeg may have guessed it from the bit rate.
+            seconds = stream.duration and stream.duration * stream.time_base if container.format.name in _TIMED else None
     except av.FFmpegError as error:
         raise ValueError(f"the {len(data)} bytes are not a sound of a known format, or damaged") from error
     if not frames:
         raise ValueError("the sound has no samples")
     waveform, rate = np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
-    return waveform[:, : round(seconds * rate) if seconds else None], rate  # an MP4 says where its last AAC frame really ends
+    waveform = waveform[:, : round(seconds * rate) if seconds else None]  # an MP4 says where its last AAC frame really ends
+    first = _first_frame(data)
+    vbri = first.find(b"VBRI") if first[:1] == b"\xff" else -1
+    if vbri < 0:
+        return waveform, rate, 0
+    promised = int.from_bytes(first[vbri + 14 : vbri + 18], "big") * (1152 if first[1] & 8 else 576)
+    return waveform, rate, promised - 2 * 1152  # encoders differ in whether they count that frame itself

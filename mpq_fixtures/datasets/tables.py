@@ -11,8 +11,9 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,8 +71,8 @@ def _open(evaluation: Evaluation, split: str) -> Table:
             raise AssetError(f'{evaluation.name}: data set {path!r}: say where it is: data_dir = "FOLDER" or data_files = "FILES"')
         base = _folder_of(evaluation, _LAYOUTS.get(path, "")) if "data_dir" in settings else None
         splits = _build(evaluation, path, name=settings.get("name"), data_dir=base and str(base), data_files=files)
-        first = next((file for one in (files or {}).values() for file in one), None)
-        return Table(_pick(splits, split, evaluation), base or Path(first or ".").parent, named, evaluation)
+        rows = _pick(splits, split, evaluation)
+        return Table(rows, base or _folder_around((files or {}).get(split) or chain(*(files or {}).values())), named, evaluation)
     if (local := resolve(path, evaluation.folder, evaluation.name)).is_dir():
         splits = _load_saved(evaluation, local) or _build(evaluation, str(local), name=settings.get("name"))
         return Table(_pick(splits, split, evaluation), local, named, evaluation)
@@ -164,6 +165,13 @@ def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | 
     return found
 
 
+def _folder_around(patterns: Iterable[str]) -> Path | None:
+    """Return the folder in which all the files lie that patterns stand for; None where they lie in several."""
+    files = (Path(file) for pattern in patterns for file in glob.glob(pattern, recursive=True))  # noqa: PTH207  # as above
+    folders = {file.parent.resolve() for file in files if file.is_file()}
+    return folders.pop() if len(folders) == 1 else None
+
+
 def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
     """Return the numbers of the rows that are meant, counted from the start of the split."""
     import datasets
@@ -172,6 +180,10 @@ def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
         stretch = datasets.ReadInstruction.from_spec(f"rows{within}").to_absolute({"rows": len(table.rows)})[0]
     except (ValueError, AssertionError) as error:
         raise table.error(f'split: {within!r} is no stretch of rows, such as "[:60]", "[100:200]" or "[:10%]": {error}') from None
+    named_end = re.search(r":\s*(\d+)\s*\]", within)  # a stretch may reach beyond the end, and so may what is left out of it
+    end = max(len(table.rows), int(named_end[1]) if named_end else 0)
+    if beyond := [row for row in exclude if row >= end]:
+        raise table.error(f"exclude: there is no row {beyond[0]}; the split has {len(table.rows)} rows, counted from 0")
     chosen = range(stretch.from_ or 0, len(table.rows) if stretch.to is None else stretch.to)
     left = [row for row in chosen if row not in set(exclude)] if exclude else chosen
     if not left:
@@ -208,19 +220,15 @@ def _ids(table: Table, signals: Files) -> list[str]:
             twice = next(name for name in ids if ids.count(name) > 1)
             raise table.error(f"the column {column!r} for id has {twice!r} more than once: name one that tells the rows apart")
         return ids
-    import pyarrow
-    from pyarrow import compute
-
-    column = signals.rows.data.column(signals.column)
-    if pyarrow.types.is_struct(column.type):
-        if column.type.get_field_index("path") < 0:
-            return []
-        column = compute.struct_field(column, "path")
-    paths = column.to_pylist() if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type) else []
+    paths = [path or "" for path in signals.names()]
+    base = f"{table.base}{os.sep}"
+    paths = [path.removeprefix(base) for path in paths]
+    if elsewhere := [os.path.dirname(path) for path in paths if Path(path).is_absolute()]:  # noqa: PTH120
+        common = os.path.join(os.path.commonpath(elsewhere), "")  # noqa: PTH118  # with a separator at the end
+        paths = [path.removeprefix(common) for path in paths]  # the same wherever the files lie
     if not all(paths) or len(set(paths)) < len(paths):
         return []
-    base = f"{table.base}{os.sep}"
-    return [path.removeprefix(base).replace(os.sep, "/") for path in paths]
+    return [path.replace(os.sep, "/") for path in paths]
 
 
 @contextmanager

@@ -7,13 +7,14 @@ remembered. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` me
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpq_fixtures.hub.files import README, UnfitError, separation_files, split_files, transformers_files
 from mpq_fixtures.hub.listing import OutOfReach, ask
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
-from mpq_fixtures.named import PYTHON, AssetError, resolve
+from mpq_fixtures.named import PYTHON, AssetError, nearest, resolve
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
 
@@ -59,9 +60,18 @@ def model_folder(evaluation: Evaluation) -> Path:
     if repository is None:
         folder = resolve(evaluation.model, evaluation.folder, evaluation.name).resolve()
         if not folder.is_dir():
-            raise AssetError(f"{evaluation.name}: there is no folder {folder}: put a model there as save_pretrained writes it")
+            advice = "put a model there as save_pretrained writes it"
+            raise AssetError(f"{evaluation.name}: there is no folder {folder}: {advice}{_siblings(folder)}")
         return folder
     return _folder(_found(repository))
+
+
+def check_dataset_folder(evaluation: Evaluation) -> None:
+    """Raise `AssetError` where a data set's path begins with a folder beside the suite file but goes on to none that there is."""
+    path, folder = evaluation.dataset["path"], evaluation.folder
+    if "/" in path and (folder / path.partition("/")[0]).is_dir() and not (full := folder / path).is_dir():
+        advice = "correct the path, or put the data set there"
+        raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder {full}: {advice}{_siblings(full)}")
 
 
 def model_weights(evaluation: Evaluation) -> str:
@@ -174,8 +184,19 @@ def _known_names(repository: Repository, folder: Path) -> tuple[Sequence[str], b
 
 
 def _is_local(source: str, folder: Path) -> bool:
-    """Tell a folder from a hub id, which has one ``/`` and begins with neither a dot nor one."""
-    return source.startswith((".", "/", "~", "$")) or source.partition("@")[0].count("/") > 1 or (folder / source).is_dir()
+    """Tell a folder from a hub id, which has one ``/``, begins with neither a dot nor one, and has no owner that is a folder here.
+
+    A folder misspelt within one that is here is a mistake to be told, not an id for the hub.
+    """
+    odd = source.startswith((".", "/", "~", "$")) or source.partition("@")[0].count("/") > 1
+    return odd or (folder / source.partition("/")[0]).is_dir()
+
+
+def _siblings(folder: Path) -> str:
+    """Return the end of a sentence about a folder that is missing: what there is where it should be."""
+    parent = folder.parent
+    names = sorted(path.name for path in parent.iterdir() if path.is_dir() and path.name[0] != ".") if parent.is_dir() else []
+    return nearest(folder.name, names if len(names) <= 12 else difflib.get_close_matches(folder.name, names, 12))
 
 
 def _separation_repository(name: str) -> str:

@@ -1,5 +1,7 @@
 """Models: signals in, predictions out. One file for each task, each with ``load(source, device, precision="float32")``.
 
+Each has ``check(source)`` too, with the same options, which tells of a folder what can be known without reading its weights.
+
 ``source`` is a local folder or a hub id with an optional ``@revision``; ``device`` is a torch device name. ``precision`` (``float32``,
 ``float16`` or ``bfloat16``) is what the network's matrix products and convolutions are computed in; its weights are held, and signals
 prepared, in float32.
@@ -13,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
-from pickle import UnpicklingError
+from numbers import Integral
 from typing import Any, Protocol
 
 from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.hub import model_folder, model_repository, model_weights
 from mpq_fixtures.models._checkpoints import labels_of
-from mpq_fixtures.named import PYTHON, AssetError, digest_of_callable, digest_of_folder, find_callable
+from mpq_fixtures.named import PYTHON, AssetError, call, digest_of_callable, digest_of_folder, find_callable, kind, texts, told
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
@@ -73,13 +75,24 @@ class OpenModel:
         source, folder = self._evaluation.model, self._evaluation.folder
         if not source.startswith(PYTHON):
             return labels_of(model_folder(self._evaluation))
-        told = getattr(find_callable(source, folder), "labels", None)
-        return tuple(told if told is not None else getattr(self.ready(), "labels", ()))
+        labels = getattr(find_callable(source, folder), "labels", None)
+        if labels is None or hasattr(labels, "__get__"):  # a class may tell them by a property, which only its object answers
+            labels = getattr(self.ready(), "labels", None)
+        return texts(labels, f"{self._evaluation.name}: {source}")
 
     @property
     def batch_size(self) -> int:
         """The most signals that the model takes at once."""
-        return int(getattr(self.ready(), "batch_size", _DEFAULT_BATCH))
+        size = getattr(self.ready(), "batch_size", None)
+        return _DEFAULT_BATCH if size is None else int(size)
+
+    def check(self) -> None:
+        """Raise `AssetError` for what is wrong with it as far as that shows without reading weights or calling anything."""
+        source, folder = self._evaluation.model, self._evaluation.folder
+        if source.startswith(PYTHON):
+            find_callable(source, folder)
+        else:
+            self._module.check(str(model_folder(self._evaluation)), **self._evaluation.model_options)
 
     def ready(self) -> Model:
         """Return the loaded model."""
@@ -87,13 +100,15 @@ class OpenModel:
             set_up_torch(self.device, self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
-                self._model = find_callable(source, folder)(self.device)
+                self._model = _checked(call(source, folder, self._evaluation.name, device=self.device), source, self._evaluation.name)
             else:
                 local = model_folder(self._evaluation)
                 try:
                     self._model = self._module.load(str(local), self.device, **self._evaluation.model_options)
-                except (OSError, ValueError, UnpicklingError) as error:
-                    reason = " ".join(str(error).split())
+                except AssetError:
+                    raise
+                except Exception as error:  # each of the libraries that read weights and tokenizers has exceptions of its own
+                    reason = f"{told(error)}; save or download the model again"
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
         return self._model
 
@@ -107,3 +122,15 @@ class OpenModel:
     @property
     def _module(self) -> Any:
         return importlib.import_module(f"{__name__}.{self._evaluation.task.name}")
+
+
+def _checked(model: Any, source: str, name: str) -> Model:
+    """Return what a callable made; raise `AssetError` where it is no `Model`."""
+    place = f"{name}: {source}(device)"
+    if not callable(getattr(model, "predict", None)):
+        raise AssetError(f"{place} returned {kind(model)}, which has no predict(signals): make it return an object that has")
+    size = getattr(model, "batch_size", None)
+    if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
+        raise AssetError(f"{place}: batch_size is {size!r}: make it a whole number above 0, or leave it out")
+    texts(getattr(model, "labels", None), place)
+    return model  # type: ignore[no-any-return]

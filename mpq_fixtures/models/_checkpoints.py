@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 from mpq_fixtures.named import AssetError
 
 CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+TOKENIZER = ("tokenizer.json", "vocab.json")
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -32,10 +35,11 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     return tuple(names[index] for index in sorted(names))
 
 
-def check_kind(source: str, wanted: str) -> None:
-    """Raise `AssetError` where a local checkpoint is not of a class of ``transformers`` whose name ends in ``wanted``.
+def check(source: str, wanted: str, *files: Sequence[str]) -> None:
+    """Raise `AssetError` where a local checkpoint is not of a class of ``transformers`` whose name ends in ``wanted``, or lacks files.
 
-    ``from_pretrained`` would fill in what the other class lacks with random weights, and say so in a warning.
+    ``from_pretrained`` would fill in what the other class lacks with random weights, and say so in a warning. ``files`` are what it
+    needs besides the configuration, each in any of the forms given: ``transformers`` makes do with an empty tokenizer, for one.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -45,6 +49,22 @@ def check_kind(source: str, wanted: str) -> None:
     classes = config_of(folder).get("architectures") or []
     if classes and not any(str(name).endswith(wanted) for name in classes):
         raise AssetError(f"{folder} holds a {classes[0]}, where a ...{wanted} is needed: name another model or another task")
+    for names in files:
+        if not any((folder / name).is_file() for name in names):
+            raise AssetError(f"{folder} holds neither {' nor '.join(names)}: save or download the model again, with its processor")
+    for file in folder.glob("model*.safetensors"):
+        metadata_of(file)
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    """Return what a safetensors file says of itself; raise `AssetError` where it is damaged or cut short: its head tells."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise AssetError(f"{file} is damaged: {error}; save or download the model again") from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpq_fixtures.models import _checkpoints
 from mpq_fixtures.models._pictures import PictureModel, read
 from mpq_fixtures.signals import Image
 
@@ -24,9 +25,15 @@ class ImageClassification(PictureModel):
             return [int(logits.argmax()) for logits in self._logits(signals)]
 
 
+def check(source: str, precision: str = "float32") -> None:
+    """Raise `AssetError` where a local folder holds no such checkpoint, or not all of it, as far as shows without reading weights."""
+    _checkpoints.check(source, "ForImageClassification", _checkpoints.WEIGHTS, _checkpoints.PROCESSOR)
+
+
 def load(source: str, device: str, precision: str = "float32") -> ImageClassification:
     """Load a classifier for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint.
+    Raises what `check` does, and ``OSError`` when there is no such checkpoint.
     """
+    check(source)
     return ImageClassification(*read("AutoModelForImageClassification", source), device, precision)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.models import _checkpoints
 from mpq_fixtures.models._pictures import PictureModel, read
 from mpq_fixtures.signals import Image
 
@@ -42,9 +43,15 @@ class ImageSegmentation(PictureModel):
         return classes.astype(np.uint8 if len(self.labels) <= 256 else np.int32)
 
 
+def check(source: str, precision: str = "float32") -> None:
+    """Raise `AssetError` where a local folder holds no such checkpoint, or not all of it, as far as shows without reading weights."""
+    _checkpoints.check(source, "SegformerForSemanticSegmentation", _checkpoints.WEIGHTS, _checkpoints.PROCESSOR)
+
+
 def load(source: str, device: str, precision: str = "float32") -> ImageSegmentation:
     """Load a SegFormer for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
-    Raises ``OSError`` when there is no such checkpoint.
+    Raises what `check` does, and ``OSError`` when there is no such checkpoint.
     """
+    check(source)
     return ImageSegmentation(*read("SegformerForSemanticSegmentation", source), device, precision)

@@ -6,7 +6,7 @@ file of the bag that averages them (what ``demucs`` keeps on the hub), or ``.th`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.models._checkpoints import metadata_of
+from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.signals import Audio
 
 VERSION = 1
@@ -63,12 +65,18 @@ class SourceSeparation:
         return dict(zip(self.sources, stems.numpy(), strict=True))
 
 
+def check(source: str, precision: str = "float32") -> None:
+    """Raise `AssetError` where a local folder holds no model, or not all of it, as far as shows without reading weights."""
+    if Path(source).is_dir():
+        _choose(Path(source))
+
+
 def load(source: str, device: str, precision: str = "float32") -> SourceSeparation:
     """Load a model for ``device`` from a local folder, a hub id, or the name of a pretrained Demucs model (``mdx``, ``htdemucs``).
 
     A name or id may end in ``@revision``. Names stand for the repositories that ``demucs.pretrained.get_model`` reads, of
-    which only the safetensors are taken: its fallback, pickled packages from another server, is not. Raises
-    ``FileNotFoundError`` when the folder holds no model, and what ``huggingface_hub`` raises when the hub has none.
+    which only the safetensors are taken: its fallback, pickled packages from another server, is not. Raises what
+    `check` does, and what ``huggingface_hub`` raises when the hub has none.
     """
     return SourceSeparation(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device, precision)
 
@@ -83,35 +91,49 @@ def _fetch(source: str) -> Path:
     return Path(snapshot_download(repository, revision=revision or None, allow_patterns=["*.yaml", "*.safetensors"]))
 
 
+def _choose(folder: Path) -> tuple[list[Path], dict[str, Any] | None]:
+    """Return the files of a folder's models and the bag that its YAML file describes, None where the one model stands for itself."""
+    files = {path.stem.split("-")[0]: path for suffix in ("th", "safetensors") for path in sorted(folder.glob(f"*.{suffix}"))}
+    bags = sorted(folder.glob("*.yaml"))
+    if not bags:
+        if len(files) != 1:
+            raise AssetError(f"{folder}: expected one .safetensors or .th file, or a bag's .yaml; found {len(files)} models")
+        return _of_demucs(files.values()), None
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        bag = yaml.safe_load(bags[0].read_text(encoding="utf-8"))
+        signatures = list(map(str, bag["models"]))
+    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        raise AssetError(f"{bags[0]} describes no bag: expected models: [SIGNATURE, ...]; {told(error)}") from None
+    if missing := [signature for signature in signatures if signature not in files]:
+        raise AssetError(f"{bags[0]} names {', '.join(missing)}: no such .safetensors or .th file in {folder}")
+    return _of_demucs(files[signature] for signature in signatures), bag
+
+
+def _of_demucs(files: Iterable[Path]) -> list[Path]:
+    """Return the files; raise `AssetError` where one names another class than a model's, which demucs would import and call."""
+    chosen = list(files)
+    for file in chosen:
+        if file.suffix == ".safetensors" and (named := metadata_of(file).get("klass")) not in _CLASSES:
+            raise AssetError(f"{file}: its metadata name {named!r}, which is no model of demucs: expected {', '.join(_CLASSES)}")
+    return chosen
+
+
 def _load_folder(folder: Path) -> Any:
     """Build the bag that a YAML file describes, or else the one model of the folder."""
     from demucs.apply import BagOfModels
 
-    files = {path.stem.split("-")[0]: path for suffix in ("th", "safetensors") for path in sorted(folder.glob(f"*.{suffix}"))}
-    bags = sorted(folder.glob("*.yaml"))
-    if bags:
-        import yaml  # type: ignore[import-untyped]
-
-        bag = yaml.safe_load(bags[0].read_text(encoding="utf-8"))
-        missing = [signature for signature in bag["models"] if signature not in files]
-        if missing:
-            raise FileNotFoundError(f"{bags[0]} names {', '.join(missing)}: no such .safetensors or .th file in {folder}")
-        return BagOfModels([_load_file(files[signature]) for signature in bag["models"]], bag.get("weights"), bag.get("segment"))
-    if len(files) != 1:
-        raise FileNotFoundError(f"{folder}: expected one .safetensors or .th file, or a bag's .yaml; found {len(files)} models")
-    return _load_file(*files.values())
+    files, bag = _choose(folder)
+    models = [_load_file(file) for file in files]
+    return models[0] if bag is None else BagOfModels(models, bag.get("weights"), bag.get("segment"))
 
 
 def _load_file(path: Path) -> Any:
     """Load one model without running pickled code."""
     if path.suffix == ".safetensors":
         from demucs.hf import load_safetensors_model
-        from safetensors import safe_open
 
-        with safe_open(path, "pt") as file:
-            named = (file.metadata() or {}).get("klass")
-        if named not in _CLASSES:  # demucs would import and call whatever the file names
-            raise ValueError(f"{path}: its metadata name {named!r}, which is no model of demucs: expected {', '.join(_CLASSES)}")
         return load_safetensors_model(path)
     from fractions import Fraction
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.devices import autocast
-from mpq_fixtures.models._checkpoints import check_kind, quiet
+from mpq_fixtures.models import _checkpoints
+from mpq_fixtures.models._checkpoints import quiet
 from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Audio
 
@@ -74,20 +75,31 @@ class SpeechRecognition:
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
+def check(source: str, precision: str = "float32", language: str = "english") -> None:
+    """Raise `AssetError` for an unknown language, and where a local folder holds no Whisper, or not all of it.
+
+    That goes as far as shows without reading weights.
+    """
+    if language not in ("auto", "english"):  # which most keep to, and the import takes a second
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        if language not in (*TO_LANGUAGE_CODE, *TO_LANGUAGE_CODE.values()):
+            raise AssetError(f"unknown language {language!r}{nearest(language, ['auto', *TO_LANGUAGE_CODE])}")
+    needed = _checkpoints.WEIGHTS, _checkpoints.PROCESSOR, _checkpoints.TOKENIZER
+    _checkpoints.check(source, "WhisperForConditionalGeneration", *needed)
+
+
 def load(source: str, device: str, precision: str = "float32", language: str = "english") -> SpeechRecognition:
     """Load a Whisper for ``device`` from a local folder or a hub id with an optional ``@revision``.
 
     ``language`` is what a multilingual checkpoint is told to transcribe, in English or as a code, ``auto`` to let it find out; a
-    checkpoint of one language is left to its own configuration. Raises `AssetError` for an unknown language and when a folder holds no
-    Whisper, ``OSError`` when the hub has no such checkpoint.
+    checkpoint of one language is left to its own configuration. Raises what `check` does, and ``OSError`` when the hub has no such
+    checkpoint.
     """
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
-    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-    if language not in ("auto", *TO_LANGUAGE_CODE, *TO_LANGUAGE_CODE.values()):
-        raise AssetError(f"unknown language {language!r}{nearest(language, ['auto', *TO_LANGUAGE_CODE])}")
-    check_kind(source, "WhisperForConditionalGeneration")
+    check(source, language=language)
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     with quiet():
