@@ -18,7 +18,7 @@ from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.options import Options
 from mpq_fixtures.plugin import BENCH, OPTIONS, RESULT
 from mpq_fixtures.record import Record
@@ -58,7 +58,7 @@ def device(options: Options) -> str:
 
 @pytest.fixture(scope="session")
 def dataset(evaluation: Evaluation, model: OpenModel, options: Options) -> Dataset:
-    """The evaluation's samples; the case is skipped, or fails under --mpq-strict, where they cannot be had or do not fit the model."""
+    """The evaluation's samples; cases are skipped where they are not here, and fail where they do not fit, or under --mpq-strict."""
     try:
         return in_models_order(load_dataset(evaluation, options.samples), evaluation, lambda: model.labels)
     except AssetError as error:
@@ -152,4 +152,5 @@ def gate(
 
 def _give_up(error: AssetError, options: Options) -> NoReturn:
     # "From None", or pytest prints the sentence once for every exception that led to it.
-    raise (pytest.fail.Exception(str(error), pytrace=False) if options.strict else pytest.skip.Exception(str(error))) from None
+    skips = isinstance(error, MissingAsset) and not options.strict
+    raise (pytest.skip.Exception(str(error)) if skips else pytest.fail.Exception(str(error), pytrace=False)) from None

@@ -23,7 +23,11 @@ _FAILURES = (Exception, SystemExit)  # a script may end in sys.exit()
 
 
 class AssetError(Exception):
-    """A model or a data set that cannot be had; the message says which and what to do about it."""
+    """A model or a data set that cannot be used as the suite file names it; the message says which and what to do about it."""
+
+
+class MissingAsset(AssetError):
+    """One that is not on this machine: its cases are skipped, unless the run is strict."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -48,7 +52,7 @@ def resolve(path: str, folder: Path, place: str) -> Path:
     """Return a path of a suite file: from the file's folder on, with ``~`` and ``$VARIABLES`` in it replaced."""
     full = os.path.expandvars(path)
     if missing := re.search(r"\$\{?(\w+)", full):
-        raise AssetError(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
+        raise MissingAsset(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
     return folder / Path(full).expanduser()
 
 
@@ -119,7 +123,7 @@ def _import(module_name: str, folder: Path, name: str) -> ModuleType:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if file is None and missing is not None and f"{module_name}.".startswith(f"{missing}."):
             advice = f"put {'/'.join(parts)}.py beside the suite file or install its package"
-            raise AssetError(f"{name}: {error}; {advice}") from error
+            raise MissingAsset(f"{name}: {error}; {advice}") from error
         raise AssetError(f"{name}: {file or module_name} does not import: {told(error)}") from error
 
 

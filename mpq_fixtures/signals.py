@@ -65,7 +65,7 @@ class Audio:
 Signal = Image | Audio
 
 Target = Any
-"""What a model should answer: a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``."""
+"""What a model should answer: a class index, a class map ``[H, W]``, a text, or stems ``{name: Audio}``."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -528,6 +528,18 @@ class TestMissingAsset:
         assert "put absent.py beside the suite file" in warm.rows()["words-opus-6k"]["reason"]
         assert "Traceback" not in run.stdout.str()
 
+    def test_that_is_here_and_broken_is_no_missing_one_and_fails(self, warm: Project) -> None:
+        warm.edit(
+            "evaluations/suites/model.py",
+            "def pitch(device):\n",
+            "def pitch(device):\n    raise RuntimeError('weights of another model')\n",
+        )
+        run = warm.run()
+        assert run.ret == 1
+        assert list(warm.outcomes().values()) == ["passed"] * 3 + ["failed"] * 3
+        assert "python:model:pitch(device) raised RuntimeError: weights of another model" in warm.rows()["words-opus-6k"]["reason"]
+        assert "Traceback" not in run.stdout.str()
+
     def test_of_all_cases_does_not_pass(self, warm: Project) -> None:
         self.lose(warm, "words")
         run = warm.run("-k", "words")

@@ -22,7 +22,7 @@ from mpq_fixtures.datasets import common_voice, musdb
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository
-from mpq_fixtures.named import AssetError, nearest, resolve
+from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
 
@@ -97,9 +97,9 @@ def _folder_of(evaluation: Evaluation, layout: str) -> Path:
     try:
         folder = resolve(named, evaluation.folder, evaluation.name)
     except AssetError as error:
-        raise AssetError(f"{error}{expected}") from None
+        raise MissingAsset(f"{error}{expected}") from None
     if not folder.is_dir():
-        raise AssetError(f"{evaluation.name}: data set {path!r}: there is no folder {folder}{expected}")
+        raise MissingAsset(f"{evaluation.name}: data set {path!r}: there is no folder {folder}{expected}")
     return folder
 
 
@@ -161,7 +161,7 @@ def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | 
     }
     for file in (file for some in found.values() for file in some):
         if not glob.glob(file, recursive=True):  # noqa: PTH207  # a pattern of an absolute path
-            raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
+            raise MissingAsset(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from mpq_fixtures.hub.files import README, UnfitError, separation_files, split_files, transformers_files
 from mpq_fixtures.hub.listing import OutOfReach, ask
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
-from mpq_fixtures.named import PYTHON, AssetError, nearest, resolve
+from mpq_fixtures.named import PYTHON, AssetError, MissingAsset, nearest, resolve
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
 
@@ -61,7 +61,7 @@ def model_folder(evaluation: Evaluation) -> Path:
         folder = resolve(evaluation.model, evaluation.folder, evaluation.name).resolve()
         if not folder.is_dir():
             advice = "put a model there as save_pretrained writes it"
-            raise AssetError(f"{evaluation.name}: there is no folder {folder}: {advice}{_siblings(folder)}")
+            raise MissingAsset(f"{evaluation.name}: there is no folder {folder}: {advice}{_siblings(folder)}")
         return folder
     return _folder(_found(repository))
 
@@ -71,7 +71,7 @@ def check_dataset_folder(evaluation: Evaluation) -> None:
     path, folder = evaluation.dataset["path"], evaluation.folder
     if "/" in path and (folder / path.partition("/")[0]).is_dir() and not (full := folder / path).is_dir():
         advice = "correct the path, or put the data set there"
-        raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder {full}: {advice}{_siblings(full)}")
+        raise MissingAsset(f"{evaluation.name}: data set {path!r}: no such folder {full}: {advice}{_siblings(full)}")
 
 
 def model_weights(evaluation: Evaluation) -> str:
@@ -164,7 +164,7 @@ def _found(repository: Repository) -> Status:
     """Return the status of a repository that is here; raise `AssetError` with what to do where it is not."""
     status = look(repository)
     if status.state is not State.HERE:
-        raise AssetError(status.sentence)
+        raise (AssetError if status.state is State.UNFIT else MissingAsset)(status.sentence)
     return status
 
 

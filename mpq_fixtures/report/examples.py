@@ -39,7 +39,8 @@ CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2
 def make_example(task: str, signal: Signal, prediction: Any, target: Any, labels: Sequence[str], level: Signal | None = None) -> list[Part]:
     """Return what the report shows of one sample: the decoded signal, and what the model made of it.
 
-    ``prediction`` and ``target`` are a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``.
+    ``prediction`` and ``target`` are a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``; a target's
+    stems may be `Audio`.
     ``level`` is the signal whose loudness sets the gain of every point of an evaluation, the original one as a rule; without it
     a separation takes the sum of the target's stems, and any other sound plays as it is.
     """
