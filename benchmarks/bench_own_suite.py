@@ -30,7 +30,8 @@ from mpq_fixtures.evaluate import Workbench, evaluate
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Record
 from mpq_fixtures.store import Store
-from mpq_fixtures.suite import Evaluation, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import load_suite
 
 QUALITY = 20
 LABELS = ("field", "forest", "harbour", "street")

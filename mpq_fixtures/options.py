@@ -13,7 +13,8 @@ from typing import Any
 import platformdirs
 import pytest
 
-from mpq_fixtures.suite import Evaluation, SuiteError, check_unique, find_suite, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 SUITES = Path("evaluations", "suites")

@@ -12,7 +12,8 @@ import pytest
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, digest_of_callable, find_callable
-from mpq_fixtures.suite import Evaluation, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import load_suite
 
 SUITE = """
 name = "own"

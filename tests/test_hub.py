@@ -29,7 +29,8 @@ from mpq_fixtures.hub.files import UnfitError, parquet_files, separation_files, 
 from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
-from mpq_fixtures.suite import Evaluation, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import load_suite
 
 ROOT = Path(__file__).parents[1]
 BEANS_SUITE = """

@@ -12,7 +12,8 @@ import pytest
 
 from mpq_fixtures import codecs
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.suite import Evaluation, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import load_suite
 
 ROOT = Path(__file__).parents[1]
 EVALUATIONS = load_suite(ROOT / "evaluations" / "suites" / "pocket.toml")

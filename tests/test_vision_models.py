@@ -22,7 +22,7 @@ from mpq_fixtures.named import AssetError
 from mpq_fixtures.pocket import textures
 from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
 from mpq_fixtures.signals import Image
-from mpq_fixtures.suite import load_suite
+from mpq_fixtures.suite_file import load_suite
 
 POCKET = Path(textures.__file__).parent / "models"
 ODD = [(1, 1), (1, 3), (3, 5), (5, 3), (301, 17), (97, 260)]

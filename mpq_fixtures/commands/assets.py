@@ -14,7 +14,8 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.models._checkpoints import labels_of
 from mpq_fixtures.named import PYTHON, AssetError
 from mpq_fixtures.options import SUITES
-from mpq_fixtures.suite import Evaluation, find_suite, load_suite
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import find_suite, load_suite
 
 
 @dataclass(frozen=True)

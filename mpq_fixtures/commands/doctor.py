@@ -13,7 +13,8 @@ import platformdirs
 from mpq_fixtures import codecs
 from mpq_fixtures.commands.assets import assets, suites_folder
 from mpq_fixtures.hub.repository import State, megabytes, sentences
-from mpq_fixtures.suite import Evaluation, SuiteError, find_suite, load_suite, mistakes
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite_file import SuiteError, find_suite, load_suite, mistakes
 
 ROOM = 200_000_000
 """Bytes that a store should have left: some thousands of bitstreams and predictions."""

@@ -23,7 +23,7 @@ from filelock import FileLock
 from mpq_fixtures import hub
 from mpq_fixtures.commands.assets import Asset, assets, read_suite
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes, sentences
-from mpq_fixtures.suite import SuiteError
+from mpq_fixtures.suite_file import SuiteError
 
 READ_TIMEOUT = 10.0
 ATTEMPTS = 3

@@ -1,0 +1,260 @@
+"""Suite files: TOML in, evaluations out.
+
+Every mistake in a file is a `SuiteError` that says where it is and what would be right; nothing is loaded here but the file.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures import codecs
+from mpq_fixtures.named import PYTHON, nearest
+from mpq_fixtures.signals import Dataset
+from mpq_fixtures.suite import Evaluation, Threshold
+from mpq_fixtures.tasks import TASKS, Task
+
+_PART = re.compile(r"[a-z0-9_.]+")
+_BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
+_REQUIRED = ("name", "task", "model", "dataset")
+_OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
+_PRECISIONS = ("float32", "float16", "bfloat16")
+_BOUNDED = ("value", "retention", "rate")
+_NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_is_text(one) or _is_texts(one) for one in value.values())
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(type(row) is int and row >= 0 for row in value)
+
+
+_COLUMN = (_is_text, "the name of a column")
+_STEMS = (lambda value: _is_texts(value) or _is_table(value), 'stems and their columns, { vocals = "vocals", other = ["keys", "guitar"] }')
+_DATASET = {
+    "path": (_is_text, "a text"),
+    "name": (_is_text, "a text, the configuration on the hub"),
+    "revision": (_is_text, "a text, such as a commit of the hub"),
+    "data_dir": (_is_text, "a folder"),
+    "data_files": (lambda value: _is_text(value) or _is_texts(value) or _is_table(value), 'a file, a list, or { test = "*.parquet" }'),
+    "split": (_is_text, 'a split or a stretch of one, "test[:60]"'),
+    "exclude": (_is_rows, "a list of row numbers"),
+    "id": _COLUMN,
+    "labels": (lambda value: value == "by index" or _is_texts(value), 'a list of names, or "by index"'),
+}
+"""What a data set's table may hold besides the columns of its task."""
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be run: unknown, malformed, or naming what does not exist."""
+
+
+def find_suite(name: str, suites: Path) -> Path:
+    """Return the file of a suite: a path to a TOML file, or a name in the folder ``suites``."""
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise SuiteError(f"no suite file {name}: give the path of a TOML file, or one of: {_listed(_names_in(suites))}")
+        return path
+    path = suites / f"{name}.toml"
+    if not path.is_file():
+        raise SuiteError(f"unknown suite {name!r}{nearest(name, _names_in(suites))}")
+    return path
+
+
+def load_suite(path: Path) -> list[Evaluation]:
+    """Read a suite file into its evaluations, in the order of the file."""
+    suite, tables = _read(path)
+    evaluations = [_evaluation(table, suite, path, number) for number, table in enumerate(tables, 1)]
+    check_unique(evaluations)
+    return evaluations
+
+
+def mistakes(path: Path) -> list[str]:
+    """Return the mistakes in a suite file, the first one of each evaluation."""
+    found = []
+    try:
+        suite, tables = _read(path)
+        for number, table in enumerate(tables, 1):
+            try:
+                _evaluation(table, suite, path, number)
+            except SuiteError as error:
+                found.append(str(error))
+        if not found:
+            load_suite(path)
+    except SuiteError as error:
+        found.append(str(error))
+    return found
+
+
+def check_unique(evaluations: Sequence[Evaluation]) -> None:
+    """Raise when two evaluations share a name, within a suite or between suites that run together."""
+    seen: dict[str, str] = {}
+    for evaluation in evaluations:
+        if evaluation.name in seen:
+            raise SuiteError(
+                f"evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one"
+            )
+        seen[evaluation.name] = evaluation.suite
+
+
+def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return a suite file's name and its tables of evaluations."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    _check_keys(content, ("name", "evaluation"), ("name", "evaluation"), str(path))
+    suite = content["name"]
+    if not isinstance(suite, str) or not _PART.fullmatch(suite):
+        raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
+    tables = content["evaluation"]
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
+    return suite, tables
+
+
+def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> Evaluation:
+    place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
+    _check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
+    name = table["name"]
+    if not isinstance(name, str) or not _PART.fullmatch(name):
+        raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
+    for codec in codecs.registered():
+        if codec in name:
+            raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
+    task = TASKS[_choice(table["task"], TASKS, f"{place}: task")]
+    dataset = _dataset(table["dataset"], task, f"{place}: dataset")
+    if not isinstance(table["model"], str):
+        raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
+    samples = table.get("samples")
+    if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
+        raise SuiteError(f"{place}: samples: {samples!r} must be a whole number above 0")
+    options, model_options = _options(table.get("options", {}), task, table["model"], f"{place}: options")
+    return Evaluation(
+        name=name,
+        suite=suite,
+        task=task,
+        model=table["model"],
+        dataset=dataset,
+        points=_points(table, task, place),
+        folder=path.resolve().parent,
+        samples=samples,
+        thresholds=_thresholds(table.get("thresholds", {}), task, options, place),
+        options=options,
+        model_options=model_options,
+        file=path,
+    )
+
+
+def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
+    if not isinstance(table, dict) or not isinstance(table.get("path"), str):
+        raise SuiteError(f'{place}: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
+    _check_keys(table, (), (*_DATASET, *task.columns), place)
+    for key, value in table.items():
+        wanted, what = _DATASET.get(key, _COLUMN if key != "stems" else _STEMS)
+        if not wanted(value):
+            raise SuiteError(f"{place}: {key}: {value!r} must be {what}")
+    return table
+
+
+def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, str], ...]:
+    known = codecs.registered(task.modality)
+    chosen = table.get("codecs", list(known))
+    if not isinstance(chosen, list):
+        raise SuiteError(f'{place}: codecs: write a list, ["opus", "mp3"]')
+    for name in chosen:
+        _choice(name, known, f"{place}: codecs")
+        if chosen.count(name) > 1:
+            raise SuiteError(f"{place}: codecs: {name!r} stands twice")
+    qualities = table.get("qualities", {})
+    if not isinstance(qualities, dict):
+        raise SuiteError(f'{place}: qualities: write a table, {{ opus = ["6k", "12k"] }}')
+    points = []
+    for name, wanted in qualities.items():
+        _choice(name, chosen, f"{place}: qualities")
+        if not isinstance(wanted, list):
+            raise SuiteError(f'{place}: qualities: {name}: write a list, ["{known[name].ladder[0]}"]')
+        for quality in wanted:
+            _choice(quality, known[name].ladder, f"{place}: qualities: {name}")
+    for name in chosen:
+        ladder = known[name].ladder
+        points += [(name, quality) for quality in ladder if quality in qualities.get(name, ladder)]
+    return tuple(points)
+
+
+def _thresholds(table: Any, task: Task, options: Mapping[str, Any], place: str) -> tuple[Threshold, ...]:
+    if not isinstance(table, dict):
+        raise SuiteError(f'{place}: thresholds: write a table, {{ value = ">= 0.8" }}')
+    _check_keys(table, (), _BOUNDED, f"{place}: thresholds")
+    thresholds = []
+    for figure, text in table.items():
+        match = _BOUND.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise SuiteError(f'{place}: thresholds: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
+        threshold = Threshold(figure, match[1], float(match[2]))
+        if figure == "value":
+            metric = task.metric(_NO_DATA, **options)
+            if not any(map(threshold.holds, metric.bounds)):
+                low, high = metric.bounds
+                raise SuiteError(f"{place}: thresholds: {threshold} can never hold: {metric.name} lies in {low:g} to {high:g}")
+        thresholds.append(threshold)
+    return tuple(thresholds)
+
+
+def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the metric and those of the model's loader, with the task's defaults where the file says nothing."""
+    if not isinstance(table, dict):
+        raise SuiteError(f"{place}: write a table")
+    _check_keys(table, (), (*task.options, *task.model_options), place)
+    options = {key: table.get(key, default) for key, default in task.options.items()}
+    if options:
+        try:
+            task.metric(_NO_DATA, **options)
+        except (TypeError, ValueError) as error:
+            raise SuiteError(f"{place}: {error}") from None
+    if model.startswith(PYTHON):
+        if given := sorted(table.keys() & task.model_options.keys()):
+            raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
+        return options, {}
+    model_options = {key: table.get(key, default) for key, default in task.model_options.items()}
+    _choice(model_options["precision"], _PRECISIONS, f"{place}: precision")
+    if not _is_text(model_options.get("language", "")):
+        raise SuiteError(f'{place}: language: {model_options["language"]!r} must be a text, such as "german"')
+    return options, model_options
+
+
+def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str], place: str) -> None:
+    for key in table:
+        if key not in allowed:
+            raise SuiteError(f"{place}: unknown key {key!r}{nearest(key, allowed)}")
+    for key in required:
+        if key not in table:
+            raise SuiteError(f"{place}: {key!r} is missing")
+
+
+def _choice(name: Any, known: Collection[str], place: str) -> str:
+    if not isinstance(name, str) or name not in known:
+        raise SuiteError(f"{place}: unknown {name!r}{nearest(str(name), known)}")
+    return name
+
+
+def _names_in(suites: Path) -> list[str]:
+    return sorted(path.stem for path in suites.glob("*.toml"))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
