@@ -22,7 +22,7 @@ class PillowCodec(Codec):
     modality = IMAGE
     format: ClassVar[str]  # Pillow's name of it
     feature: ClassVar[str]  # Pillow's name of the library behind it, for `PIL.features.version`
-    library: ClassVar[str]  # how that library's file name begins in Pillow's wheels
+    backend: ClassVar[str]  # how that library's file name begins in Pillow's wheels
 
     @abstractmethod
     def options(self, quality: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ class PillowCodec(Codec):
 
     def build(self) -> str:
         """Name Pillow and the library behind the format."""
-        return f"pillow {version('pillow')}, {self.library} {features.version(self.feature)}{bundled('pillow', self.library)}"
+        return f"pillow {version('pillow')}, {self.backend} {features.version(self.feature)}{bundled('pillow', self.backend)}"
 
     def encode(self, signal: Image, quality: str) -> bytes:
         """Compress ``signal``; raises `ValueError` for a picture without pixels and where the format cannot hold its size."""

@@ -16,7 +16,7 @@ class Avif(PillowCodec):
 
     name = "avif"
     ladder = ("q0", "q10", "q30", "q60", "q90")
-    format, feature, library = "AVIF", "avif", "libavif"
+    format, feature, backend = "AVIF", "avif", "libavif"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""

@@ -16,7 +16,7 @@ class Jpeg2000(PillowCodec):
 
     name = "jp2k"
     ladder = ("r200", "r100", "r50", "r25", "r8")
-    format, feature, library = "JPEG2000", "jpg_2000", "libopenjp2"
+    format, feature, backend = "JPEG2000", "jpg_2000", "libopenjp2"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""

@@ -15,7 +15,7 @@ class Jpeg(PillowCodec):
 
     name = "jpeg"
     ladder = ("q5", "q10", "q20", "q50", "q90")
-    format, feature, library = "JPEG", "libjpeg_turbo", "libjpeg"
+    format, feature, backend = "JPEG", "libjpeg_turbo", "libjpeg"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""

@@ -15,7 +15,7 @@ class WebP(PillowCodec):
 
     name = "webp"
     ladder = ("q0", "q10", "q30", "q60", "q90")
-    format, feature, library = "WEBP", "webp", "libwebp"
+    format, feature, backend = "WEBP", "webp", "libwebp"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""
