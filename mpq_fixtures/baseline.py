@@ -70,16 +70,16 @@ def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric
     try:
         kept = case["metric"], case["version"]
         index = {sample: number for number, sample in enumerate(case.get("ids") or content["samples"])}
+        missing = [sample for sample in samples if sample not in index]
         chosen = [index[sample] for sample in samples if sample in index]
         statistics, counts = unpack(case["statistics"]), np.stack(unpack(case["counts"]))[chosen]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BaselineError(
             f"{file}: {point}: not a baseline ({error}); restore it, or write it anew with --mpq-update-baselines"
         ) from error
-    if len(chosen) < len(samples):
-        first = next(sample for sample in samples if sample not in index)
+    if missing:
         raise BaselineError(
-            f"{file}: {point}: approved without {len(samples) - len(chosen)} of the {len(samples)} samples, the first of them {first!r}: "
+            f"{file}: {point}: approved without {len(missing)} of the {len(samples)} samples, the first of them {missing[0]!r}: "
             "the data set changed; approve it anew with --mpq-update-baselines"
         )
     if kept != (metric.name, metric.version):

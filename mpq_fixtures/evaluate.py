@@ -17,6 +17,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.named import told
 from mpq_fixtures.record import Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
@@ -252,8 +253,7 @@ def _attempt(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
     except StoreError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise SampleError(step, f"{type(error).__name__}: {reason}" if reason else type(error).__name__) from error
+        raise SampleError(step, told(error)) from error
 
 
 def _identity(metric: Metric) -> list[Any]:

@@ -73,19 +73,23 @@ def read_options(config: pytest.Config) -> Options:
     if update and samples is not None:
         raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
     root = config.rootpath
-    own_cache = Path(platformdirs.user_cache_dir("mpq", appauthor=False))
     cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE")
     return Options(
         suites=suites or ["pocket"],
         evaluations=_evaluations(suites, root),
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
-        cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or own_cache).expanduser(),
+        cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or user_cache()).expanduser(),
         out=_folder(config, "out", root, "reports/latest"),
         baselines=_folder(config, "baselines", root, "evaluations/baselines"),
         update_baselines=update,
         strict=bool(_given(config, "strict")),
     )
+
+
+def user_cache() -> Path:
+    """Return the store's folder where nothing says otherwise."""
+    return Path(platformdirs.user_cache_dir("mpq", appauthor=False))
 
 
 def _given(config: pytest.Config, name: str) -> Any:

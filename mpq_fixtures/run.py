@@ -12,6 +12,7 @@ import pytest
 
 from mpq_fixtures.baseline import BaselineError, baseline_file, update_baselines
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.report.results import NOT_RUN, PASSED, SKIPPED, Result, write_results
@@ -63,7 +64,7 @@ class Run:
         try:
             write_results(self.options.out, results, self._about(exit_status, config))
         except Exception as error:
-            reason = (error.strerror if isinstance(error, OSError) else "") or f"{type(error).__name__}: {error}"
+            reason = (error.strerror if isinstance(error, OSError) else "") or told(error)
             self.notes.append(f"the results could not be written to {self.options.out}: {reason}")
             return False
         try:
@@ -71,8 +72,9 @@ class Run:
 
             self.report = write_report(self.options.out)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.notes.append(f"the report could not be made ({reason}); the other files are there, try: mpq report {self.options.out}")
+            self.notes.append(
+                f"the report could not be made ({told(error)}); the other files are there, try: mpq report {self.options.out}"
+            )
         return self._update_baselines(results) if self.options.update_baselines else True
 
     def _update_baselines(self, results: Sequence[Result]) -> bool:

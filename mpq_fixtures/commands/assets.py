@@ -11,8 +11,7 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.hub.repository import Repository, State, Status
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.models._checkpoints import labels_of
-from mpq_fixtures.named import PYTHON, AssetError
+from mpq_fixtures.named import PYTHON, AssetError, told
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import find_suite, load_suite
@@ -41,7 +40,7 @@ class Asset:
         except AssetError as error:
             return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be used: {error}")
         except Exception as error:
-            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be opened: {type(error).__name__}: {error}")
+            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be opened: {told(error)}")
         return status
 
 
@@ -79,7 +78,7 @@ def _open_dataset(evaluation: Evaluation) -> None:
     if evaluation.model.startswith(PYTHON):
         return
     try:
-        labels = labels_of(hub.model_folder(evaluation))
+        labels = OpenModel(evaluation, "cpu").labels
     except AssetError:  # which is said of the model
         return
     in_models_order(dataset, evaluation, lambda: labels)

@@ -8,11 +8,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
-
 from mpq_fixtures import codecs
 from mpq_fixtures.commands.assets import assets, suites_folder
 from mpq_fixtures.hub.repository import State, megabytes, sentences
+from mpq_fixtures.named import told
+from mpq_fixtures.options import user_cache
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import SuiteError, find_suite, load_suite, mistakes
 
@@ -84,7 +84,7 @@ def _codecs(evaluations: list[Evaluation]) -> list[str]:
             _row(name, codecs.registered()[name]().build())
         except Exception as error:
             _row(name, "missing")
-            problems.append(f"codec {name}: {type(error).__name__}: {error}; install its library, or leave it out with codecs = [...]")
+            problems.append(f"codec {name}: {told(error)}; install its library, or leave it out with codecs = [...]")
     _row("ffmpeg", "not needed: the libraries come with Python packages")
     return problems
 
@@ -92,7 +92,7 @@ def _codecs(evaluations: list[Evaluation]) -> list[str]:
 def _store() -> list[str]:
     _title("store")
     given = os.environ.get("MPQ_CACHE")
-    folder = Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("mpq", appauthor=False))
+    folder = Path(given).expanduser() if given else user_cache()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     _row("folder", f"{folder}, {megabytes(free)} free")

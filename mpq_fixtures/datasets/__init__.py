@@ -25,9 +25,7 @@ def load_dataset(evaluation: Evaluation, samples: int | None = None) -> Dataset:
         dataset = _call(path, evaluation)
     else:
         from mpq_fixtures.datasets.tables import read_table
-        from mpq_fixtures.hub import check_dataset_folder
 
-        check_dataset_folder(evaluation)
         dataset = read_table(evaluation)
     if not dataset.samples:
         raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} is empty")

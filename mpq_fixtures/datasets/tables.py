@@ -21,7 +21,7 @@ from typing import Any
 from mpq_fixtures.datasets import common_voice, musdb
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
 from mpq_fixtures.datasets.reading import read_audio, read_image
-from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository
+from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, neighbours
 from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
@@ -77,6 +77,9 @@ def _open(evaluation: Evaluation, split: str) -> Table:
         splits = _load_saved(evaluation, local) or _build(evaluation, str(local), name=settings.get("name"))
         return Table(_pick(splits, split, evaluation), local, named, evaluation)
     if dataset_repository(evaluation) is None:
+        if "/" in path and (evaluation.folder / path.partition("/")[0]).is_dir():
+            advice = f"correct the path, or put the data set there{neighbours(local)}"
+            raise MissingAsset(f"{evaluation.name}: data set {path!r}: no such folder {local}: {advice}")
         ways = nearest(path, [*BUILDERS, *FOLDERS])
         raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder, and a hub id is OWNER/NAME{ways}")
     if local_only := settings.keys() & {"data_dir", "data_files"}:

@@ -61,17 +61,16 @@ def model_folder(evaluation: Evaluation) -> Path:
         folder = resolve(evaluation.model, evaluation.folder, evaluation.name).resolve()
         if not folder.is_dir():
             advice = "put a model there as save_pretrained writes it"
-            raise MissingAsset(f"{evaluation.name}: there is no folder {folder}: {advice}{_siblings(folder)}")
+            raise MissingAsset(f"{evaluation.name}: there is no folder {folder}: {advice}{neighbours(folder)}")
         return folder
     return _folder(_found(repository))
 
 
-def check_dataset_folder(evaluation: Evaluation) -> None:
-    """Raise `AssetError` where a data set's path begins with a folder beside the suite file but goes on to none that there is."""
-    path, folder = evaluation.dataset["path"], evaluation.folder
-    if "/" in path and (folder / path.partition("/")[0]).is_dir() and not (full := folder / path).is_dir():
-        advice = "correct the path, or put the data set there"
-        raise MissingAsset(f"{evaluation.name}: data set {path!r}: no such folder {full}: {advice}{_siblings(full)}")
+def neighbours(folder: Path) -> str:
+    """Return the end of a sentence about a folder that is missing: what there is where it should be."""
+    parent = folder.parent
+    names = sorted(path.name for path in parent.iterdir() if path.is_dir() and path.name[0] != ".") if parent.is_dir() else []
+    return nearest(folder.name, names if len(names) <= 12 else difflib.get_close_matches(folder.name, names, 12))
 
 
 def model_weights(evaluation: Evaluation) -> str:
@@ -190,13 +189,6 @@ def _is_local(source: str, folder: Path) -> bool:
     """
     odd = source.startswith((".", "/", "~", "$")) or source.partition("@")[0].count("/") > 1
     return odd or (folder / source.partition("/")[0]).is_dir()
-
-
-def _siblings(folder: Path) -> str:
-    """Return the end of a sentence about a folder that is missing: what there is where it should be."""
-    parent = folder.parent
-    names = sorted(path.name for path in parent.iterdir() if path.is_dir() and path.name[0] != ".") if parent.is_dir() else []
-    return nearest(folder.name, names if len(names) <= 12 else difflib.get_close_matches(folder.name, names, 12))
 
 
 def _separation_repository(name: str) -> str:
