@@ -13,6 +13,7 @@ from typing import Any
 import platformdirs
 import pytest
 
+from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
 
@@ -116,6 +117,8 @@ def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:
     try:
         evaluations = [evaluation for name in suites or ["pocket"] for evaluation in load_suite(find_suite(name, folder))]
         check_unique(evaluations)
+    except CodecError as error:
+        raise pytest.UsageError(str(error)) from None
     except SuiteError as error:
         raise pytest.UsageError(f"--mpq-suite: {error}") from None
     return evaluations

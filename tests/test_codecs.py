@@ -9,12 +9,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from trial_signals import music, photo, speech
 
-from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, registered
+from mpq_fixtures import codecs
+from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, registered
 from mpq_fixtures.signals import Audio, Image
 
 ROOT = Path(__file__).parent.parent
@@ -327,16 +329,33 @@ class TestACodecFromOutside:
         assert len((ROOT / "docs" / "codec_example.py").read_text().splitlines()) <= 40
 
     @pytest.mark.parametrize(
-        ("name", "ladder", "message"),
+        ("parts", "message"),
         [
-            ("my-codec", ("a",), "lower case"),
-            ("peg", ("a",), "neither may contain"),
-            ("original", ("a",), "every id"),
-            ("image", ("a",), "every id"),
-            ("fresh", (), "ladder"),
-            ("fresh", ("A",), "ladder"),
+            ({"name": "my-codec"}, "lower case"),
+            ({"name": "original"}, "every id"),
+            ({"name": "image"}, "every id"),
+            ({"ladder": ()}, "ladder"),
+            ({"ladder": ("A",)}, "ladder"),
+            ({"ladder": "q5"}, "ladder"),
+            ({"modality": "image"}, "modality is 'image'"),
+            ({"decode": Codec.decode}, "lacks the method decode"),
         ],
     )
-    def test_is_refused_when_its_names_would_confuse(self, name: str, ladder: tuple[str, ...], message: str) -> None:
-        with pytest.raises(TypeError, match=message):
-            type("Confusing", (Codec,), {"name": name, "modality": IMAGE, "ladder": ladder})
+    def test_is_refused_in_a_sentence_that_names_it(self, parts: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        registered()
+        monkeypatch.setattr(codecs, "_registry", {})
+        whole = {"name": "fresh", "modality": IMAGE, "ladder": ("a",), "build": str, "encode": str, "decode": str}
+        type("Confusing", (Codec,), whole | parts)
+        with pytest.raises(CodecError, match=f"codec Confusing .*{message}"):
+            registered()
+
+    def test_may_have_a_name_that_holds_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(codecs, "_registry", dict(codecs._registry))
+        parts = {"modality": IMAGE, "ladder": ("a",), "build": str, "encode": str, "decode": str}
+        for name in ("mozjpeg", "resize_jpeg", "opus2"):
+            type("Contained", (Codec,), {"name": name, **parts})
+        assert {"mozjpeg", "resize_jpeg", "opus2"} <= set(registered())
+
+    def test_names_of_this_project_stay_apart(self) -> None:
+        own = [name for name, codec in registered().items() if codec.__module__.startswith("mpq_fixtures.")]
+        assert [(one, other) for one in own for other in own if one != other and one in other] == []

@@ -8,24 +8,72 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import pkgutil
 import re
-import sys
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mpq_fixtures.codecs._sources import digest_of_sources
+from mpq_fixtures.named import AssetError, MissingAsset, told
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.tasks import TASKS
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 
+_PART = re.compile(r"[a-z0-9_.]+")
 _TAKEN = ("original", "evaluations", *(f"test_{task}" for task in TASKS))
 """What stands in the ids of tests besides codecs: the name of the reference, and of folders and files."""
 
 _registry: dict[str, type[Codec]] = {}
+
+
+class CodecError(ValueError):
+    """A codec that cannot be registered, or a quality that a codec does not understand; the message is for people."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Qualities that are a whole number between ``prefix`` and ``suffix``: ``Numbers("q", 1, 100)`` are ``q1`` to ``q100``.
+
+    ``worst`` is the number of the lowest rate and ``best`` that of the highest, so that the two tell the order.
+    """
+
+    prefix: str
+    worst: int
+    best: int
+    suffix: str = ""
+
+    def number(self, quality: str) -> int:
+        """Return the number in ``quality``; raises `CodecError` where it is none of these qualities."""
+        match = re.fullmatch(f"{re.escape(self.prefix)}(0|[1-9][0-9]*){re.escape(self.suffix)}", quality)
+        low, high = sorted((self.worst, self.best))
+        if match is None or not low <= int(match[1]) <= high:
+            raise CodecError(f"{quality!r} is not one of {self}")
+        return int(match[1])
+
+    def __str__(self) -> str:
+        return f"{self.prefix}{self.worst}{self.suffix} to {self.prefix}{self.best}{self.suffix}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the bytes of a bitstream are spent on; the three add up to its length.
+
+    ``payload`` is the coded signal. ``container`` is what a file format puts around it: headers, tables, indices, page heads. ``side`` is
+    what the decoder needs besides, and a format of this project had to add: sizes, lengths, scales, a hyperprior's latents.
+    """
+
+    payload: int
+    container: int = 0
+    side: int = 0
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(self.payload + other.payload, self.container + other.container, self.side + other.side)
 
 
 class Codec(ABC):
@@ -33,58 +81,124 @@ class Codec(ABC):
 
     ``name`` and the qualities are lower case ``[a-z0-9_.]``. `decode` sees the bytes that `encode` returned and nothing else;
     whatever it needs besides the payload goes into the bytes and is counted in the rate. The same signal and quality give the
-    same bytes in every run. Decoded signals have the shape, and decoded sounds the sample rate, of what was encoded.
+    same bytes in every run. Decoded signals have the shape, and decoded sounds the sample rate, of what was encoded. The arrays of a
+    signal are write-protected; what `decode` returns is copied before anything else happens.
+
+    ``qualities`` are those that a suite may ask for besides the ladder's. ``automatic`` says whether suites that name no codecs take
+    this one: not where it needs weights, a binary, or a package that mpq does not bring.
+
+    An instance serves one process for as long as it runs, from several threads; making one loads nothing.
     """
 
     name: ClassVar[str]
     modality: ClassVar[Modality]
     ladder: ClassVar[tuple[str, ...]]
+    qualities: ClassVar[Numbers | None] = None
+    automatic: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            return  # a shared base class
-        if not re.fullmatch(r"[a-z0-9_.]+", cls.name):
-            raise TypeError(f"codec name {cls.name!r}: use lower case letters, digits, '_' and '.' only")
-        if (
-            not cls.ladder
-            or len(set(cls.ladder)) < len(cls.ladder)
-            or not all(re.fullmatch(r"[a-z0-9_.]+", quality) for quality in cls.ladder)
-        ):
-            raise TypeError(
-                f"codec {cls.name!r}: the ladder {cls.ladder!r} needs distinct qualities of lower case letters, digits, '_' and '.'"
-            )
-        for word in _TAKEN:
-            if cls.name in word or word in cls.name:
-                raise TypeError(f"codec name {cls.name!r}: every id holds {word!r}, and -k could not tell them apart")
-        for other in _registry.values():
-            if other.name != cls.name and (cls.name in other.name or other.name in cls.name):
-                raise TypeError(f"codec names {cls.name!r} and {other.name!r}: neither may contain the other, or -k cannot tell them apart")
-        _registry[cls.name] = cls
+        if "name" in cls.__dict__:  # others are bases of codecs; mistakes are told when somebody asks for the codecs
+            _registry[str(cls.name)] = cls
 
     @abstractmethod
     def build(self) -> str:
         """Name the libraries and versions that decide the bytes and the decoded signal; part of every cache key."""
 
-    def fingerprint(self) -> str:
-        """Return a digest of what decides the bytes and the decoded signal: the build, and the files of the class and of its bases.
-
-        Settings stand in the code, so that a changed setting counts as a changed codec.
-        """
-        digest = hashlib.sha256(f"{self.name}\0{self.build()}".encode())
-        modules = {base.__module__ for base in type(self).__mro__ if issubclass(base, Codec) and base is not Codec}
-        for module in sorted(modules):
-            if file := getattr(sys.modules.get(module), "__file__", None):
-                digest.update(Path(file).read_bytes())
-        return digest.hexdigest()
-
     @abstractmethod
     def encode(self, signal: Any, quality: str) -> bytes:
-        """Compress ``signal`` at ``quality``, an entry of the ladder."""
+        """Compress ``signal`` at ``quality``, one that `check` lets pass."""
 
     @abstractmethod
     def decode(self, data: bytes) -> Any:
         """Restore the signal from the bytes alone."""
+
+    def check(self, quality: str) -> None:
+        """Raise `CodecError`, with what is understood, for a quality that this codec does not know."""
+        if quality in self.ladder:
+            return
+        if self.qualities is None:
+            raise CodecError(f"{quality!r} is not one of {', '.join(self.ladder)}")
+        try:
+            self.qualities.number(quality)
+        except CodecError as error:
+            others = [rung for rung in self.ladder if not _understands(self.qualities, rung)]
+            raise CodecError(f"{error}{' or ' + ', '.join(others) if others else ''}") from None
+
+    def missing(self) -> str:
+        """Say what this machine lacks for the codec and the one command that brings it; "" where it can run. Loads nothing."""
+        return ""
+
+    def prepare(self) -> None:
+        """Make ready what the first sample needs; raises `MissingAsset` for what is not on this machine and cannot be made."""
+        if lack := self.missing():
+            raise MissingAsset(f"codec {self.name}: {lack}")
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Return what the bytes of a bitstream are spent on; all of it is payload unless the codec says otherwise."""
+        return Ledger(len(data))
+
+    def nominal_bits(self, signal: Any, quality: str) -> float | None:
+        """Return the bits that ``quality`` names for ``signal``, such as 6,000 a second for ``6k``; None where it names none."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Return a digest of what decides the bytes and the decoded signal: the build, the files of the class and its bases, what they
+        import from outside of installed packages, and the versions of the packages that they import.
+
+        Settings stand in the code, so that a changed setting counts as a changed codec.
+        """
+        modules = {base.__module__ for base in type(self).__mro__ if issubclass(base, Codec) and base is not Codec}
+        return hashlib.sha256(f"{self.name}\0{self.build()}\0{digest_of_sources(modules)}".encode()).hexdigest()
+
+    def address(self) -> dict[str, Any]:
+        """Return what another process makes this codec from, see `from_address`: plain data."""
+        return {"codec": f"{type(self).__module__}:{type(self).__qualname__}", "arguments": {}}
+
+
+def from_address(address: dict[str, Any]) -> Codec:
+    """Return the codec that `Codec.address` describes; raises `AssetError` where it cannot be imported."""
+    module, _, path = address["codec"].partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise AssetError(f"{address['codec']} cannot be imported: {told(error)}") from error
+    codec: Codec = found(**address["arguments"])
+    return codec
+
+
+def _understands(qualities: Numbers, quality: str) -> bool:
+    try:
+        qualities.number(quality)
+    except CodecError:
+        return False
+    return True
+
+
+def fault(cls: type[Codec]) -> str:
+    """Say what is wrong with a codec's class, its parts and names; "" where nothing is."""
+    name, ladder = cls.name, getattr(cls, "ladder", None)
+    if not isinstance(name, str) or not _PART.fullmatch(name):
+        return f"name {name!r}: use lower case letters, digits, '_' and '.' only"
+    if lacking := [part for part in ("modality", "ladder") if not hasattr(cls, part)]:
+        return f"it has no {lacking[0]!r}"
+    if not isinstance(cls.modality, Modality):
+        return f"its modality is {cls.modality!r}: set it to IMAGE or AUDIO of mpq_fixtures.codecs"
+    if (
+        not isinstance(ladder, tuple | list)
+        or not ladder
+        or not all(isinstance(quality, str) and _PART.fullmatch(quality) for quality in ladder)
+        or len(set(ladder)) < len(ladder)
+    ):
+        return f"its ladder {ladder!r} needs distinct qualities of lower case letters, digits, '_' and '.'"
+    if inspect.isabstract(cls):
+        return f"it lacks the method {', '.join(sorted(cls.__abstractmethods__))}"
+    for word in _TAKEN:
+        if name in word:
+            return f"name {name!r}: every id holds {word!r}, and -k could not tell them apart"
+    return ""
 
 
 @cache
@@ -93,10 +207,26 @@ def _load() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     for entry in entry_points(group="mpq.codecs"):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            raise CodecError(f"codec {entry.name!r}, entry point {entry.value!r}: it does not import: {told(error)}") from error
 
 
 def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:
-    """Return the known codecs by name, in alphabetical order, of one modality or of all."""
+    """Return the known codecs by name, in alphabetical order, of one modality or of all.
+
+    Raises `CodecError`, with its file, for a class that cannot be a codec.
+    """
     _load()
+    for cls in _registry.values():
+        if wrong := fault(cls):
+            raise CodecError(f"codec {cls.__name__} ({_place(cls)}): {wrong}")
     return {name: _registry[name] for name in sorted(_registry) if modality in (None, _registry[name].modality)}
+
+
+def _place(cls: type[Codec]) -> str:
+    try:
+        return f"{Path(inspect.getsourcefile(cls) or '').name}, line {inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):
+        return cls.__module__

@@ -1,0 +1,112 @@
+"""What a codec is made of: the source files that it reaches and the packages that it imports.
+
+Imports are read from the source, those inside of functions too, and nothing is run: what lies outside of installed packages counts by
+its content, and so does what it imports in turn; an installed package counts by its version. What a codec loads by other means, data
+files or modules that it finds by a computed name, belongs into its ``build``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+_OWN = "mpq_fixtures"
+_OWN_CODECS = f"{_OWN}.codecs."
+"""Of this package only the codecs' own files decide a bitstream; an interface or a report that changes does not."""
+
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib"))
+
+
+def digest_of_sources(modules: Iterable[str]) -> str:
+    """Return a digest of the named modules, of the files that they import from outside of packages, and of the packages' versions."""
+    files, packages = _reached(tuple(sorted(set(modules))))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    for package in packages:
+        digest.update(f"{package}\0{_version(package)}\n".encode())
+    return digest.hexdigest()
+
+
+def _reached(modules: tuple[str, ...]) -> tuple[list[Path], list[str]]:
+    """Return the files, in the order of their names and contents, and the packages that ``modules`` lead to."""
+    files: dict[str, Path] = {}
+    packages: set[str] = set()
+    waiting = list(modules)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or (top == _OWN and not name.startswith(_OWN_CODECS)):
+            continue
+        file = _file(name)
+        if file is None:
+            continue
+        if top != _OWN and (any(folder in file.parents for folder in _INSTALLED) or {"site-packages", "dist-packages"} & set(file.parts)):
+            packages.add(top)
+            continue
+        files[name] = file
+        is_package = file.name == "__init__.py"
+        waiting += _imports(file.read_text(encoding="utf-8", errors="replace"), name if is_package else name.rpartition(".")[0])
+    return [files[name] for name in sorted(files)], sorted(packages)
+
+
+def _imports(source: str, package: str) -> Iterator[str]:
+    """Yield the modules that a source names in its imports; ``from a import b`` may mean a module ``a.b``."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+            else:
+                base = node.module or ""
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(module: str) -> Path | None:
+    """Return the file of a module, or None where there is none, as for built-in modules and names that are no modules."""
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    if loaded:
+        return Path(loaded).resolve()
+    parent = module.rpartition(".")[0]
+    if parent and parent not in sys.modules:
+        return None  # finding it would import its parent
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return {package: list(names) for package, names in packages_distributions().items()}
+
+
+@cache
+def _version(package: str) -> str:
+    names = sorted(set(_distributions().get(package, [package])))
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(name)
+    return ", ".join(found)

@@ -1,0 +1,164 @@
+"""A codec's own process, as seen from here: started once, spoken to, ended and started again when it dies or takes too long."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+SERVER = Path(__file__).with_name("server.py")
+SECONDS = 120.0
+"""What a call may take; what the first one may take is `STARTING`, since it waits for the libraries to be imported."""
+STARTING = 300.0
+_LAST_WORDS = 600  # characters of the process's error stream in a message
+
+
+class ProcessError(RuntimeError):
+    """The process died, took too long, or answered with an error; the message says which."""
+
+
+class RemoteError(ProcessError):
+    """What was called in the process raised; ``kind`` is the exception's type there."""
+
+    def __init__(self, kind: str, message: str, where: str) -> None:
+        super().__init__(message + (f" ({where})" if where else ""))
+        self.kind, self.where = kind, where
+
+
+class CodecProcess:
+    """A process that serves ``what`` (see `mpq_fixtures.isolation.server`) to one caller at a time.
+
+    ``python`` is the interpreter, ``environment`` replaces or adds variables, ``folder`` is its working directory. It is started by the
+    first call. A call that takes longer than ``seconds`` ends it; the next call starts it again.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        python: str | Path = sys.executable,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
+        self.what, self.arguments, self.seconds = what, dict(arguments or {}), seconds
+        self._command: Sequence[str] = [str(python), str(SERVER)]
+        self._environment, self._folder = {**os.environ, **(environment or {})}, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Any = None
+        self._errors: IO[bytes] | None = None
+        self._expired = False
+        self._guard = threading.Lock()
+
+    def call(self, method: str, payload: bytes | np.ndarray[Any, Any] = b"", **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Return what the method returned there, bytes or an array, and its fields; raises `ProcessError`."""
+        with self._guard:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            array, data = None, payload
+            if isinstance(payload, np.ndarray):
+                array, data = [payload.dtype.str, list(payload.shape)], np.ascontiguousarray(payload).tobytes()
+            header, answer = self._exchange({"call": method, "arguments": arguments, "array": array}, data, self.seconds)
+            if header.get("array") is None:
+                return answer, header.get("fields", {})
+            kind, shape = header["array"]
+            return np.frombuffer(answer, kind).reshape(shape), header["fields"]
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if process is not None:
+            try:
+                process.wait(1)  # it ends by itself when nobody is there any more
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                process.wait()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+        atexit.unregister(self.close)
+
+    def _start(self) -> None:
+        self.close()
+        ours, theirs = socket.socketpair()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        command = [*self._command, str(theirs.fileno()), self.what, json.dumps(self.arguments)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                pass_fds=[theirs.fileno()],
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,  # Ctrl-C ends it through us, when the sample under way is done or given up
+            )
+        self._connection = Connection(ours.detach())
+        atexit.register(self.close)
+        self._exchange(None, b"", STARTING)
+
+    def _exchange(self, header: Mapping[str, Any] | None, payload: Any, seconds: float) -> tuple[dict[str, Any], bytes]:
+        process = self._process
+        assert process is not None
+        self._expired = False
+        timer = threading.Timer(seconds, self._expire, [process])
+        timer.daemon = True
+        timer.start()
+        try:
+            if header is not None:
+                self._connection.send_bytes(json.dumps(header).encode())
+                self._connection.send_bytes(payload)
+            answer, data = json.loads(self._connection.recv_bytes()), self._connection.recv_bytes()
+        except (EOFError, OSError, ValueError) as error:
+            raise ProcessError(self._epitaph(process, seconds)) from error
+        except BaseException:  # interrupted amid a message: what comes next would be read out of step
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+        if "error" in answer:
+            raise RemoteError(answer["error"], f"{answer['error']}: {answer['message']}".removesuffix(": "), answer["where"])
+        return answer, data
+
+    def _expire(self, process: subprocess.Popen[bytes]) -> None:
+        self._expired = True
+        _kill(process)
+
+    def _epitaph(self, process: subprocess.Popen[bytes], seconds: float) -> str:
+        """End what is left of the process, and say how it ended and what it said last."""
+        _kill(process)
+        code = process.wait()
+        words = ""
+        if self._errors is not None:
+            self._errors.seek(0)
+            words = " ".join(self._errors.read().decode("utf-8", "replace").split())[-_LAST_WORDS:]
+        self.close()
+        if self._expired:
+            how = f"took longer than {seconds:g} s and was ended"
+        else:
+            how = f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the codec's process {how}" + (f"; its last words: {words}" if words else "")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started; it leads a session of its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
