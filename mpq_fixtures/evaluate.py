@@ -6,23 +6,29 @@
 from __future__ import annotations
 
 import json
+import sysconfig
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import predictions
 from mpq_fixtures.clock import Clock
-from mpq_fixtures.codecs import Codec
-from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import told
-from mpq_fixtures.record import Failure, Record, Row, summarise
+from mpq_fixtures.record import ROW_FORMAT, Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreError, key_of
 from mpq_fixtures.suite import Case
+
+_OWN = Path(__file__).parent
+_INSTALLED = {"site-packages", "dist-packages", Path(sysconfig.get_path("stdlib")).name}
 
 Progress = Callable[[str, int, int], None]
 """Told the case, how many of its samples are done, and how many there are."""
@@ -53,7 +59,11 @@ class Received:
     signal: Signal
     bytes: int
     elements: int
+    seconds: float | None
+    ledger: Ledger
+    nominal_bits: float | None
     beside: dict[str, Statistic]
+    unmeasured: dict[str, str]
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
@@ -101,7 +111,7 @@ class _Way:
         self.store, self.clock = bench.store, bench.clock
         evaluation = case.evaluation
         self.metric = evaluation.task.metric(dataset, **evaluation.options)
-        self.beside = evaluation.task.signal_metrics()
+        self.beside = evaluation.task.signal_metrics(evaluation.similarity)
         self._codec = codec.fingerprint() if codec else ""
         self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
 
@@ -112,7 +122,7 @@ class _Way:
         return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint)
 
     def statistic_key(self, sample: Sample) -> str:
-        return key_of(prediction=self.prediction_key(sample), scoring=self._scoring)
+        return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, row=ROW_FORMAT)
 
     def stored_rows(self, samples: Sequence[Sample]) -> dict[str, Row | Failure]:
         rows: dict[str, Row | Failure] = {}
@@ -125,19 +135,33 @@ class _Way:
     def receive(self, sample: Sample) -> Received | SampleError:
         """Send a sample through the codec, or hand over the original."""
         try:
-            signal = _attempt("read", sample.signal)
+            signal = _attempt("read", sample.signal).protected()
             if self.codec is None:
-                decoded, size = signal, sample.stored_bytes
-            else:
-                data = self._bitstream(sample, signal, self.codec)
-                decoded, size = self._decode(data, signal, self.codec), len(data)
+                return Received(
+                    signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, Ledger(sample.stored_bytes), None, {}, {}
+                )
+            data = self._bitstream(sample, signal, self.codec)
+            decoded = self._decode(data, signal, self.codec)
             with self.clock.step("score"):
-                beside: dict[str, Statistic] = {}
-                if self.codec is not None:
-                    beside = {metric.name: _attempt("score", metric.observe, decoded, signal) for metric in self.beside}
+                ledger = _ledger(self.codec, data)
+                nominal = _attempt("score", self.codec.nominal_bits, signal, self.case.quality)
+                beside, unmeasured = self._compare(decoded, signal)
         except SampleError as error:
             return error
-        return Received(decoded, size, signal.elements, beside)
+        return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured)
+
+    def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
+        """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
+        beside: dict[str, Statistic] = {}
+        unmeasured: dict[str, str] = {}
+        for metric in self.beside:
+            try:
+                beside[metric.name] = _attempt("score", metric.observe, decoded, original)
+            except SampleError as error:
+                if not isinstance(error.__cause__, NotMeasurable):
+                    raise
+                unmeasured[metric.name] = str(error.__cause__)
+        return beside, unmeasured
 
     def _bitstream(self, sample: Sample, signal: Signal, codec: Codec) -> bytes:
         key = self.bitstream_key(sample)
@@ -156,7 +180,7 @@ class _Way:
             decoded: Signal = _attempt("decode", codec.decode, data)
         if (shape := _shape(decoded)) != (expected := _shape(original)):
             raise SampleError("decode", f"came back as {shape}, not {expected}")
-        return decoded
+        return decoded.copied()  # a codec may use its buffer again
 
     def predict(self, batch: Sequence[Sample], received: Sequence[Received | SampleError]) -> list[Any]:
         """Return a prediction, or a `SampleError`, for each sample of a batch."""
@@ -210,12 +234,16 @@ class _Way:
             sample=sample.id,
             bytes=received.bytes,
             elements=received.elements,
+            seconds=received.seconds,
+            ledger=asdict(received.ledger),
+            nominal_bits=received.nominal_bits,
             prediction=predictions.describe(answer, self.dataset.labels),
             target=predictions.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
             beside={name: beside.tolist() for name, beside in received.beside.items()},
             scores=scores,
             floor=None if floor is None else floor.tolist(),
+            unmeasured=received.unmeasured,
         )
         self.store.put(STATISTIC, self.statistic_key(sample), json.dumps(asdict(row)).encode())
         return row
@@ -253,7 +281,21 @@ def _attempt(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
     except StoreError:
         raise
     except Exception as error:
-        raise SampleError(step, told(error)) from error
+        raise SampleError(step, told(error) + _where(error)) from error
+
+
+def _where(error: Exception) -> str:
+    """Return the file and line where somebody else's code raised, in brackets; "" where none did: our own errors say enough."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _INSTALLED & set(Path(frame.filename).parts)]
+    frames = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OWN)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _ledger(codec: Codec, data: bytes) -> Ledger:
+    ledger: Ledger = _attempt("score", codec.ledger, data)
+    if (total := ledger.payload + ledger.container + ledger.side) != len(data):
+        raise SampleError("score", f"the codec's ledger adds up to {total} of {len(data)} bytes")
+    return ledger
 
 
 def _identity(metric: Metric) -> list[Any]:

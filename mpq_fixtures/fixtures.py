@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import pytest
 
-from mpq_fixtures import codecs
 from mpq_fixtures.baseline import Baseline, BaselineError, baseline_file, judge, read_baseline
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets import load_dataset
@@ -74,9 +73,15 @@ def model(evaluation: Evaluation, device: str, bench: Workbench) -> Iterator[Ope
 
 
 @pytest.fixture
-def codec(case: Case) -> Codec | None:
-    """The case's codec; None for the originals."""
-    return None if case.is_original else codecs.registered()[case.codec]()
+def codec(case: Case, options: Options) -> Codec | None:
+    """The case's codec, the same object in all of its cases; None for the originals."""
+    codec = case.open_codec()
+    if codec is not None:
+        try:
+            codec.prepare()
+        except AssetError as error:
+            _give_up(error, options)
+    return codec
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,16 @@ from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.statistics import bootstrap_interval, retention
 from mpq_fixtures.suite import Case
 
+ROW_FORMAT = 2
+"""Raised when `Row` changes, so that no row of an older form is taken from a store."""
+
 
 @dataclass(frozen=True)
 class Row:
     """What was measured of one sample.
 
+    ``ledger`` says what its ``bytes`` are spent on (`mpq_fixtures.codecs.Ledger`), ``nominal_bits`` what its quality names, if it names a
+    rate; ``unmeasured`` says of signal metrics why they have no value.
     ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
     ``scores`` are their values over this sample alone;
     ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
@@ -31,7 +36,11 @@ class Row:
     statistic: Any
     beside: dict[str, Any]
     scores: dict[str, float]
+    ledger: dict[str, int]
+    seconds: float | None = None
+    nominal_bits: float | None = None
     floor: Any = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric's value over a case with its 95 % interval, and what is needed to read it."""
+    """A metric's value over a case with its 95 % interval, and what is needed to read it.
+
+    ``missing`` samples have no value, the first of them for the reason ``why_missing``.
+    """
 
     value: float
     ci_low: float
@@ -56,11 +68,17 @@ class Measure:
     bounds: tuple[float, float]
     settings: dict[str, Any]
     version: int = 1
+    missing: int = 0
+    why_missing: str = ""
 
 
 @dataclass
 class Record:
-    """What a case measured. Rates are in ``rate_unit``; ``metrics`` holds the task's metric first."""
+    """What a case measured. ``metrics`` holds the task's metric first.
+
+    Rates are in ``rate_unit``, ``kbps`` is in 1,000 bits per second of sound. ``rate`` counts all bytes, ``rate_without_container``
+    leaves out what a file format puts around the signal, and ``rate_nominal`` is what the quality names.
+    """
 
     case: str
     suite: str
@@ -80,6 +98,10 @@ class Record:
     rows: list[Row]
     failures: list[Failure]
     floor: float | None = None
+    kbps: float = math.nan
+    rate_without_container: float = math.nan
+    rate_nominal: float = math.nan
+    ledger: dict[str, int] = field(default_factory=dict)
     reference: float = math.nan
     retention: float = math.nan
     seconds: dict[str, float] = field(default_factory=dict)
@@ -129,7 +151,10 @@ def summarise(case: Case, rows: list[Row], failures: list[Failure], metric: Metr
     modality = evaluation.task.modality
     metrics = {metric.name: _measure(metric, [row.statistic for row in rows])}
     # The originals against themselves: an infinite PSNR says nothing.
-    metrics |= {other.name: _measure(other, [row.beside[other.name] for row in rows]) for other in beside if not case.is_original}
+    metrics |= {other.name: _signal_measure(other, rows) for other in beside if not case.is_original}
+    ledger = {part: sum(row.ledger[part] for row in rows) for part in ("payload", "container", "side")}
+    seconds = sum(row.seconds or 0.0 for row in rows)
+    nominal = [row.nominal_bits for row in rows if row.nominal_bits is not None]
     floors = [np.asarray(row.floor, float) for row in rows if row.floor is not None]
     return Record(
         case=case.id,
@@ -150,7 +175,18 @@ def summarise(case: Case, rows: list[Row], failures: list[Failure], metric: Metr
         rows=rows,
         failures=failures,
         floor=metric.value(floors) if floors else None,
+        kbps=8 * total_bytes / seconds / 1000 if seconds else math.nan,
+        rate_without_container=8 * (total_bytes - ledger["container"]) / elements if elements else math.nan,
+        rate_nominal=sum(nominal) / elements if elements and len(nominal) == len(rows) else math.nan,
+        ledger=ledger,
     )
+
+
+def _signal_measure(metric: Metric, rows: Sequence[Row]) -> Measure:
+    """Measure over the samples that the metric could measure, and count the others."""
+    measure = _measure(metric, [row.beside[metric.name] for row in rows if metric.name in row.beside])
+    reasons = [row.unmeasured[metric.name] for row in rows if metric.name in row.unmeasured]
+    return replace(measure, missing=len(reasons), why_missing=reasons[0] if reasons else "")
 
 
 def _measure(metric: Metric, nested: list[Any]) -> Measure:

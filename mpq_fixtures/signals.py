@@ -28,8 +28,8 @@ class Modality(Enum):
 
     @property
     def rate_unit(self) -> str:
-        """``bpp``, bits per pixel, or ``bps``, bits per audio sample with every channel counted."""
-        return "bpp" if self is Modality.IMAGE else "bps"
+        """``bpp``, bits per pixel, or ``bits/sample``, bits per audio sample with every channel counted."""
+        return "bpp" if self is Modality.IMAGE else "bits/sample"
 
     @property
     def raw_bits(self) -> int:
@@ -48,6 +48,19 @@ class Image:
         """Pixels, what an image's rate is counted over."""
         return int(self.pixels.shape[0] * self.pixels.shape[1])
 
+    @property
+    def seconds(self) -> float | None:
+        """None: a picture takes no time."""
+        return None
+
+    def protected(self) -> Image:
+        """Return the same picture, write-protected."""
+        return Image(_protected(self.pixels))
+
+    def copied(self) -> Image:
+        """Return a copy that nobody else holds."""
+        return Image(self.pixels.copy())
+
 
 @dataclass(frozen=True, eq=False)
 class Audio:
@@ -60,6 +73,25 @@ class Audio:
     def elements(self) -> int:
         """Audio samples over all channels, what a sound's rate is counted over."""
         return int(self.waveform.size)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the sound is."""
+        return float(self.waveform.shape[-1] / self.sample_rate)
+
+    def protected(self) -> Audio:
+        """Return the same sound, write-protected."""
+        return Audio(_protected(self.waveform), self.sample_rate)
+
+    def copied(self) -> Audio:
+        """Return a copy that nobody else holds."""
+        return Audio(self.waveform.copy(), self.sample_rate)
+
+
+def _protected(array: Any) -> Any:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 Signal = Image | Audio

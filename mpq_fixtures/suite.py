@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs.scaling import at_scale
 from mpq_fixtures.tasks import Task
 
 ORIGINAL = "original"
@@ -39,7 +41,8 @@ class Evaluation:
     """A named model on a named data set for one task, with the operating points to measure.
 
     ``file`` is the suite file, ``folder`` where it lies: relative paths start there. ``samples`` caps the samples, None takes all.
-    ``options`` are those of the metric and ``model_options`` those of the model's loader; a ``python:`` model has none.
+    ``options`` are those of the metric and ``model_options`` those of the model's loader; a ``python:`` model has none. ``codecs`` has the
+    codec of each name in ``points``; ``similarity`` names signal metrics to measure besides those that always are.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Evaluation:
     thresholds: tuple[Threshold, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    similarity: tuple[str, ...] = ()
     file: Path | None = None
 
     @property
@@ -88,6 +93,10 @@ class Case:
     evaluation: Evaluation
     codec: str
     quality: str
+
+    def open_codec(self) -> Codec | None:
+        """Return what encodes at this point, the same object in every case of a process; None for the originals."""
+        return None if self.is_original else at_scale(self.evaluation.codecs[self.codec], self.quality)
 
     @property
     def point(self) -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs
+from mpq_fixtures.codecs import Codec, CodecError
+from mpq_fixtures.codecs.command import read_codec
+from mpq_fixtures.codecs.scaling import check, split
 from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Evaluation, Threshold
@@ -20,7 +23,7 @@ from mpq_fixtures.tasks import TASKS, Task
 _PART = re.compile(r"[a-z0-9_.]+")
 _BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _REQUIRED = ("name", "task", "model", "dataset")
-_OPTIONAL = ("codecs", "qualities", "samples", "thresholds", "options")
+_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "options")
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BOUNDED = ("value", "retention", "rate")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
@@ -77,8 +80,8 @@ def find_suite(name: str, suites: Path) -> Path:
 
 def load_suite(path: Path) -> list[Evaluation]:
     """Read a suite file into its evaluations, in the order of the file."""
-    suite, tables = _read(path)
-    evaluations = [_evaluation(table, suite, path, number) for number, table in enumerate(tables, 1)]
+    suite, own, tables = _read(path)
+    evaluations = [_evaluation(table, suite, path, number, own) for number, table in enumerate(tables, 1)]
     check_unique(evaluations)
     return evaluations
 
@@ -87,10 +90,10 @@ def mistakes(path: Path) -> list[str]:
     """Return the mistakes in a suite file, the first one of each evaluation."""
     found = []
     try:
-        suite, tables = _read(path)
+        suite, own, tables = _read(path)
         for number, table in enumerate(tables, 1):
             try:
-                _evaluation(table, suite, path, number)
+                _evaluation(table, suite, path, number, own)
             except SuiteError as error:
                 found.append(str(error))
         if not found:
@@ -111,29 +114,48 @@ def check_unique(evaluations: Sequence[Evaluation]) -> None:
         seen[evaluation.name] = evaluation.suite
 
 
-def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Return a suite file's name and its tables of evaluations."""
+def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
+    """Return a suite file's name, the codecs that it declares, and its tables of evaluations."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
-    _check_keys(content, ("name", "evaluation"), ("name", "evaluation"), str(path))
+    _check_keys(content, ("name", "evaluation"), ("name", "codec", "evaluation"), str(path))
     suite = content["name"]
     if not isinstance(suite, str) or not _PART.fullmatch(suite):
         raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
     tables = content["evaluation"]
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
-    return suite, tables
+    return suite, _own_codecs(content.get("codec", []), str(path)), tables
 
 
-def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> Evaluation:
+def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
+    """Return the codecs that a suite file declares by their commands."""
+    if not isinstance(tables, list):
+        raise SuiteError(f"{place}: write each codec as a table under [[codec]], with two brackets")
+    own: dict[str, Codec] = {}
+    for number, table in enumerate(tables, 1):
+        name = table.get("name", "") if isinstance(table, dict) else ""
+        try:
+            codec = read_codec(table)
+        except CodecError as error:
+            raise SuiteError(f"{place}: codec {number}{f' ({name})' if name else ''}: {error}") from None
+        if codec.name in own or codec.name in codecs.registered():
+            raise SuiteError(f"{place}: codec {number}: there is a codec {codec.name!r} already: take another name")
+        if taken := codecs.clash(codec.name):
+            raise SuiteError(f"{place}: codec {number}: {taken}")
+        own[codec.name] = codec
+    return own
+
+
+def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own: Mapping[str, Codec]) -> Evaluation:
     place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
     _check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
     name = table["name"]
     if not isinstance(name, str) or not _PART.fullmatch(name):
         raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
-    for codec in codecs.registered():
+    for codec in (*codecs.registered(), *own):
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
     task = TASKS[_choice(table["task"], TASKS, f"{place}: task")]
@@ -144,13 +166,16 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int) -> E
     if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
         raise SuiteError(f"{place}: samples: {samples!r} must be a whole number above 0")
     options, model_options = _options(table.get("options", {}), task, table["model"], f"{place}: options")
+    chosen = _codecs(table, task, own, place)
     return Evaluation(
         name=name,
         suite=suite,
         task=task,
         model=table["model"],
         dataset=dataset,
-        points=_points(table, task, place),
+        points=_points(table.get("qualities", {}), chosen, f"{place}: qualities"),
+        codecs=chosen,
+        similarity=_similarity(table.get("similarity", []), task, f"{place}: similarity"),
         folder=path.resolve().parent,
         samples=samples,
         thresholds=_thresholds(table.get("thresholds", {}), task, options, place),
@@ -171,29 +196,62 @@ def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
     return table
 
 
-def _points(table: dict[str, Any], task: Task, place: str) -> tuple[tuple[str, str], ...]:
-    known = codecs.registered(task.modality)
-    chosen = table.get("codecs", list(known))
-    if not isinstance(chosen, list):
-        raise SuiteError(f'{place}: codecs: write a list, ["opus", "mp3"]')
-    for name in chosen:
-        _choice(name, known, f"{place}: codecs")
-        if chosen.count(name) > 1:
-            raise SuiteError(f"{place}: codecs: {name!r} stands twice")
-    qualities = table.get("qualities", {})
+def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: str) -> dict[str, Codec]:
+    """Return the codecs of an evaluation by name; ``*`` stands for those that are taken where nothing is said."""
+    classes = codecs.registered(task.modality)
+    declared = {name: codec for name, codec in own.items() if codec.modality is task.modality}
+    automatic = [*(name for name, codec in classes.items() if codec.automatic), *declared]
+    wanted, optional = table.get("codecs", ["*"]), table.get("optional", [])
+    for key, names in (("codecs", wanted), ("optional", optional)):
+        if not isinstance(names, list):
+            raise SuiteError(f'{place}: {key}: write a list, ["opus", "mp3"]')
+        for name in names:
+            if name != "*":
+                _choice(name, [*classes, *declared], f"{place}: {key}")
+            if [*wanted, *optional].count(name) > 1:
+                raise SuiteError(f"{place}: {key}: {name!r} stands twice")
+    names = [one for name in wanted for one in (automatic if name == "*" else [name])]
+    chosen = {name: declared.get(name) or codecs.instance(name) for name in dict.fromkeys([*names, *optional])}
+    return {name: codec for name, codec in chosen.items() if name in names or not codec.missing()}
+
+
+def _points(qualities: Any, chosen: Mapping[str, Codec], place: str) -> tuple[tuple[str, str], ...]:
+    """Return codec and quality of each point, codec by codec: the ladder, or what ``qualities`` says, in its order."""
     if not isinstance(qualities, dict):
-        raise SuiteError(f'{place}: qualities: write a table, {{ opus = ["6k", "12k"] }}')
+        raise SuiteError(f'{place}: write a table, {{ opus = ["6k", "12k"] }}')
+    for name in qualities:
+        _choice(name, chosen, place)
     points = []
-    for name, wanted in qualities.items():
-        _choice(name, chosen, f"{place}: qualities")
-        if not isinstance(wanted, list):
-            raise SuiteError(f'{place}: qualities: {name}: write a list, ["{known[name].ladder[0]}"]')
-        for quality in wanted:
-            _choice(quality, known[name].ladder, f"{place}: qualities: {name}")
-    for name in chosen:
-        ladder = known[name].ladder
-        points += [(name, quality) for quality in ladder if quality in qualities.get(name, ladder)]
+    for name, codec in chosen.items():
+        wanted = qualities.get(name, ["*"])
+        if not isinstance(wanted, list) or not all(map(_is_text, wanted)):
+            raise SuiteError(f'{place}: {name}: write a list, ["{codec.ladder[0]}"]')
+        listed = [rung for quality in wanted for rung in _rungs(quality, codec, f"{place}: {name}")]
+        if set(listed) <= set(codec.ladder):
+            listed = [rung for rung in codec.ladder if rung in listed]
+        points += [(name, quality) for quality in dict.fromkeys(listed)]
     return tuple(points)
+
+
+def _rungs(quality: str, codec: Codec, place: str) -> list[str]:
+    """Return the qualities that an entry stands for: itself, or the whole ladder at a scale for ``*`` and ``*@0.5x``."""
+    base, _ = split(quality)
+    listed = [rung + quality[len(base) :] for rung in codec.ladder] if base == "*" else [quality]
+    for one in listed:
+        try:
+            check(codec, one)
+        except CodecError as error:
+            raise SuiteError(f"{place}: {error}") from None
+    return listed
+
+
+def _similarity(names: Any, task: Task, place: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(map(_is_text, names)):
+        raise SuiteError(f'{place}: write a list, ["lpips"]')
+    known = [metric.name for metric in task.signal_metrics()]
+    for name in names:
+        _choice(name, known, place)
+    return tuple(dict.fromkeys(names))
 
 
 def _thresholds(table: Any, task: Task, options: Mapping[str, Any], place: str) -> tuple[Threshold, ...]:

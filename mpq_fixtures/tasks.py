@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ class Task:
         """Tell whether its targets index classes."""
         return self.columns[-1] in ("label", "mask")
 
-    def signal_metrics(self) -> list[Metric]:
+    def signal_metrics(self, further: Sequence[str] = ()) -> list[Metric]:
         """Return the metrics that compare the decoded signal with the original."""
         if self.modality is Modality.IMAGE:
             from mpq_fixtures.metrics.psnr import ImagePSNR

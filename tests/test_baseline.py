@@ -36,7 +36,8 @@ EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "a/mode
 def record(hits: str, point: str = "jpeg-q5", size: int = 100) -> Record:
     """A record of one sample for each character, a hit where it is 1, each ``size`` bytes for 100 pixels."""
     codec, _, quality = point.partition("-")
-    rows = [Row(f"s{n}", size + n, 100, "", "", float(hit), {}, {"top1": float(hit)}) for n, hit in enumerate(hits)]
+    spent = {"payload": size, "container": 0, "side": 0}
+    rows = [Row(f"s{n}", size + n, 100, "", "", float(hit), {}, {"top1": float(hit)}, spent) for n, hit in enumerate(hits)]
     return summarise(Case(EVALUATION, codec, quality), rows, [], Top1(), [])
 
 

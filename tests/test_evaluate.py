@@ -440,7 +440,7 @@ class TestRates:
         size = sum(len(Opus().encode(sample.signal(), "6k")) for sample in music.dataset.samples)
         assert record.rate == pytest.approx(8 * size / (2 * 2 * 6 * 16000), rel=1e-12)
         assert record.compression_ratio == pytest.approx(2 * 2 * 2 * 6 * 16000 / size, rel=1e-12)
-        assert record.rate_unit == "bps"
+        assert record.rate_unit == "bits/sample"
 
     def test_of_originals_are_what_the_data_set_stores(self, pictures: Bench) -> None:
         record = pictures.measure()

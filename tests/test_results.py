@@ -19,7 +19,7 @@ import pytest
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Failure, Record, Row, summarise
-from mpq_fixtures.report.results import COLUMNS, FAILED, NOT_RUN, PASSED, Result, write_results
+from mpq_fixtures.report.results import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -32,7 +32,19 @@ ORIGINAL, CODED, STOPPED, BROKEN = (
 
 def row(sample: str, size: int, hit: float, psnr: float | None = None) -> Row:
     scores = {"top1": hit} if psnr is None else {"top1": hit, "psnr": psnr}
-    return Row(sample, size, 100, 'a "b",\nc', "<b>", hit, {} if psnr is None else {"psnr": psnr}, scores)
+    return Row(
+        sample,
+        size,
+        100,
+        'a "b",\nc',
+        "<b>",
+        hit,
+        {} if psnr is None else {"psnr": psnr},
+        scores,
+        {"payload": size - 6, "container": 5, "side": 1},
+        None,
+        100.0,
+    )
 
 
 def records() -> tuple[Record, Record]:
@@ -75,7 +87,8 @@ class TestCsv:
         header = (folder / "results.csv").read_text().splitlines()[0]
         assert header == (
             "case,suite,evaluation,task,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
-            "retention,rate,rate_mean,rate_unit,bytes,compression_ratio,baseline,verdict,reason,psnr"
+            "retention,rate,rate_mean,rate_unit,kbps,rate_nominal,rate_without_container,bytes,bytes_payload,bytes_container,bytes_side,"
+            "compression_ratio,baseline,verdict,reason,psnr"
         )
 
     def test_has_columns_that_the_readme_describes(self) -> None:
@@ -92,7 +105,8 @@ class TestCsv:
         assert cells == {
             "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "model": "model",
             "dataset": "a/set:test", "codec": "jpeg", "quality": "q5", "samples": "3", "metric": "top1", "value": "0.666667",
-            "reference": "1.0", "retention": "0.666667", "rate": "1.6", "rate_mean": "1.6", "rate_unit": "bpp", "bytes": "60",
+            "reference": "1.0", "retention": "0.666667", "rate": "1.6", "rate_mean": "1.6", "rate_unit": "bpp", "kbps": "",
+            "rate_nominal": "1.0", "rate_without_container": "1.2", "bytes": "60", "bytes_payload": "42", "bytes_container": "15", "bytes_side": "3",
             "compression_ratio": "15.0", "baseline": "0.75", "verdict": "regressed", "reason": "tried-jpeg-q5: 1 of 4 samples failed",
             "psnr": "25.0",
         }  # fmt: skip
@@ -127,6 +141,13 @@ class TestCsv:
         (cells,) = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text()))
         assert (cells["value"], cells["retention"], cells["baseline"]) == ("", "", "")
 
+    def test_reads_what_an_earlier_mpq_wrote(self, folder: Path) -> None:
+        content = json.loads((folder / "results.json").read_text())
+        content["schema"], content["cases"][0]["rate_unit"] = 1, "bps"
+        (folder / "results.json").write_text(json.dumps(content))
+        read = read_results(folder)
+        assert [case["rate_unit"] for case in read["cases"]] == ["bits/sample", "bpp", "bpp", "bpp"]
+
     def test_is_the_same_byte_for_byte_when_written_again(self, folder: Path, tmp_path: Path) -> None:
         write_results(tmp_path / "again", results(), {"created": "later"})
         for name in ("results.csv", "samples.parquet"):
@@ -143,7 +164,7 @@ class TestJson:
         return content
 
     def test_has_schema_and_what_the_run_says_of_itself(self, content: dict[str, Any]) -> None:
-        assert (content["schema"], content["created"], content["share"]) == (1, "now", 0.5)
+        assert (content["schema"], content["created"], content["share"]) == (2, "now", 0.5)
 
     def test_has_the_cells_of_the_table(self, content: dict[str, Any], folder: Path) -> None:
         table = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
@@ -158,7 +179,8 @@ class TestJson:
         case = content["cases"][1]
         assert list(case["metrics"]) == ["top1", "psnr"]
         top1 = case["metrics"]["top1"]
-        assert set(top1) == {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings", "version"}
+        described = {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings", "version"}
+        assert set(top1) == described | {"missing", "why_missing"}
         assert (top1["value"], top1["unit"], top1["bounds"]) == (pytest.approx(2 / 3), "accuracy", [0, 1])
         assert case["failures"] == [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]
         assert case["seconds"]["encode"] == 0.123
@@ -180,6 +202,7 @@ class TestParquet:
         part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
         expected = {
             "case": pa.string(), "sample": pa.string(), "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
+            "bytes_payload": pa.int64(), "bytes_container": pa.int64(), "bytes_side": pa.int64(),
             "prediction": pa.string(), "target": pa.string(), "score": pa.float64(), "psnr": pa.float64(),
             "statistic": pa.list_(pa.float64()), "error": pa.string(), "example": pa.list_(part),
         }  # fmt: skip

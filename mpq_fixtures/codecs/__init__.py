@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from mpq_fixtures.codecs._sources import digest_of_sources
 from mpq_fixtures.named import AssetError, MissingAsset, told
@@ -90,11 +90,11 @@ class Codec(ABC):
     An instance serves one process for as long as it runs, from several threads; making one loads nothing.
     """
 
-    name: ClassVar[str]
-    modality: ClassVar[Modality]
-    ladder: ClassVar[tuple[str, ...]]
-    qualities: ClassVar[Numbers | None] = None
-    automatic: ClassVar[bool] = True
+    name: str
+    modality: Modality
+    ladder: tuple[str, ...]
+    qualities: Numbers | None = None
+    automatic: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -195,10 +195,13 @@ def fault(cls: type[Codec]) -> str:
         return f"its ladder {ladder!r} needs distinct qualities of lower case letters, digits, '_' and '.'"
     if inspect.isabstract(cls):
         return f"it lacks the method {', '.join(sorted(cls.__abstractmethods__))}"
-    for word in _TAKEN:
-        if name in word:
-            return f"name {name!r}: every id holds {word!r}, and -k could not tell them apart"
-    return ""
+    return clash(name)
+
+
+def clash(name: str) -> str:
+    """Say which part of every id holds a codec's name, so that ``-k`` could not tell them apart; "" where none does."""
+    word = next((word for word in _TAKEN if name in word), "")
+    return f"name {name!r}: every id holds {word!r}, and -k could not tell them apart" if word else ""
 
 
 @cache
@@ -223,6 +226,12 @@ def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:
         if wrong := fault(cls):
             raise CodecError(f"codec {cls.__name__} ({_place(cls)}): {wrong}")
     return {name: _registry[name] for name in sorted(_registry) if modality in (None, _registry[name].modality)}
+
+
+@cache
+def instance(name: str) -> Codec:
+    """Return the registered codec of a name, the same object whoever asks: it may hold a model or a process of its own."""
+    return registered()[name]()
 
 
 def _place(cls: type[Codec]) -> str:

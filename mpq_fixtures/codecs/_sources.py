@@ -49,11 +49,11 @@ def _reached(modules: tuple[str, ...]) -> tuple[list[Path], list[str]]:
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names or (top == _OWN and not name.startswith(_OWN_CODECS)):
             continue
+        if top != _OWN and _is_installed(top):
+            packages.add(top)
+            continue
         file = _file(name)
         if file is None:
-            continue
-        if top != _OWN and (any(folder in file.parents for folder in _INSTALLED) or {"site-packages", "dist-packages"} & set(file.parts)):
-            packages.add(top)
             continue
         files[name] = file
         is_package = file.name == "__init__.py"
@@ -80,19 +80,43 @@ def _imports(source: str, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _file(module: str) -> Path | None:
-    """Return the file of a module, or None where there is none, as for built-in modules and names that are no modules."""
-    loaded = getattr(sys.modules.get(module), "__file__", None)
-    if loaded:
-        return Path(loaded).resolve()
-    parent = module.rpartition(".")[0]
-    if parent and parent not in sys.modules:
-        return None  # finding it would import its parent
+@cache
+def _is_installed(top: str) -> bool:
+    """Tell whether a top-level module belongs to an installed package; nothing is imported."""
+    loaded = sys.modules.get(top)
     try:
-        spec = importlib.util.find_spec(module)
+        spec = loaded.__spec__ if loaded is not None and loaded.__spec__ is not None else importlib.util.find_spec(top)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [
+        Path(place).resolve() for place in (spec.origin if spec.has_location else None, *(spec.submodule_search_locations or ())) if place
+    ]
+    return any({"site-packages", "dist-packages"} & set(place.parts) or set(_INSTALLED) & set(place.parents) for place in places)
+
+
+def _file(module: str) -> Path | None:
+    """Return the source of a module that belongs to no package, or None where there is none: built-in modules, names that are no modules.
+
+    The answer must not depend on what was imported meanwhile, so that submodules are looked for beside their parent, by path.
+    """
+    top, *parts = module.split(".")
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    try:
+        spec = None if loaded else importlib.util.find_spec(top)
     except (ImportError, AttributeError, ValueError):
         return None
-    return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
+    folders = list(getattr(sys.modules.get(top), "__path__", None) or (spec.submodule_search_locations if spec else None) or ())
+    if not parts:
+        origin = loaded or (spec.origin if spec and spec.has_location else None)
+        return Path(origin).resolve() if origin and origin.endswith(".py") else None
+    for folder in folders:
+        path = Path(folder, *parts)
+        for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+            if file.is_file():
+                return file.resolve()
+    return None
 
 
 @cache

@@ -25,6 +25,10 @@ DECIBEL_LIMIT = 100.0
 """dB; ratios are clipped here. No change of a single level in a 224x224 8-bit picture, nor of a step of 16-bit sound, reaches it."""
 
 
+class NotMeasurable(ValueError):
+    """A sample that a signal metric cannot measure, as the message says: it gets no value, and the reason is counted."""
+
+
 def decibels(signal: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ratio of two energies in dB, clipped to -100..100: 100 without an error, NaN where either is not finite or both are 0."""
     with np.errstate(divide="ignore", invalid="ignore"):

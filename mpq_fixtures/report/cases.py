@@ -26,7 +26,7 @@ METRIC_TITLES = {
     "ssim": "SSIM",
     "si_sdr": "SI-SDR",
 }
-UNIT_TITLES = {"bpp": "bits per pixel", "bps": "bits per audio sample"}
+UNIT_TITLES = {"bpp": "bits per pixel", "bits/sample": "bits per audio sample"}
 _WORDS = ("case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason")
 _FIGURES = ("reference", "retention", "rate", "compression_ratio", "baseline", "baseline_rate")
 NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM")  # the title says it already

@@ -17,11 +17,13 @@ from mpq_fixtures.files import write_atomically
 from mpq_fixtures.record import Record
 from mpq_fixtures.suite import Case
 
-SCHEMA = 1
+SCHEMA = 2
 COLUMNS = (
     "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low", "ci_high",
-    "reference", "retention", "rate", "rate_mean", "rate_unit", "bytes", "compression_ratio", "baseline", "verdict", "reason",
+    "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
+    "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason",
 )  # fmt: skip
+LEDGER = ("payload", "container", "side")
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
 
@@ -69,7 +71,11 @@ class Result:
             "retention": _figure(record.retention),
             "rate": _figure(record.rate),
             "rate_mean": _figure(record.rate_mean),
+            "kbps": _figure(record.kbps),
+            "rate_nominal": _figure(record.rate_nominal),
+            "rate_without_container": _figure(record.rate_without_container),
             "bytes": record.bytes,
+            **{f"bytes_{part}": count for part, count in record.ledger.items()},
             "compression_ratio": _figure(record.compression_ratio),
         }
         return row | {name: _figure(measure.value) for name, measure in record.metrics.items() if name != record.metric}
@@ -115,9 +121,18 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged: {error}; run again, or give another folder") from None
     if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
         raise ValueError(f"{file} is not what a run writes: give another folder")
+    if content.get("schema") == 1:
+        return _from_schema_1(content)
     if content.get("schema") != SCHEMA:
         raise ValueError(f"{file} has schema {content.get('schema')}, and this mpq reads {SCHEMA}: use the mpq that wrote it")
     return content
+
+
+def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return results of schema 1 as of `SCHEMA`: ``bps`` was read as bits per second, and there was no ledger."""
+    units = {"bps": "bits/sample"}
+    cases = [case | {"rate_unit": units.get(case.get("rate_unit"), case.get("rate_unit"))} for case in content["cases"]]
+    return content | {"schema": SCHEMA, "cases": cases}
 
 
 def _samples(results: Sequence[Result]) -> bytes:
@@ -132,6 +147,7 @@ def _samples(results: Sequence[Result]) -> bytes:
         "sample": (pa.string(), [row["sample"] for row in rows]),
         "bytes": (pa.int64(), [row.get("bytes") for row in rows]),
         "elements": (pa.int64(), [row.get("elements") for row in rows]),
+        **{f"bytes_{part}": (pa.int64(), [row.get("ledger", {}).get(part) for row in rows]) for part in LEDGER},
         "rate": (pa.float64(), [row.get("rate") for row in rows]),
         "prediction": (pa.string(), [row.get("prediction") for row in rows]),
         "target": (pa.string(), [row.get("target") for row in rows]),
@@ -154,6 +170,7 @@ def _sample_rows(record: Record) -> list[dict[str, Any]]:
             "sample": row.sample,
             "bytes": row.bytes,
             "elements": row.elements,
+            "ledger": row.ledger,
             "rate": 8 * row.bytes / row.elements,
             "prediction": row.prediction,
             "target": row.target,

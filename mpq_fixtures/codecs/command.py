@@ -1,0 +1,358 @@
+"""Codecs that a suite file declares by two commands: one that encodes a file, one that decodes it.
+
+Each call has a folder of its own, made for it and deleted after it: the decoder finds the bitstream there and nothing else. The bytes
+of a bitstream are what the encoder wrote, behind the size of the signal, which is counted::
+
+    width, height                       as varints, of a picture
+    sample rate, frames, channels ...   of a sound, as the other audio codecs have them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shlex
+import shutil
+import signal as signals
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, Ledger
+from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
+from mpq_fixtures.codecs._pillow import checked
+from mpq_fixtures.codecs._sources import digest_of_sources
+from mpq_fixtures.named import nearest
+from mpq_fixtures.signals import Image
+from mpq_fixtures.weights import digest_of_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PLACEHOLDERS = ("{input}", "{output}", "{quality}")
+_PART = re.compile(r"[a-z0-9_.]+")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9.]+")
+_KINDS = {IMAGE: (".png", ".ppm"), AUDIO: (".wav", ".raw")}
+_MOST = 1 << 28  # pixels
+_LAST_WORDS = 400  # characters of a command's error stream in a message
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a suite file says of a command-line codec.
+
+    ``encode`` and ``decode`` are words of a command, without a shell between; ``{input}``, ``{output}`` and ``{quality}`` stand for the
+    files and for what ``qualities`` holds under the quality's name, from the lowest rate to the highest. ``signal`` is the suffix of the
+    files that the encoder reads and the decoder writes, ``bitstream`` that of the file in between. ``version`` is a command whose output
+    is part of every cache key, ``install`` what a message says where a program is missing, ``seconds`` what a call may take.
+
+    Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one stream for each channel where
+    ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of silence put behind what is encoded.
+    """
+
+    name: str
+    encode: tuple[str, ...]
+    decode: tuple[str, ...]
+    qualities: Mapping[str, str]
+    bitstream: str
+    signal: str
+    version: tuple[str, ...] = ()
+    install: str = ""
+    seconds: float = 60.0
+    sample_rate: int | None = None
+    channels: int = 2
+    delay: int = 0
+    padding: int = 0
+
+
+def read_codec(table: Any) -> Codec:
+    """Return the codec that a table under ``[[codec]]`` declares; raises `CodecError` with what would be right."""
+    if not isinstance(table, dict):
+        raise CodecError("write each codec as a table under [[codec]], with two brackets")
+    modality = {"image": IMAGE, "audio": AUDIO}.get(table.get("modality", ""))
+    if modality is None:
+        raise CodecError('modality: write "image" or "audio"')
+    readers: dict[str, Callable[[Any], Any]] = {
+        "name": _name,
+        "encode": lambda value: _words(value, "{input}", "{output}"),
+        "decode": lambda value: _words(value, "{input}", "{output}"),
+        "qualities": _qualities,
+        "bitstream": _suffix,
+        "signal": lambda value: _one_of(value, _KINDS[modality]),
+        "version": lambda value: _words(value),
+        "install": _text,
+        "seconds": _positive,
+    }
+    if modality is AUDIO:
+        readers |= {"sample_rate": _whole, "channels": lambda value: _one_of(value, (1, 2)), "delay": _whole, "padding": _whole}
+    for key in table:
+        if key not in (*readers, "modality"):
+            raise CodecError(f"unknown key {key!r}{nearest(key, [*readers, 'modality'])}")
+    for key in ("name", "encode", "decode", "qualities", "bitstream"):
+        if key not in table:
+            raise CodecError(f"{key!r} is missing")
+    given: dict[str, Any] = {"signal": _KINDS[modality][0]}
+    for key, read in readers.items():
+        if key in table:
+            try:
+                given[key] = read(table[key])
+            except CodecError as error:
+                raise CodecError(f"{key}: {error}") from None
+    commands = Commands(**given)
+    if commands.signal == ".raw" and (commands.sample_rate is None or commands.channels != 1):
+        raise CodecError('signal: ".raw" has neither rate nor channels in it: give sample_rate and channels = 1')
+    return CommandImage(commands) if modality is IMAGE else CommandAudio(commands)
+
+
+class CommandCodec(Codec):
+    """What both kinds share: the programs, their versions and their runs."""
+
+    automatic = False
+
+    def __init__(self, commands: Commands | dict[str, Any]) -> None:
+        self._commands = commands if isinstance(commands, Commands) else Commands(**commands)
+        self.name, self.ladder = self._commands.name, tuple(self._commands.qualities)
+
+    def build(self) -> str:
+        """Name the commands, the digests of their programs, and what their version command prints."""
+        described = asdict(replace(self._commands, install=""))
+        programs = ", ".join(f"{Path(path).name} {digest_of_file(Path(path))[:12]}" for path in self._programs() if path)
+        return f"{programs}, {_version(self._commands.version)}{described}"
+
+    def fingerprint(self) -> str:
+        """Return a digest of the build and of this file."""
+        return hashlib.sha256(f"{self.name}\0{self.build()}\0{digest_of_sources([__name__])}".encode()).hexdigest()
+
+    def address(self) -> dict[str, Any]:
+        """Return the class and what the suite file says."""
+        return {"codec": f"{__name__}:{type(self).__name__}", "arguments": {"commands": asdict(self._commands)}}
+
+    def missing(self) -> str:
+        """Name the first program that is not here."""
+        words = [self._commands.encode[0], self._commands.decode[0]]
+        lacking = next((word for word, path in zip(words, self._programs(), strict=True) if not path), "")
+        advice = self._commands.install or "install it, or name it by its path"
+        return f"its program {lacking.strip('{}')!r} is not here: {advice}" if lacking else ""
+
+    def _programs(self) -> list[str]:
+        return [find_program(self._commands.encode[0]), find_program(self._commands.decode[0])]
+
+    def _run(self, words: tuple[str, ...], data: bytes, given: str, wanted: str, quality: str = "") -> bytes:
+        """Return the file that a command makes of ``data``, in a folder that is there for this call alone."""
+        with tempfile.TemporaryDirectory(prefix="mpq-") as folder:
+            source, target = Path(folder, f"input{given}"), Path(folder, f"output{wanted}")
+            source.write_bytes(data)
+            filled = [
+                word.replace("{input}", str(source)).replace("{output}", str(target)).replace("{quality}", quality) for word in words[1:]
+            ]
+            _call([find_program(words[0]), *filled], Path(folder), self._commands.seconds)
+            try:
+                return target.read_bytes()
+            except OSError as error:
+                raise ValueError(f"{Path(words[0]).name} wrote no {target.name}") from error
+
+    def _encode(self, data: bytes, quality: str) -> bytes:
+        commands = self._commands
+        return self._run(commands.encode, data, commands.signal, commands.bitstream, commands.qualities[quality])
+
+    def _decode(self, data: bytes) -> bytes:
+        return self._run(self._commands.decode, data, self._commands.bitstream, self._commands.signal)
+
+
+class CommandImage(CommandCodec):
+    """A picture codec behind two commands, which get and give PNG or PPM files."""
+
+    modality = IMAGE
+
+    def encode(self, signal: Image, quality: str) -> bytes:
+        """Compress a picture; raises `ValueError` with the last words of a command that failed."""
+        height, width = checked(signal.pixels).shape[:2]
+        file = io.BytesIO()
+        PILImage.fromarray(checked(signal.pixels)).save(file, self._commands.signal[1:].upper(), **_FAST.get(self._commands.signal, {}))
+        return varint(width) + varint(height) + self._encode(file.getvalue(), quality)
+
+    def decode(self, data: bytes) -> Image:
+        """Restore a picture, cut to its size where the format rounds sizes up; raises `ValueError` where that fails."""
+        width, height, stream = self._head(data)
+        try:
+            with PILImage.open(io.BytesIO(self._decode(stream)), formats=[self._commands.signal[1:].upper()]) as picture:
+                pixels = np.array(picture.convert("RGB"))
+        except OSError as error:
+            raise ValueError(f"not a readable {self.name} stream: {error}") from error
+        if pixels.shape[0] < height or pixels.shape[1] < width:
+            raise ValueError(f"not a whole {self.name} stream: {list(pixels.shape)} for {[height, width, 3]}")
+        return Image(pixels[:height, :width].copy())
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Return the encoder's file as payload, since its format is not known here, and the size as side information."""
+        *_, stream = self._head(data)
+        return Ledger(len(stream), side=len(data) - len(stream))
+
+    def _head(self, data: bytes) -> tuple[int, int, bytes]:
+        width, rest = read_varint(data)
+        height, rest = read_varint(rest)
+        if not 0 < width * height <= _MOST:
+            raise ValueError(f"not a readable {self.name} stream: a size of {width} by {height}")
+        return width, height, rest
+
+
+class CommandAudio(CommandCodec, AudioCodec):
+    """A sound codec behind two commands, which get and give 16-bit WAV files or bare samples (``.raw``, little-endian)."""
+
+    def __init__(self, commands: Commands | dict[str, Any]) -> None:
+        super().__init__(commands)
+        self.channels_per_stream = self._commands.channels
+
+    def build(self) -> str:
+        """Name the commands and the resampler."""
+        return f"{super().build()}, {scipy_build()}"
+
+    def coded_rate(self, sample_rate: int, quality: str) -> int:
+        """Return the rate that the suite file asks for, or the sound's own."""
+        return self._commands.sample_rate or sample_rate
+
+    def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
+        """Return the encoder's file."""
+        import soundfile
+
+        file = io.BytesIO()
+        padded = np.pad(waveform, ((0, 0), (0, self._commands.padding)))
+        soundfile.write(file, padded.T, sample_rate, format=self._commands.signal[1:].upper(), subtype="PCM_16")
+        return self._encode(file.getvalue(), quality)
+
+    def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:
+        """Return the sound behind the delay."""
+        import soundfile
+
+        bare = {"samplerate": self._commands.sample_rate, "channels": 1, "format": "RAW", "subtype": "PCM_16", "endian": "LITTLE"}
+        settings = bare if self._commands.signal == ".raw" else {}
+        waveform, sample_rate = soundfile.read(io.BytesIO(self._decode(data)), dtype="float32", always_2d=True, **settings)
+        return waveform.T[:, self._commands.delay :], sample_rate
+
+
+_FAST = {".png": {"compress_level": 1}}
+
+
+def find_program(word: str) -> str:
+    """Return the path of a program, "" where there is none.
+
+    ``{ffmpeg}`` is what ``$MPQ_FFMPEG`` names, or the one in the package imageio-ffmpeg, or the one on PATH.
+    """
+    if word != "{ffmpeg}":
+        return shutil.which(word) or ""
+    if given := os.environ.get("MPQ_FFMPEG"):
+        return shutil.which(given) or ""
+    with suppress(ImportError, RuntimeError):
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    return shutil.which("ffmpeg") or ""
+
+
+@cache
+def _version(words: tuple[str, ...]) -> str:
+    """Return what a version command prints, in one line; "" where there is no such command."""
+    if not words:
+        return ""
+    try:
+        run = subprocess.run(
+            [find_program(words[0]) or words[0], *words[1:]], capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return " ".join((run.stdout + run.stderr).decode("utf-8", "replace").split())[:500] + ", "
+
+
+def _call(command: list[str], folder: Path, seconds: float) -> None:
+    """Run a command; raises `ValueError` with its last words where it fails or takes too long."""
+    name = Path(command[0]).name
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signals.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ValueError(f"{name} took longer than {seconds:g} s and was ended") from None
+            raise
+    if process.returncode:
+        words = " ".join(printed.decode("utf-8", "replace").split()).replace(f"{folder}/", "")[-_LAST_WORDS:]
+        code = process.returncode
+        how = f"ended with {signals.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise ValueError(f"{name} {how}: {words}" if words else f"{name} {how}")
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _PART.fullmatch(value):
+        raise CodecError(f"{value!r} must be lower case letters, digits, '_' and '.'")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise CodecError(f"{value!r} must be a text")
+    return value
+
+
+def _words(value: Any, *needed: str) -> tuple[str, ...]:
+    words = shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise CodecError(f'{value!r} must be a command, "encoder -q {{quality}} {{input}} {{output}}"')
+    for placeholder in needed:
+        if not any(placeholder in word for word in words):
+            raise CodecError(f"the command does not say {placeholder}, which stands for a file")
+    return tuple(words)
+
+
+def _qualities(value: Any) -> dict[str, str]:
+    if isinstance(value, list):
+        value = {str(one): one for one in value}
+    if not isinstance(value, dict) or not value or not all(isinstance(one, str | int | float) for one in value.values()):
+        raise CodecError(
+            'write a list, ["10", "20"], or names and what they stand for, { q10 = "10" }, from the lowest rate to the highest'
+        )
+    for name in value:
+        _name(name)
+    return {name: str(one) for name, one in value.items()}
+
+
+def _suffix(value: Any) -> str:
+    if not isinstance(value, str) or not _SUFFIX.fullmatch(value):
+        raise CodecError(f'{value!r} must be the ending of a file name, such as ".bin"')
+    return value
+
+
+def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
+    if value not in known:
+        raise CodecError(f"{value!r} must be {' or '.join(map(repr, known))}")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise CodecError(f"{value!r} must be a whole number")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise CodecError(f"{value!r} must be a number of seconds above 0")
+    return float(value)
