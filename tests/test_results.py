@@ -106,7 +106,8 @@ class TestCsv:
             "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "model": "model",
             "dataset": "a/set:test", "codec": "jpeg", "quality": "q5", "samples": "3", "metric": "top1", "value": "0.666667",
             "reference": "1.0", "retention": "0.666667", "rate": "1.6", "rate_mean": "1.6", "rate_unit": "bpp", "kbps": "",
-            "rate_nominal": "1.0", "rate_without_container": "1.2", "bytes": "60", "bytes_payload": "42", "bytes_container": "15", "bytes_side": "3",
+            "rate_nominal": "1.0", "rate_without_container": "1.2", "bytes": "60",
+            "bytes_payload": "42", "bytes_container": "15", "bytes_side": "3",
             "compression_ratio": "15.0", "baseline": "0.75", "verdict": "regressed", "reason": "tried-jpeg-q5: 1 of 4 samples failed",
             "psnr": "25.0",
         }  # fmt: skip

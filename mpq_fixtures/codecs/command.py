@@ -56,7 +56,8 @@ class Commands:
     files that the encoder reads and the decoder writes, ``bitstream`` that of the file in between. ``version`` is a command whose output
     is part of every cache key, ``install`` what a message says where a program is missing, ``seconds`` what a call may take.
 
-    Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one stream for each channel where
+    Pictures whose sides are no ``multiple`` of the number that a format asks for are enlarged by repeating their last row and column, and
+    cut again behind the decoder. Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one stream for each channel where
     ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of silence put behind what is encoded.
     """
 
@@ -73,6 +74,7 @@ class Commands:
     channels: int = 2
     delay: int = 0
     padding: int = 0
+    multiple: int = 1
 
 
 def read_codec(table: Any) -> Codec:
@@ -93,7 +95,9 @@ def read_codec(table: Any) -> Codec:
         "install": _text,
         "seconds": _positive,
     }
-    if modality is AUDIO:
+    if modality is IMAGE:
+        readers["multiple"] = _multiple
+    else:
         readers |= {"sample_rate": _whole, "channels": lambda value: _one_of(value, (1, 2)), "delay": _whole, "padding": _whole}
     for key in table:
         if key not in (*readers, "modality"):
@@ -177,8 +181,10 @@ class CommandImage(CommandCodec):
     def encode(self, signal: Image, quality: str) -> bytes:
         """Compress a picture; raises `ValueError` with the last words of a command that failed."""
         height, width = checked(signal.pixels).shape[:2]
+        step = self._commands.multiple
+        pixels = np.pad(signal.pixels, ((0, -height % step), (0, -width % step), (0, 0)), mode="edge")
         file = io.BytesIO()
-        PILImage.fromarray(checked(signal.pixels)).save(file, self._commands.signal[1:].upper(), **_FAST.get(self._commands.signal, {}))
+        PILImage.fromarray(pixels).save(file, self._commands.signal[1:].upper(), **_FAST.get(self._commands.signal, {}))
         return varint(width) + varint(height) + self._encode(file.getvalue(), quality)
 
     def decode(self, data: bytes) -> Image:
@@ -349,6 +355,12 @@ def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
 def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise CodecError(f"{value!r} must be a whole number")
+    return value
+
+
+def _multiple(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 1024:
+        raise CodecError(f"{value!r} must be a whole number of pixels from 1 to 1024")
     return value
 
 

@@ -1,0 +1,248 @@
+"""Codecs behind commands: the worked examples of the documentation with the real programs, and small programs that misbehave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trial_signals import photo, speech
+
+from mpq_fixtures.codecs import Codec, CodecError, from_address
+from mpq_fixtures.codecs.command import read_codec
+from mpq_fixtures.pocket.speech import utterances
+from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.suite_file import SuiteError, load_suite
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "docs" / "command_codecs.toml"
+
+
+def example(name: str) -> Codec:
+    """A codec of the worked example; the test is skipped where its program is not here."""
+    (table,) = [table for table in tomllib.loads(EXAMPLE.read_text())["codec"] if table["name"] == name]
+    codec = read_codec(table)
+    if codec.missing():
+        pytest.skip(codec.missing())
+    return codec
+
+
+def psnr(original: Image, decoded: Image) -> float:
+    return float(10 * np.log10(255**2 / np.mean((original.pixels.astype(float) - decoded.pixels) ** 2)))
+
+
+class TestVvc:
+    def test_costs_more_and_looks_better_from_quality_to_quality(self) -> None:
+        codec, original = example("vvc"), photo()
+        streams = [codec.encode(original, quality) for quality in codec.ladder]
+        assert [len(data) for data in streams] == sorted(len(data) for data in streams)
+        quality = [psnr(original, codec.decode(data)) for data in streams]
+        assert quality == sorted(quality)
+        assert quality[-1] > 34
+
+    def test_writes_a_stream_of_the_format(self) -> None:
+        data = example("vvc").encode(photo(64, 64), "qp37")
+        assert data[:2] == bytes([64, 64])  # width and height
+        # ITU-T H.266, B.2 and 7.4.2.2: a start code and a NAL unit header of two bytes, whose layer is 0 and temporal id plus one is 1
+        assert data[2:].startswith(b"\0\0\0\1\0")
+        assert data[7] & 7 == 1
+
+    @pytest.mark.parametrize("size", [(1, 1), (33, 17), (97, 131)])
+    def test_gives_pictures_back_in_their_size(self, size: tuple[int, int]) -> None:
+        codec, original = example("vvc"), photo(*size)
+        assert codec.decode(codec.encode(original, "qp27")).pixels.shape == (*size, 3)
+
+    def test_writes_the_same_bytes_again(self) -> None:
+        codec = example("vvc")
+        assert codec.encode(photo(97, 131), "qp32") == codec.encode(photo(97, 131), "qp32")
+
+    def test_refuses_damaged_bytes(self) -> None:
+        codec = example("vvc")
+        for data in (b"", b"\x05", b"@@" + bytes(50), codec.encode(photo(64, 64), "qp37")[:30]):
+            with pytest.raises(ValueError, match=r"vvc|ffmpeg|number"):
+                codec.decode(data)
+
+    def test_is_the_same_codec_from_its_address(self) -> None:
+        codec = example("vvc")
+        assert from_address(codec.address()).fingerprint() == codec.fingerprint()
+
+
+class TestCodec2:
+    def test_keeps_the_envelope_of_speech_in_time(self) -> None:
+        codec = example("codec2")
+        for sample in utterances().samples[:60:20]:
+            original = sample.signal()
+            assert isinstance(original, Audio)
+            decoded = codec.decode(codec.encode(original, "2400"))
+            assert decoded.waveform.shape == original.waveform.shape
+            loud, found = (np.convolve(np.abs(one.waveform[0]), np.hanning(800), "same") for one in (original, decoded))
+            # A vocoder keeps no waveform; its loudness follows that of the original to within a frame of 20 ms.
+            lag = int(np.argmax(np.correlate(found - found.mean(), loud - loud.mean(), "full"))) - len(loud) + 1
+            assert abs(lag) < 320
+            assert np.corrcoef(loud, found)[0, 1] > 0.6
+
+    def test_costs_what_its_modes_say(self) -> None:
+        codec, original = example("codec2"), speech(8000, 1, 4)
+        for quality in codec.ladder:
+            measured = 8 * (codec.ledger(codec.encode(original, quality)).payload - 7) / 4  # a .c2 file begins with seven bytes
+            assert measured == pytest.approx(int(quality), rel=0.04)
+
+    def test_takes_sounds_of_any_kind(self) -> None:
+        codec = example("codec2")
+        for original in (speech(44100, 2, 0.5), speech(16000, 1, 0.1)):
+            decoded = codec.decode(codec.encode(original, "1300"))
+            assert decoded.waveform.shape == original.waveform.shape
+            assert decoded.sample_rate == original.sample_rate
+
+
+ENCODER = """
+import os, sys, time
+mode, source, target = sys.argv[1:]
+if mode == "hangs":
+    time.sleep(60)
+if mode == "dies":
+    os.abort()
+if mode == "refuses":
+    sys.exit("this picture is too small for me")
+if mode != "nothing":
+    open(target, "wb").write(open(source, "rb").read())
+open(os.path.join(os.path.dirname(source), "left-behind"), "w").close()
+"""
+
+
+class TestCommand:
+    def table(self, folder: Path, **parts: Any) -> dict[str, Any]:
+        (folder / "encoder.py").write_text(ENCODER)
+        run = f"{sys.executable} {folder}/encoder.py"
+        return {
+            "name": "plain",
+            "modality": "image",
+            "encode": f"{run} {{quality}} {{input}} {{output}}",
+            "decode": f"{run} copy {{input}} {{output}}",
+            "bitstream": ".bin",
+            "qualities": ["copies", "nothing", "dies", "refuses", "hangs"],
+            "seconds": 2,
+            **parts,
+        }
+
+    def test_carries_files_there_and_back(self, tmp_path: Path) -> None:
+        codec, original = read_codec(self.table(tmp_path)), photo(20, 30)
+        assert np.array_equal(codec.decode(codec.encode(original, "copies")).pixels, original.pixels)
+
+    @pytest.mark.parametrize("suffix", [".wav", ".raw"])
+    def test_carries_sounds_there_and_back(self, tmp_path: Path, suffix: str) -> None:
+        parts = {"sample_rate": 16000, "channels": 1} if suffix == ".raw" else {}
+        codec = read_codec(self.table(tmp_path, modality="audio", signal=suffix, **parts))
+        original = speech(16000, 2, 0.2)
+        decoded = codec.decode(codec.encode(original, "copies"))
+        assert np.abs(decoded.waveform - original.waveform).max() < 1e-4
+
+    @pytest.mark.parametrize(
+        ("quality", "message"),
+        [
+            ("nothing", "wrote no output.bin"),
+            ("dies", "ended with SIGABRT"),
+            ("refuses", "exit code 1: this picture is too small for me"),
+            ("hangs", "took longer than 2 s and was ended"),
+        ],
+    )
+    def test_that_fails_says_how(self, tmp_path: Path, quality: str, message: str) -> None:
+        codec, started = read_codec(self.table(tmp_path)), time.monotonic()
+        with pytest.raises(ValueError, match=message):
+            codec.encode(photo(20, 30), quality)
+        assert time.monotonic() - started < 30
+
+    def test_leaves_nothing_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(work))
+        codec = read_codec(self.table(tmp_path))
+        codec.decode(codec.encode(photo(20, 30), "copies"))
+        assert list(work.iterdir()) == []
+
+    def test_that_is_not_here_names_the_command_that_brings_it(self, tmp_path: Path) -> None:
+        codec = read_codec(self.table(tmp_path, encode="no-such-encoder {input} {output}", install="apt install such"))
+        assert codec.missing() == "its program 'no-such-encoder' is not here: apt install such"
+
+    def test_counts_a_changed_program_or_setting_as_another_codec(self, tmp_path: Path) -> None:
+        first = read_codec(self.table(tmp_path)).fingerprint()
+        assert first == read_codec(self.table(tmp_path)).fingerprint()
+        assert first == read_codec(self.table(tmp_path, install="elsewhere")).fingerprint()
+        assert first != read_codec(self.table(tmp_path, bitstream=".bits")).fingerprint()
+
+    @pytest.mark.parametrize(
+        ("parts", "message"),
+        [
+            ({"encode": "encoder {input}"}, r"encode: the command does not say \{output\}"),
+            ({"decode": 3}, "decode: 3 must be a command"),
+            ({"name": "My-codec"}, "name: 'My-codec' must be lower case"),
+            ({"modality": "video"}, 'modality: write "image" or "audio"'),
+            ({"qualities": []}, "qualities: write a list"),
+            ({"signal": ".wav"}, "signal: '.wav' must be '.png' or '.ppm'"),
+            ({"modality": "audio", "signal": ".raw"}, "give sample_rate and channels"),
+            ({"bitstream": "/../x"}, "bitstream: .* must be the ending of a file name"),
+            ({"seconds": 0}, "seconds: 0 must be a number of seconds above 0"),
+            ({"multiple": 0}, "multiple: 0 must be a whole number of pixels"),
+            ({"suffix": ".x"}, "unknown key 'suffix'"),
+        ],
+    )
+    def test_that_cannot_be_is_refused_in_a_sentence(self, tmp_path: Path, parts: dict[str, Any], message: str) -> None:
+        with pytest.raises(CodecError, match=message):
+            read_codec(self.table(tmp_path, **parts))
+
+
+SUITE = """
+name = "mine"
+[[codec]]
+name = "plain"
+modality = "image"
+encode = "cp {input} {output}"
+decode = "cp {input} {output}"
+bitstream = ".bin"
+qualities = ["any"]
+[[evaluation]]
+name = "pictures"
+task = "image_classification"
+model = "python:a:b"
+dataset = { path = "python:c:d" }
+"""
+
+
+class TestASuite:
+    def write(self, folder: Path, text: str) -> Path:
+        (folder / "mine.toml").write_text(text)
+        return folder / "mine.toml"
+
+    def test_takes_its_own_codecs_with_the_others(self, tmp_path: Path) -> None:
+        (evaluation,) = load_suite(self.write(tmp_path, SUITE))
+        assert [case.id for case in evaluation.cases if case.codec == "plain"] == ["pictures-plain-any"]
+        assert {"jpeg", "plain", "webp"} <= set(evaluation.codecs)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('"plain"', '"jpeg"', "there is a codec 'jpeg' already"),
+            ('"plain"', '"image"', "every id holds"),
+            ("encode", "encoder", r"mine.toml: codec 1 \(plain\): unknown key 'encoder'; did you mean 'encode'"),
+            ("[[codec]]", "[codec]", "two brackets"),
+            ('"pictures"', '"plainly"', "contains the codec name 'plain'"),
+        ],
+    )
+    def test_says_what_is_wrong(self, tmp_path: Path, old: str, new: str, message: str) -> None:
+        with pytest.raises(SuiteError, match=message):
+            load_suite(self.write(tmp_path, SUITE.replace(old, new, 1)))
+
+    def test_of_the_documentation_runs(self, tmp_path: Path) -> None:
+        example("vvc"), example("codec2")
+        command = [sys.executable, "-m", "pytest", "evaluations", "-q", "-p", "no:cacheprovider", "--mpq-suite", str(EXAMPLE)]
+        command += ["-k", "qp37 or 2400", "--mpq-samples", "4", "--mpq-out", str(tmp_path / "out"), "--mpq-cache", str(tmp_path / "store")]
+        run = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert "2 passed" in run.stdout, run.stdout
