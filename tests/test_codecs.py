@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -17,17 +18,31 @@ from trial_signals import music, photo, speech
 
 from mpq_fixtures import codecs
 from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, registered
+from mpq_fixtures.named import MissingAsset
 from mpq_fixtures.signals import Audio, Image
 
 ROOT = Path(__file__).parent.parent
-BUILT_IN = {"aac", "avif", "jp2k", "jpeg", "jxl", "mp3", "opus", "vorbis", "webp"}
+CONVENTIONAL = {"aac", "avif", "jp2k", "jpeg", "jxl", "mp3", "opus", "vorbis", "webp"}
+BUILT_IN = CONVENTIONAL | {"amr", "av1", "heic", "hevc", "lc3"}
 IMAGES = {name: codec() for name, codec in registered(IMAGE).items() if name in BUILT_IN}
 SOUNDS = {name: codec() for name, codec in registered(AUDIO).items() if name in BUILT_IN}
-IMAGE_POINTS = [(name, quality) for name, codec in IMAGES.items() for quality in codec.ladder]
-SOUND_POINTS = [(name, quality) for name, codec in SOUNDS.items() for quality in codec.ladder]
+CODECS: dict[str, Codec] = {**IMAGES, **SOUNDS}
+HERE = [name for name, codec in CODECS.items() if not codec.missing()]
 
-on_images = pytest.mark.parametrize(("name", "quality"), IMAGE_POINTS)
-on_sounds = pytest.mark.parametrize(("name", "quality"), SOUND_POINTS)
+BAND = {"amr": (1000, 3400)}
+"""Hz in which a codec keeps the waveform, where that is not all: AMR's high-pass filters turn the phase below (TS 26.090, 5.1 and 6.2)."""
+
+
+def each(names: Iterable[str], *, point: bool = False) -> pytest.MarkDecorator:
+    """Parametrise over codecs, or over their qualities too; those that this machine lacks something for are skipped."""
+    skips = {name: pytest.mark.skipif(name not in HERE, reason=f"{name}: {CODECS[name].missing()}") for name in sorted(names)}
+    if not point:
+        return pytest.mark.parametrize("name", [pytest.param(name, marks=skip) for name, skip in skips.items()])
+    points = [pytest.param(name, quality, marks=skip) for name, skip in skips.items() for quality in CODECS[name].ladder]
+    return pytest.mark.parametrize(("name", "quality"), points)
+
+
+on_images, on_sounds = each(IMAGES, point=True), each(SOUNDS, point=True)
 
 
 def psnr(original: Image, decoded: Image) -> float:
@@ -42,8 +57,20 @@ def si_sdr(original: Audio, decoded: Audio) -> float:
     return float(10 * np.log10(np.sum(target**2) / np.sum((estimate - target) ** 2)))
 
 
-def delay(original: Audio, decoded: Audio) -> int:
+def audible(name: str, sound: Audio) -> Audio:
+    """The sound in the band that a codec keeps."""
+    if name not in BAND:
+        return sound
+    frames = sound.waveform.shape[1]
+    frequencies = np.fft.rfftfreq(frames, 1 / sound.sample_rate)
+    low, high = BAND[name]
+    spectrum = np.fft.rfft(sound.waveform) * ((frequencies >= low) & (frequencies <= high))
+    return Audio(np.fft.irfft(spectrum, frames).astype(np.float32), sound.sample_rate)
+
+
+def delay(name: str, original: Audio, decoded: Audio) -> int:
     """The shift in samples at which the two correlate best, over all channels."""
+    original, decoded = audible(name, original), audible(name, decoded)
     size = 2 * original.waveform.shape[1]
     spectrum = np.fft.rfft(decoded.waveform, size) * np.fft.rfft(original.waveform, size).conj()
     shift = int(np.argmax(np.fft.irfft(spectrum, size).sum(axis=0)))
@@ -63,6 +90,7 @@ def rising(values: list[float]) -> bool:
 class TestTheSet:
     def test_holds_the_conventional_codecs(self) -> None:
         assert set(registered()) >= BUILT_IN
+        assert {name for name in BUILT_IN if registered()[name].automatic} == CONVENTIONAL
 
     def test_has_the_points_of_the_study(self) -> None:
         assert [IMAGES["jpeg"].ladder[0], IMAGES["webp"].ladder[0]] == ["q5", "q0"]
@@ -73,12 +101,27 @@ class TestTheSet:
         rate = 8 * len(SOUNDS["mp3"].encode(sound, "8k")) / sound.elements
         assert rate == pytest.approx(0.670, rel=0.03)  # bits per sample as printed for Common Voice, at 48 kHz mono
 
-    @pytest.mark.parametrize("name", sorted(BUILT_IN))
+    @each(BUILT_IN)
     def test_has_at_least_five_qualities_and_says_what_it_is_built_of(self, name: str) -> None:
-        codec = {**IMAGES, **SOUNDS}[name]
+        codec = CODECS[name]
         assert len(codec.ladder) >= 5
         assert any(character.isdigit() for character in codec.build())
         assert codec.build() == type(codec)().build()
+
+
+class TestAMissingPackage:
+    @pytest.mark.parametrize(
+        ("name", "module", "command"), [("heic", "pillow_heif", "pip install pillow-heif"), ("lc3", "lc3", "pip install lc3py")]
+    )
+    def test_is_named_with_the_command_that_brings_it(self, name: str, module: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, module, None)  # Python's way of saying that it cannot be imported
+        assert CODECS[name].missing().endswith(command)
+        with pytest.raises(MissingAsset, match=f"codec {name}: it needs .*: {command}"):
+            CODECS[name].prepare()
+
+    @pytest.mark.parametrize("name", sorted(CONVENTIONAL | {"amr", "av1", "hevc"}))
+    def test_is_not_missed_by_others(self, name: str) -> None:
+        CODECS[name].prepare()
 
 
 class TestPictures:
@@ -97,24 +140,32 @@ class TestPictures:
         decoded = IMAGES[name].decode(IMAGES[name].encode(original, quality))
         assert np.abs(decoded.pixels.astype(int) - original.pixels).mean() < 24
 
-    @pytest.mark.parametrize("name", IMAGES)
+    @each({"av1", "heic", "hevc"})
+    @pytest.mark.parametrize(
+        "colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (200, 120, 40), (10, 20, 240), (230, 0, 60), (0, 90, 0)]
+    )
+    def test_of_one_colour_keep_it_through_another_colour_space(self, name: str, colour: tuple[int, int, int]) -> None:
+        original = Image(np.full((40, 57, 3), colour, np.uint8))
+        decoded = IMAGES[name].decode(IMAGES[name].encode(original, IMAGES[name].ladder[-1]))
+        assert np.abs(decoded.pixels.astype(int) - original.pixels).max() <= 2
+
+    @each(IMAGES)
     def test_cost_more_and_look_better_from_quality_to_quality(self, name: str) -> None:
         codec, original = IMAGES[name], photo()
         streams = [codec.encode(original, quality) for quality in codec.ladder]
         quality = [psnr(original, codec.decode(data)) for data in streams]
         assert rising([len(data) for data in streams])
         assert rising(quality)
-        if name in BUILT_IN:
-            assert quality[0] < 27
-            assert quality[-1] > 37
+        assert quality[0] < 27
+        assert quality[-1] > 37
 
-    @pytest.mark.parametrize("name", IMAGES)
+    @each(IMAGES)
     def test_need_not_be_contiguous(self, name: str) -> None:
         codec, original = IMAGES[name], photo(64, 64)
         turned = Image(original.pixels[::-1].transpose(1, 0, 2))
         assert codec.encode(turned, codec.ladder[0]) == codec.encode(Image(turned.pixels.copy()), codec.ladder[0])
 
-    @pytest.mark.parametrize("name", sorted(BUILT_IN & set(IMAGES)))
+    @each(IMAGES)
     def test_that_are_none_are_refused(self, name: str) -> None:
         for pixels in (np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32)):
             with pytest.raises(ValueError, match="not uint8"):
@@ -129,14 +180,14 @@ class TestSounds:
         original = speech(sample_rate, channels, 0.83)
         decoded = SOUNDS[name].decode(SOUNDS[name].encode(original, quality))
         assert like(original, decoded)
-        assert abs(delay(original, decoded)) <= 1
+        assert abs(delay(name, original, decoded)) <= 1
 
     @on_sounds
     def test_of_a_tenth_of_a_second_come_back_in_time(self, name: str, quality: str) -> None:
         original = speech(16000, 1, 0.1)
         decoded = SOUNDS[name].decode(SOUNDS[name].encode(original, quality))
         assert like(original, decoded)
-        assert abs(delay(original, decoded)) <= 1
+        assert abs(delay(name, original, decoded)) <= 1
 
     @on_sounds
     @pytest.mark.parametrize("frames", [1, 2, 577, 1153])
@@ -157,31 +208,31 @@ class TestSounds:
         original = Audio(np.clip(8 * speech(16000, 2, 0.7).waveform, -1, 1), 16000)
         decoded = SOUNDS[name].decode(SOUNDS[name].encode(original, quality))
         assert like(original, decoded)
-        assert abs(delay(original, decoded)) <= 1
+        assert abs(delay(name, original, decoded)) <= 1
 
-    @pytest.mark.parametrize("name", SOUNDS)
+    @each(SOUNDS)
     @pytest.mark.parametrize(("sample_rate", "channels"), [(16000, 3), (16000, 6), (7000, 1), (37800, 2), (96000, 1)])
     def test_of_unusual_kinds_come_back(self, name: str, sample_rate: int, channels: int) -> None:
         original = speech(sample_rate, channels, 0.4)
         for quality in SOUNDS[name].ladder:
             assert like(original, SOUNDS[name].decode(SOUNDS[name].encode(original, quality)))
 
-    @pytest.mark.parametrize("name", SOUNDS)
+    @each(SOUNDS)
     def test_keep_their_channels_apart(self, name: str) -> None:
         left = speech(16000, 1, 1).waveform[0]
         original = Audio(np.stack([left, 0.2 * np.roll(left[::-1], 3), 0 * left]), 16000)
         decoded = SOUNDS[name].decode(SOUNDS[name].encode(original, SOUNDS[name].ladder[-1]))
-        assert np.abs(decoded.waveform - original.waveform).std(axis=1).max() < 0.03
+        assert np.abs(audible(name, decoded).waveform - audible(name, original).waveform).std(axis=1).max() < 0.03
 
-    @pytest.mark.parametrize("name", SOUNDS)
+    @each(SOUNDS)
     def test_of_many_pages_come_back(self, name: str) -> None:
         original = music(16000, 2, 25)
         for quality in (SOUNDS[name].ladder[0], SOUNDS[name].ladder[-1]):
             decoded = SOUNDS[name].decode(SOUNDS[name].encode(original, quality))
             assert like(original, decoded)
-            assert abs(delay(original, decoded)) <= 1
+            assert abs(delay(name, original, decoded)) <= 1
 
-    @pytest.mark.parametrize("name", SOUNDS)
+    @each(SOUNDS)
     @pytest.mark.parametrize(
         "original",
         [speech(16000, 1), music(16000, 1), music(16000, 2), speech(44100, 2), music(44100, 2)],
@@ -190,18 +241,18 @@ class TestSounds:
     def test_cost_more_and_sound_better_from_quality_to_quality(self, name: str, original: Audio) -> None:
         codec = SOUNDS[name]
         streams = [codec.encode(original, quality) for quality in codec.ladder]
-        quality = [si_sdr(original, codec.decode(data)) for data in streams]
+        quality = [si_sdr(audible(name, original), audible(name, codec.decode(data))) for data in streams]
         assert rising([len(data) for data in streams])
         assert rising(quality)
 
-    @pytest.mark.parametrize("name", sorted(BUILT_IN & set(SOUNDS)))
+    @each(SOUNDS)
     def test_reach_from_severe_to_near_transparent(self, name: str) -> None:
         codec, original = SOUNDS[name], speech(16000)
-        quality = [si_sdr(original, codec.decode(codec.encode(original, quality))) for quality in codec.ladder]
-        assert quality[0] < 6
-        assert quality[-1] > 12
+        worst, best = (codec.decode(codec.encode(original, quality)) for quality in (codec.ladder[0], codec.ladder[-1]))
+        assert si_sdr(original, worst) < 6
+        assert si_sdr(audible(name, original), audible(name, best)) > 12
 
-    @pytest.mark.parametrize("name", sorted(BUILT_IN & set(SOUNDS)))
+    @each(SOUNDS)
     def test_that_are_none_are_refused(self, name: str) -> None:
         for waveform in (np.zeros((1, 0), np.float32), np.zeros((0, 9), np.float32), np.full((1, 9), np.nan, np.float32)):
             with pytest.raises(ValueError, match="needs samples"):
@@ -209,7 +260,7 @@ class TestSounds:
         with pytest.raises(ValueError, match="sample rate"):
             SOUNDS[name].encode(Audio(np.zeros((1, 9), np.float32), 0), SOUNDS[name].ladder[0])
 
-    @pytest.mark.parametrize("name", sorted(BUILT_IN & set(SOUNDS)))
+    @each(SOUNDS)
     def test_with_a_rate_that_cannot_be_are_refused(self, name: str) -> None:
         data = SOUNDS[name].encode(speech(16000, 1, 0.1), SOUNDS[name].ladder[0])
         with pytest.raises(ValueError, match="not a readable"):
@@ -223,18 +274,27 @@ def damaged(data: bytes) -> list[bytes]:
 
 
 class TestDamagedBytes:
-    @pytest.mark.parametrize("name", [*IMAGES, *SOUNDS])
+    @each({"amr", "av1", "heic", "hevc", "lc3"})
+    def test_without_their_end_are_refused(self, name: str) -> None:
+        codec = CODECS[name]
+        original = photo(64, 64) if name in IMAGES else speech(16000, 1, 1)
+        data = codec.encode(original, codec.ladder[1])
+        for cut in (1, 2, 5, 10, len(data) // 3):
+            with pytest.raises(ValueError, match=name):
+                codec.decode(data[:-cut])
+
+    @each(CODECS)
     def test_are_refused(self, name: str) -> None:
-        codec: Codec = {**IMAGES, **SOUNDS}[name]
+        codec = CODECS[name]
         original = photo(64, 64) if name in IMAGES else speech(16000, 1, 1)
         for data in damaged(codec.encode(original, codec.ladder[1])):
             with pytest.raises(ValueError, match=name) as caught:
                 codec.decode(data)
             assert "0x" not in str(caught.value)  # the same message in every run
 
-    @pytest.mark.parametrize("name", [*IMAGES, *SOUNDS])
+    @each(CODECS)
     def test_inside_a_stream_never_change_the_shape(self, name: str) -> None:
-        codec: Codec = {**IMAGES, **SOUNDS}[name]
+        codec = CODECS[name]
         original = photo(64, 64) if name in IMAGES else speech(16000, 1, 1)
         data = bytearray(codec.encode(original, codec.ladder[1]))
         rng = np.random.default_rng(3)
@@ -269,7 +329,7 @@ class TestAnotherProcess:
     def test_writes_the_same_bytes_and_reads_the_same_signals(self, tmp_path: Path) -> None:
         expected = []
         for known, original in ((IMAGES, photo(97, 131)), (SOUNDS, music(44100, 2, 0.7))):
-            for name, quality in ((name, quality) for name, codec in known.items() for quality in codec.ladder):
+            for name, quality in ((name, quality) for name, codec in known.items() if name in HERE for quality in codec.ladder):
                 data = known[name].encode(original, quality)
                 (tmp_path / f"{name}-{quality}").write_bytes(data)
                 decoded = known[name].decode(data)
@@ -277,7 +337,7 @@ class TestAnotherProcess:
                 expected.append(f"{name}-{quality} {hashlib.sha256(data).hexdigest()} {hashlib.sha256(content.tobytes()).hexdigest()}")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "3"}
         run = subprocess.run(
-            [sys.executable, "-c", ELSEWHERE, str(tmp_path), ",".join(BUILT_IN)],
+            [sys.executable, "-c", ELSEWHERE, str(tmp_path), ",".join(HERE)],
             env=environment,
             capture_output=True,
             text=True,
@@ -285,11 +345,12 @@ class TestAnotherProcess:
             timeout=120,
         )
         assert run.stdout.splitlines() == expected
+        assert run.stderr == ""  # SVT-AV1 would tell its settings for every picture
         assert len(expected) >= 45
 
     def test_may_be_another_thread(self) -> None:
-        jobs = [(codec, photo(96, 96), quality) for codec in IMAGES.values() for quality in codec.ladder]
-        jobs += [(codec, speech(16000, 1, 0.4), quality) for codec in SOUNDS.values() for quality in codec.ladder]
+        originals = {AUDIO: speech(16000, 1, 0.4), IMAGE: photo(96, 96)}
+        jobs = [(CODECS[name], originals[CODECS[name].modality], quality) for name in HERE for quality in CODECS[name].ladder]
         alone = [codec.encode(original, quality) for codec, original, quality in jobs]
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda job: job[0].encode(job[1], job[2]), jobs))

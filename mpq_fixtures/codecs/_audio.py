@@ -1,9 +1,9 @@
 """What the audio codecs share: how a sound finds back to its own length, rate and channels, and PyAV's encoders and decoders.
 
-A bitstream is a header of some six bytes, counted in the rate, and one stream of the format for every two channels::
+A bitstream is a header of some six bytes, counted in the rate, and one stream of the format for every two channels, or for every one::
 
     sample rate, frames, channels    as varints (seven bits a byte, lowest first), of the original sound
-    length, stream                   for every pair of channels but the last
+    length, stream                   for every pair of channels but the last, or for every channel but the last
     stream                           the last pair, or the single channel that is left
 
 A quality names the bit rate of a stream, so that a sound of six channels takes three times that of two.
@@ -16,13 +16,13 @@ from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
-from math import gcd
-from typing import TYPE_CHECKING, Any
+from math import ceil, gcd
+from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
 import numpy as np
 
-from mpq_fixtures.codecs import AUDIO, Codec
+from mpq_fixtures.codecs import AUDIO, Codec, Ledger
 from mpq_fixtures.codecs._pillow import bundled
 from mpq_fixtures.signals import Audio
 
@@ -36,6 +36,7 @@ class AudioCodec(Codec):
     """A codec of mono and stereo streams; the header, more channels, resampling and alignment are the same for all."""
 
     modality = AUDIO
+    channels_per_stream: ClassVar[int] = 2
 
     @abstractmethod
     def coded_rate(self, sample_rate: int, quality: str) -> int:
@@ -43,7 +44,7 @@ class AudioCodec(Codec):
 
     @abstractmethod
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
-        """Compress ``float32 [1 or 2, frames]`` at a rate that `coded_rate` gave; ``frames`` is at least 1."""
+        """Compress ``float32 [at most channels_per_stream, frames]`` at a rate that `coded_rate` gave; ``frames`` is at least 1."""
 
     @abstractmethod
     def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:
@@ -56,32 +57,54 @@ class AudioCodec(Codec):
             raise ValueError(f"a sound of {channels} channels and {frames} frames needs samples, all of them finite")
         if signal.sample_rate not in SAMPLE_RATES:
             raise ValueError(f"a sample rate of {signal.sample_rate} Hz is outside {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}")
-        rate = self.coded_rate(signal.sample_rate, quality)
+        rate, step = self.coded_rate(signal.sample_rate, quality), self.channels_per_stream
         waveform = resample(np.clip(signal.waveform, -1, 1).astype(np.float32), signal.sample_rate, rate)
-        streams = [self.encode_stream(waveform[first : first + 2], rate, quality) for first in range(0, channels, 2)]
+        streams = [self.encode_stream(waveform[first : first + step], rate, quality) for first in range(0, channels, step)]
         header = varint(signal.sample_rate) + varint(frames) + varint(channels)
         return header + b"".join(varint(len(stream)) + stream for stream in streams[:-1]) + streams[-1]
 
     def decode(self, data: bytes) -> Audio:
         """Restore the sound in its own length, rate and channels; raises `ValueError` for bytes that are not a whole stream."""
         try:
-            sample_rate, data = read_varint(data)
-            frames, data = read_varint(data)
-            channels, data = read_varint(data)
-            if sample_rate not in SAMPLE_RATES:
-                raise ValueError(f"a sample rate of {sample_rate} Hz")
-            decoded = []
-            for first in range(0, channels, 2):
-                size, data = read_varint(data) if first + 2 < channels else (len(data), data)
-                waveform, rate = self.decode_stream(data[:size])
-                decoded.append(resample(waveform, rate, sample_rate)[:, :frames])
-                data = data[size:]
-            waveform = np.concatenate(decoded)
+            sample_rate, frames, channels, streams = self._split(data)
+            decoded = [self.decode_stream(stream) for stream in streams]
+            waveform = np.concatenate([resample(sound, rate, sample_rate)[:, :frames] for sound, rate in decoded])
         except Exception as error:  # damaged bytes make PyAV and libsndfile raise almost anything
             raise ValueError(f"not a readable {self.name} stream") from error
         if waveform.shape != (channels, frames) or not frames:
             raise ValueError(f"not a whole {self.name} stream: {list(waveform.shape)} samples of {[channels, frames]}")
         return Audio(np.clip(np.nan_to_num(waveform), -1, 1), sample_rate)
+
+    def _split(self, data: bytes) -> tuple[int, int, int, list[bytes]]:
+        """Return the sample rate, frames and channels of the header, and the streams; raises `ValueError` where they are not there."""
+        sample_rate, data = read_varint(data)
+        frames, data = read_varint(data)
+        channels, data = read_varint(data)
+        if sample_rate not in SAMPLE_RATES:
+            raise ValueError(f"a sample rate of {sample_rate} Hz")
+        streams = []
+        for first in range(0, channels, self.channels_per_stream):
+            size, data = read_varint(data) if first + self.channels_per_stream < channels else (len(data), data)
+            streams.append(data[:size])
+            data = data[size:]
+        return sample_rate, frames, channels, streams
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Return what the streams are spent on; the header before them, and their lengths, are side information."""
+        streams = self._split(data)[-1]
+        return sum(map(self.stream_ledger, streams), Ledger(0, side=len(data) - sum(map(len, streams))))
+
+    def stream_ledger(self, stream: bytes) -> Ledger:
+        """Return what the bytes of one stream are spent on; all of it is payload unless the codec says otherwise."""
+        return Ledger(len(stream))
+
+    def nominal_bits(self, signal: Audio, quality: str) -> float | None:
+        """Return the bits of a quality in kbit/s a stream, such as ``24k``; None for others."""
+        if not quality.endswith("k"):
+            return None
+        channels, frames = signal.waveform.shape
+        seconds: float = ceil(channels / self.channels_per_stream) * frames / signal.sample_rate
+        return 1000 * float(quality[:-1]) * seconds
 
 
 def varint(number: int) -> bytes:
@@ -132,13 +155,14 @@ def encode_packets(name: str, waveform: NDArray[np.float32], sample_rate: int, b
     context: Any = av.CodecContext.create(name, "w")
     context.sample_rate = sample_rate
     context.layout = layout = "mono" if len(waveform) == 1 else "stereo"
-    context.format = "fltp"
+    context.format = format = "fltp" if "fltp" in [one.name for one in context.codec.audio_formats] else "s16"
     context.bit_rate = bit_rate
     context.time_base = Fraction(1, sample_rate)
     context.thread_count = 1
     context.flags |= Flags.bitexact
     context.options = options
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform), format="fltp", layout=layout)
+    samples = np.ascontiguousarray(waveform) if format == "fltp" else np.round(waveform.T.reshape(1, -1) * 32767).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(samples, format=format, layout=layout)
     frame.sample_rate = sample_rate
     frame.pts = 0
     packets = [bytes(packet) for packet in (*context.encode(frame), *context.encode(None))]
@@ -150,7 +174,9 @@ def decode_packets(context: Any, packets: Iterable[Any]) -> tuple[NDArray[np.flo
     frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
     if not frames:
         raise ValueError("no sound in it")
-    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
+    waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+    full_scale = 32768 if waveform.dtype == np.int16 else 1
+    return np.asarray(waveform / np.float32(full_scale), np.float32), int(frames[0].sample_rate)
 
 
 def pyav_build(*libraries: str) -> str:

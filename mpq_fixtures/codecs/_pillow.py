@@ -59,6 +59,20 @@ def checked(pixels: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.ascontiguousarray(pixels)
 
 
+def media_data(data: bytes) -> int:
+    """Return the bytes that the ``mdat`` boxes of an ISO base media file hold (ISO/IEC 14496-12, 4.2); HEIC and AVIF are such."""
+    place, found = 0, 0
+    while place + 8 <= len(data):
+        size, head = int.from_bytes(data[place : place + 4]), 8
+        if size == 1:
+            size, head = int.from_bytes(data[place + 8 : place + 16]), 16
+        end = place + max(size, head) if size else len(data)
+        if data[place + 4 : place + 8] == b"mdat":
+            found += end - place - head
+        place = end
+    return found
+
+
 @cache
 def bundled(distribution: str, *libraries: str) -> str:
     """Return the file names of the ``libraries`` that a wheel carries, in brackets; "" where they come from the system.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpq_fixtures.codecs._pillow import PillowCodec
+from mpq_fixtures.codecs import Ledger, Numbers
+from mpq_fixtures.codecs._pillow import PillowCodec, media_data
 
 
 class Avif(PillowCodec):
@@ -16,8 +17,14 @@ class Avif(PillowCodec):
 
     name = "avif"
     ladder = ("q0", "q10", "q30", "q60", "q90")
+    qualities = Numbers("q", 0, 100)
     format, feature, backend = "AVIF", "avif", "libavif"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""
-        return {"quality": int(quality[1:]), "speed": 10, "max_threads": 1}
+        return {"quality": self.qualities.number(quality), "speed": 10, "max_threads": 1}
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Count the media data as payload, and all other boxes as container."""
+        payload = media_data(data)
+        return Ledger(payload, len(data) - payload)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._pillow import PillowCodec
+
+if TYPE_CHECKING:
+    from mpq_fixtures.signals import Image
+
+TILE_PART, DATA = b"\xff\x90", b"\xff\x93"
 
 
 class Jpeg2000(PillowCodec):
@@ -16,8 +22,30 @@ class Jpeg2000(PillowCodec):
 
     name = "jp2k"
     ladder = ("r200", "r100", "r50", "r25", "r8")
+    qualities = Numbers("r", 1000, 2)
     format, feature, backend = "JPEG2000", "jpg_2000", "libopenjp2"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""
-        return {"quality_mode": "rates", "quality_layers": [int(quality[1:])], "irreversible": True, "no_jp2": True}
+        return {"quality_mode": "rates", "quality_layers": [self.qualities.number(quality)], "irreversible": True, "no_jp2": True}
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Count the packets of the tile-parts as payload, and the headers of the picture and of the tile-parts as container."""
+        place, payload = _find(data, 2, TILE_PART), 0
+        while data[place : place + 2] == TILE_PART:
+            size = int.from_bytes(data[place + 6 : place + 10]) or len(data) - 2 - place  # Psot; 0 means up to the end
+            start = _find(data, place, DATA) + 2
+            payload += max(place + size - start, 0)
+            place += max(size, 12)
+        return Ledger(payload, len(data) - payload)
+
+    def nominal_bits(self, signal: Image, quality: str) -> float:
+        """Return the raw bits over the ratio."""
+        return 24 * signal.elements / self.qualities.number(quality)
+
+
+def _find(data: bytes, place: int, marker: bytes) -> int:
+    """Return where ``marker`` stands, past the segments at ``place`` (T.800, A.1.3)."""
+    while place < len(data) and data[place : place + 2] != marker:
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return place

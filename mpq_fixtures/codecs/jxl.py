@@ -6,13 +6,13 @@ from importlib.metadata import version
 
 import numpy as np
 
-from mpq_fixtures.codecs import IMAGE, Codec
+from mpq_fixtures.codecs import IMAGE, Codec, Numbers
 from mpq_fixtures.codecs._pillow import bundled, checked
 from mpq_fixtures.signals import Image
 
 
 class JpegXL(Codec):
-    """Lossy JPEG XL (ISO/IEC 18181) by libjxl. ``q10`` is quality 10 of 0 to 100; 0 is a distance of 25, the format's most severe.
+    """Lossy JPEG XL (ISO/IEC 18181) by libjxl. ``q10`` is quality 10 of 0 to 99; 0 is a distance of 25, the format's most severe.
 
     Effort 3 of 1 to 9, three times faster than the default 7 at about its rate; chroma at full resolution (4:4:4, XYB); the bare
     codestream. The plugin's encoder is called directly: through Pillow it would transcode pictures opened from JPEG losslessly.
@@ -20,6 +20,7 @@ class JpegXL(Codec):
 
     name, modality = "jxl", IMAGE
     ladder = ("q0", "q10", "q30", "q60", "q90")
+    qualities = Numbers("q", 0, 99)  # 100 is lossless, which takes other settings
 
     def build(self) -> str:
         """Name the plugin, which links libjxl statically."""
@@ -34,7 +35,7 @@ class JpegXL(Codec):
         encoder = Encoder(  # type: ignore[call-arg]  # the stub is older than the class
             mode="RGB",
             lossless=False,
-            quality=float(quality[1:]),
+            quality=float(self.qualities.number(quality)),
             decoding_speed=0,
             effort=3,
             use_container=False,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._audio import AudioCodec, lowest, pyav_build, scipy_build, soundfile_build
+from mpq_fixtures.codecs._ogg import ogg_ledger
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +26,7 @@ class Opus(AudioCodec):
 
     name = "opus"
     ladder = ("6k", "12k", "24k", "64k", "128k")
+    qualities = Numbers("", 6, 256, "k")
 
     def build(self) -> str:
         """Name PyAV with its libopus, soundfile and the resampler."""
@@ -31,7 +34,7 @@ class Opus(AudioCodec):
 
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return the nearest of Opus's sample rates from above, as far as the bit rate goes."""
-        kbps = int(quality.removesuffix("k"))
+        kbps = self.qualities.number(quality)
         return min(lowest((8000, 12000, 16000, 24000, 48000), sample_rate), 8000 if kbps < 12 else 16000 if kbps < 64 else 48000)
 
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
@@ -40,7 +43,7 @@ class Opus(AudioCodec):
 
         buffer = io.BytesIO()
         layout = "mono" if len(waveform) == 1 else "stereo"
-        kbps = int(quality.removesuffix("k"))
+        kbps = self.qualities.number(quality)
         page_duration = str(60_000_000 // kbps)  # in us; libsndfile takes a file of many pages over 48 kB for malformed
         with av.open(buffer, "w", format="ogg", options={"fflags": "+bitexact", "page_duration": page_duration}) as container:
             stream = container.add_stream("libopus", rate=sample_rate, layout=layout)
@@ -58,3 +61,7 @@ class Opus(AudioCodec):
 
         waveform, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         return waveform.T, sample_rate
+
+    def stream_ledger(self, stream: bytes) -> Ledger:
+        """Count the pages' heads and the two header packets as container."""
+        return ogg_ledger(stream, 2)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import numpy as np
 
+from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._audio import AudioCodec, scipy_build, soundfile_build
+from mpq_fixtures.codecs._ogg import checksum, ogg_ledger, pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
 
 class Vorbis(AudioCodec):
-    """Vorbis in Ogg (Vorbis I, RFC 3533) by libvorbis. ``q3`` is ``oggenc -q 3`` of 0 to 9, a variable bit rate.
+    """Vorbis in Ogg (Vorbis I, RFC 3533) by libvorbis. ``q3`` is ``oggenc -q 3`` of 0 to 10, a variable bit rate.
 
     Coded at the sound's own rate, or the nearest of 8 to 192 kHz. Quality 0 is mild, so ``q0_8khz`` goes below: quality 0 at a sample
     rate of 8 kHz, as by ``oggenc --resample 8000``. The codebooks take 2.7 to 4 kB of every stream, which drowns the
@@ -26,6 +25,7 @@ class Vorbis(AudioCodec):
 
     name = "vorbis"
     ladder = ("q0_8khz", "q0", "q3", "q6", "q9")
+    qualities = Numbers("q", 0, 10)
 
     def build(self) -> str:
         """Name soundfile, whose libsndfile holds libvorbis, and the resampler."""
@@ -40,7 +40,7 @@ class Vorbis(AudioCodec):
         import soundfile
 
         buffer = io.BytesIO()
-        level = 1 - int(quality[1]) / 10  # libsndfile's compression level goes the other way
+        level = 1 - self.qualities.number(quality.removesuffix("_8khz")) / 10  # libsndfile's compression level goes the other way
         options = {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
         with soundfile.SoundFile(buffer, "w", sample_rate, len(waveform), **options) as file:
             for start in range(0, waveform.shape[1], sample_rate):  # libvorbis keeps a whole write on its stack
@@ -54,23 +54,6 @@ class Vorbis(AudioCodec):
         waveform, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         return waveform.T, sample_rate
 
-
-def pages(data: bytes) -> list[bytes]:
-    """Return the pages of an Ogg file (RFC 3533, section 6)."""
-    found = []
-    while data:
-        segments = data[26]
-        size = 27 + segments + sum(data[27 : 27 + segments])
-        found.append(data[:size])
-        data = data[size:]
-    return found
-
-
-def checksum(page: bytes) -> bytes:
-    """Return the checksum of an Ogg page with serial number 0.
-
-    Ogg's CRC has zlib's polynomial with the bits the other way round, and no inversion before and after.
-    """
-    page = page[:14] + bytes(4) + page[18:22] + bytes(4) + page[26:]
-    reflected = crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{reflected:032b}"[::-1], 2).to_bytes(4, "little")
+    def stream_ledger(self, stream: bytes) -> Ledger:
+        """Count the pages' heads and the three header packets, with the codebooks, as container."""
+        return ogg_ledger(stream, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._pillow import PillowCodec
 
 
@@ -15,8 +16,19 @@ class WebP(PillowCodec):
 
     name = "webp"
     ladder = ("q0", "q10", "q30", "q60", "q90")
+    qualities = Numbers("q", 0, 100)
     format, feature, backend = "WEBP", "webp", "libwebp"
 
     def options(self, quality: str) -> dict[str, Any]:
         """Return what Pillow's ``save`` takes for ``quality``."""
-        return {"quality": int(quality[1:])}
+        return {"quality": self.qualities.number(quality)}
+
+    def ledger(self, data: bytes) -> Ledger:
+        """Count the bitstreams as payload, and RIFF with its chunks' heads as container (RFC 9649, section 2)."""
+        place, payload = 12, 0
+        while place + 8 <= len(data):
+            size = int.from_bytes(data[place + 4 : place + 8], "little")
+            if data[place : place + 4] in (b"VP8 ", b"VP8L", b"ALPH"):
+                payload += size
+            place += 8 + size + size % 2
+        return Ledger(payload, len(data) - payload)
