@@ -62,8 +62,8 @@ class TestASound:
         decoded = codec.decode(codec.encode(original, "24k@8khz"))
         assert decoded.sample_rate == original.sample_rate
         assert decoded.waveform.shape == original.waveform.shape
-        lags = np.correlate(decoded.waveform[0, :6000], original.waveform[0, :6000], "full")
-        assert abs(int(np.argmax(lags)) - 5999) <= 1
+        one, other = original.waveform[0, :6000], decoded.waveform[0, :6000]
+        assert abs(int(np.argmax(np.correlate(other, one, "full"))) - len(one) + 1) <= 1
 
     def test_has_nothing_above_its_new_band(self) -> None:
         original = music(44100, 1, 1)

@@ -17,7 +17,7 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
 from math import ceil, gcd
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -36,7 +36,7 @@ class AudioCodec(Codec):
     """A codec of mono and stereo streams; the header, more channels, resampling and alignment are the same for all."""
 
     modality = AUDIO
-    channels_per_stream: ClassVar[int] = 2
+    channels_per_stream: int = 2
 
     @abstractmethod
     def coded_rate(self, sample_rate: int, quality: str) -> int:

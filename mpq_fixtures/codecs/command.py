@@ -56,9 +56,10 @@ class Commands:
     files that the encoder reads and the decoder writes, ``bitstream`` that of the file in between. ``version`` is a command whose output
     is part of every cache key, ``install`` what a message says where a program is missing, ``seconds`` what a call may take.
 
-    Pictures whose sides are no ``multiple`` of the number that a format asks for are enlarged by repeating their last row and column, and
-    cut again behind the decoder. Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one stream for each channel where
-    ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of silence put behind what is encoded.
+    Pictures whose sides are no ``multiple`` of the number that a format asks for are enlarged by repeating their last row and column,
+    and cut again behind the decoder. Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one
+    stream for each channel where ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of
+    silence put behind what is encoded.
     """
 
     name: str
