@@ -89,9 +89,9 @@ class TestCodec2:
 
     def test_costs_what_its_modes_say(self) -> None:
         codec, original = example("codec2"), speech(8000, 1, 4)
-        for quality, packet, seconds in (("1200", 6, 0.04), ("1300", 7, 0.04), ("2400", 6, 0.02), ("3200", 8, 0.02)):
+        for quality, packet, frame in (("1200", 6, 40), ("1300", 7, 40), ("2400", 6, 20), ("3200", 8, 20)):
             measured = codec.ledger(codec.encode(original, quality)).payload - 7  # a .c2 file begins with seven bytes
-            assert measured == packet * int((4 + 480 / 8000) / seconds)
+            assert measured == packet * (4060 // frame)  # 480 samples of padding are 60 ms
 
     def test_takes_sounds_of_any_kind(self) -> None:
         codec = example("codec2")
