@@ -44,7 +44,7 @@ class TestFigures:
         rows = replicate([]).rows
         mended = row(rows, evaluation, "hific-lo").mended_rate
         assert mended == pytest.approx(bits, abs=5e-4)
-        for cheaper in ("webp-q0", "mbt2018-1"):
+        for cheaper in ("webp-q0", "mbt2018-q1"):
             assert mended > (row(rows, evaluation, cheaper).printed.rate or 1)
 
     def test_word_errors_are_shown_as_accuracy(self) -> None:

@@ -13,7 +13,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -61,12 +61,16 @@ def _reached(modules: tuple[str, ...]) -> tuple[list[Path], list[str]]:
     return [files[name] for name in sorted(files)], sorted(packages)
 
 
-def _imports(source: str, package: str) -> Iterator[str]:
-    """Yield the modules that a source names in its imports; ``from a import b`` may mean a module ``a.b``."""
+@lru_cache(256)
+def _imports(source: str, package: str) -> tuple[str, ...]:
+    """Return the modules that a source names in its imports; ``from a import b`` may mean a module ``a.b``."""
     try:
-        tree = ast.parse(source)
+        return tuple(_named(ast.parse(source), package))
     except SyntaxError:
-        return
+        return ()
+
+
+def _named(tree: ast.Module, package: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -25,10 +25,22 @@ METRIC_TITLES = {
     "psnr": "PSNR",
     "ssim": "SSIM",
     "si_sdr": "SI-SDR",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+    "pesq": "PESQ",
+    "stoi": "STOI",
+    "cdpam": "CDPAM",
+    "visqol": "ViSQOL",
 }
 UNIT_TITLES = {"bpp": "bits per pixel", "bits/sample": "bits per audio sample"}
 _WORDS = ("case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason")
-_FIGURES = ("reference", "retention", "rate", "compression_ratio", "baseline", "baseline_rate")
+_FIGURES = (
+    "reference", "retention", "rate", "kbps", "rate_nominal", "rate_without_container", "bytes", "bytes_payload", "bytes_container",
+    "bytes_side", "compression_ratio", "baseline", "baseline_rate",
+)  # fmt: skip
+OFF = 0.1
+"""The share by which a rate may miss the one that its quality names before the report flags it."""
 NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM")  # the title says it already
 
 
@@ -57,6 +69,8 @@ class Measure:
     low: float | None
     high: float | None
     unit: str
+    missing: int = 0
+    why_missing: str = ""
 
     @property
     def title(self) -> str:
@@ -104,6 +118,13 @@ class Case:
     retention: float | None
     rate: float | None
     rate_unit: str
+    kbps: float | None
+    rate_nominal: float | None
+    rate_without_container: float | None
+    bytes: float | None
+    bytes_payload: float | None
+    bytes_container: float | None
+    bytes_side: float | None
     compression_ratio: float | None
     baseline: float | None
     baseline_rate: float | None
@@ -121,6 +142,31 @@ class Case:
     def point(self) -> str:
         """The operating point: ``opus-6k``, or ``original``."""
         return "original" if self.original else f"{self.codec}-{self.quality}"
+
+    @property
+    def series(self) -> str:
+        """The curve that the case lies on: its codec, at the scale that its quality names: ``jpeg``, ``jpeg@0.5x``."""
+        return self.codec + "".join(self.quality.partition("@")[1:])
+
+    @property
+    def rung(self) -> str:
+        """The quality without the scale, which `series` has."""
+        return self.quality.partition("@")[0]
+
+    @property
+    def nominal_change(self) -> float | None:
+        """The measured rate over the one that the quality names, less one."""
+        return None if self.rate is None or not self.rate_nominal else self.rate / self.rate_nominal - 1
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the measured rate misses the named one by more than `OFF`."""
+        return self.nominal_change is not None and abs(self.nominal_change) > OFF
+
+    def part(self, name: str) -> float | None:
+        """Return the share of the bytes that goes into ``payload``, ``container`` or ``side``."""
+        spent = getattr(self, f"bytes_{name}")
+        return spent / self.bytes if spent is not None and self.bytes else None
 
     @property
     def status(self) -> str:
@@ -159,7 +205,13 @@ def read_case(record: Mapping[str, Any]) -> Case:
 def _measure(name: str, found: Mapping[str, Any]) -> Measure:
     unit = text(found.get("unit"))
     return Measure(
-        name, number(found.get("value")), number(found.get("ci_low")), number(found.get("ci_high")), "" if unit in NAMELESS_UNITS else unit
+        name,
+        number(found.get("value")),
+        number(found.get("ci_low")),
+        number(found.get("ci_high")),
+        "" if unit in NAMELESS_UNITS else unit,
+        int(number(found.get("missing")) or 0),
+        text(found.get("why_missing")),
     )
 
 
@@ -204,7 +256,7 @@ def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
     ladders: dict[str, list[Case]] = {}
     for case in cases:
         if not case.original:
-            ladders.setdefault(case.codec, []).append(case)
+            ladders.setdefault(case.series, []).append(case)
     found = [_lowest(codec, ladder) for codec, ladder in ladders.items()]
     return sorted(found, key=lambda lowest: math.inf if lowest.case is None else lowest.case.rate or 0.0)
 
@@ -227,18 +279,18 @@ def _lowest(codec: str, ladder: list[Case]) -> Lowest:
     usable = [case for case in ladder if case.rate is not None and case.retention is not None and not case.failures]
     usable.sort(key=lambda case: case.rate or 0.0)
     left_out = [case for case in ladder if case not in usable]
-    notes = [f"not counted: {', '.join(case.quality for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
+    notes = [f"not counted: {', '.join(case.rung for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
     if not usable:
         return Lowest(codec, None, _why_left_out(left_out))
     best = next((case for case in usable if keeps(case.retention)), None)
     if best is None:
         most = max(usable, key=lambda case: case.retention or 0.0)
-        return Lowest(codec, None, "; ".join([f"{most.quality} keeps most, {percent(most.retention)}", *notes]))
+        return Lowest(codec, None, "; ".join([f"{most.rung} keeps most, {percent(most.retention)}", *notes]))
     if best is usable[0]:
         notes.insert(0, "even its lowest point keeps it" if ladder[0] is best else "the lowest point that was measured")
     above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case.retention)]
     if above:
-        notes.insert(0, "not monotone: " + ", ".join(f"{case.quality} keeps {percent(case.retention)}" for case in above))
+        notes.insert(0, "not monotone: " + ", ".join(f"{case.rung} keeps {percent(case.retention)}" for case in above))
     return Lowest(codec, best, "; ".join(notes))
 
 

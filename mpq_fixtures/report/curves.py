@@ -25,7 +25,7 @@ def marks(cases: Sequence[Case]) -> dict[str, tuple[str, str]]:
     """Give each codec its colour and point shape, the same in every evaluation that uses it."""
     given: dict[str, tuple[str, str]] = {}
     for unit in dict.fromkeys(case.rate_unit for case in cases if not case.original):
-        codecs = dict.fromkeys(case.codec for case in cases if case.rate_unit == unit and not case.original)
+        codecs = dict.fromkeys(case.series for case in cases if case.rate_unit == unit and not case.original)
         for index, codec in enumerate(codecs):
             given.setdefault(codec, (COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]))
     return given
@@ -43,7 +43,7 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
     if not points:
         return None
     main, unit = points[0].main, points[0].rate_unit
-    codecs = list(dict.fromkeys(case.codec for case in points))
+    codecs = list(dict.fromkeys(case.series for case in points))
     legend = alt.Legend(title=None, symbolOpacity=1)
     picked = alt.selection_point(name="picked", fields=["codec"], bind="legend")
     colour = alt.Color("codec:N", legend=legend, scale=alt.Scale(domain=codecs, range=[style[codec][0] for codec in codecs]))
@@ -58,6 +58,7 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
     tooltip = [
         alt.Tooltip("case:N", title="case"),
         alt.Tooltip("rate_text:N", title="rate"),
+        *([alt.Tooltip("kbps_text:N", title="bit rate")] if any(case.kbps is not None for case in points) else []),
         alt.Tooltip("value_text:N", title=main.title),
         alt.Tooltip("interval_text:N", title="95 % interval"),
         alt.Tooltip("retention_text:N", title="retention"),
@@ -126,12 +127,13 @@ def _row(case: Case) -> dict[str, Any]:
     main = case.main
     return {
         "case": case.case,
-        "codec": case.codec,
+        "codec": case.series,
         "rate": case.rate,
         "value": main.value,
         "low": main.value if main.low is None else main.low,
         "high": main.value if main.high is None else main.high,
         "rate_text": rate(case.rate, case.rate_unit),
+        "kbps_text": rate(case.kbps, "kbit/s"),
         "value_text": main.show(main.value),
         "interval_text": main.interval,
         "retention_text": percent(case.retention),

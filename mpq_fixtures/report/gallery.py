@@ -105,7 +105,7 @@ def show_example(cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], b
     ladders: dict[str, list[Shown]] = {}
     for case in points:
         if not case.original:
-            ladders.setdefault(case.codec, []).append(cells[case.case])
+            ladders.setdefault(case.series, []).append(cells[case.case])
     return Example(
         sample=sample,
         target=reading.text(rows[points[0].case].get("target")),
@@ -118,7 +118,7 @@ def show_example(cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], b
 
 def _middling(case: Case, points: Sequence[Case]) -> float:
     """Say how far a point is from both ends of its ladder: 0 for an end and for the original, 1 for the very middle."""
-    ladder = [point for point in points if point.codec == case.codec]
+    ladder = [point for point in points if point.series == case.series]
     place = ladder.index(case)
     return 0.0 if case.original else 2 * min(place, len(ladder) - 1 - place) / max(1, len(ladder) - 1)
 

@@ -61,7 +61,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
 
     here = Path(__file__).parent
     cases = [read_case(record) for record in results.get("cases", ())]
-    sections = _sections(cases, samples)
+    sections = _sections(cases, samples, results.get("similarity") or ())
     scripts = [curves.script()] if any(section.chart for section in sections) else []
     scripts.append((here / "report.js").read_text(encoding="utf-8"))
     environment = Environment(
@@ -81,6 +81,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
         cases=reading.worst_first(cases),
         further=_further(cases),
         most_failures=MOST_FAILURES,
+        off=reading.OFF,
         kept=f"{reading.KEPT:.0%}".replace("%", " %"),
         provenance=results.get("provenance") or {},
         time=_time(results.get("seconds") or {}),
@@ -114,10 +115,24 @@ class Section:
     rate_unit: str
     chart: dict[str, Any] | None
     picture: str
+    ledger: list[Case]
+    similarity: list[Similarity]
     example: Example | None
 
 
-def _sections(cases: Sequence[Case], samples: pd.DataFrame) -> list[Section]:
+@dataclass(frozen=True)
+class Similarity:
+    """How a signal metric orders an evaluation's points against the task's metric: Spearman's rho with its interval, and over what."""
+
+    title: str
+    rho: float
+    low: float | None
+    high: float | None
+    points: int
+    missing: str
+
+
+def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence[Mapping[str, Any]]) -> list[Section]:
     from markupsafe import Markup
 
     style = curves.marks(cases)
@@ -150,10 +165,34 @@ def _sections(cases: Sequence[Case], samples: pd.DataFrame) -> list[Section]:
                 rate_unit=next((case.rate_unit for case in group if case.rate_unit), ""),
                 chart=chart,
                 picture=Markup(curves.svg(chart, f"chart-{index}")) if chart else "",
+                ledger=[case for case in group if not case.original and case.bytes_payload is not None],
+                similarity=_similarity(similarity, suite, name, group),
                 example=show_example(group, examples, budgets[suite, name]),
             )
         )
     return sections
+
+
+def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:
+    """Read the correlations of an evaluation, the strongest first, and how many samples of its cases a metric could not measure."""
+    found = []
+    for entry in entries:
+        rho, metric = reading.number(entry.get("rho")), reading.text(entry.get("metric"))
+        if (entry.get("suite"), entry.get("evaluation")) != (suite, name) or rho is None:
+            continue
+        missing = sum(measure.missing for case in cases for measure in case.further if measure.name == metric)
+        reason = next((measure.why_missing for case in cases for measure in case.further if measure.name == metric and measure.missing), "")
+        found.append(
+            Similarity(
+                title=reading.METRIC_TITLES.get(metric, metric.replace("_", " ")),
+                rho=rho,
+                low=reading.number(entry.get("low")),
+                high=reading.number(entry.get("high")),
+                points=int(reading.number(entry.get("points")) or 0),
+                missing=f"{missing}: {reason}" if missing else "",
+            )
+        )
+    return sorted(found, key=lambda one: -one.rho)
 
 
 def _further(cases: Iterable[Case]) -> list[Measure]:
