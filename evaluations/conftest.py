@@ -24,5 +24,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _cases(config: pytest.Config, test: str) -> list[Case]:
-    evaluations = config.stash[OPTIONS].evaluations
-    return [case for evaluation in evaluations if evaluation.task.name == test.removeprefix("test_") for case in evaluation.cases]
+    options = config.stash[OPTIONS]
+    evaluations = [evaluation for evaluation in options.evaluations if evaluation.task.name == test.removeprefix("test_")]
+    return [case for evaluation in evaluations for case in evaluation.cases if options.selects(case)]

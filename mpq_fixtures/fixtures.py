@@ -136,7 +136,7 @@ def gate(
         given = request.config.getoption("mpq_baselines")
         baselines = f" --mpq-baselines {quote(given)}" if given else ""
         suite = quote(case.evaluation.suite_argument)
-        approve = f'pytest evaluations --mpq-suite {suite} -k "[{case.id}]"{baselines} --mpq-update-baselines'
+        approve = f"pytest evaluations --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
         verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)
         result = Result(
             case,

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import platformdirs
 import pytest
 
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -35,6 +36,11 @@ class Options:
     baselines: Path
     update_baselines: str
     strict: bool
+    cases: tuple[str, ...] = ()
+
+    def selects(self, case: Case) -> bool:
+        """Tell whether ``--mpq-case`` takes a case; without it, all are taken."""
+        return not self.cases or any(fnmatchcase(case.id, glob) for glob in self.cases)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -47,6 +53,8 @@ def add_options(parser: pytest.Parser) -> None:
 
     add("suite", "suite to run: a name in evaluations/suites or a TOML file; repeatable (default: pocket)", "args",
         action="append", metavar="NAME|FILE.toml")  # fmt: skip
+    add("case", "run the cases whose whole id fits, such as '*-jpeg-q5'; repeatable (default: all; -k jpeg-q5 takes jpeg-q50 too)",
+        "args", action="append", metavar="GLOB")  # fmt: skip
     add("samples", "at most N samples an evaluation: a seeded choice, the same everywhere, a smaller one inside a larger (default: all)",
         type=_parse_samples, metavar="N")  # fmt: skip
     add("device", "auto, cpu, cuda, cuda:1 or mps; workers take different GPUs where there are several (default: auto)",
@@ -74,10 +82,16 @@ def read_options(config: pytest.Config) -> Options:
     if update and samples is not None:
         raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
     root = config.rootpath
+    evaluations = _evaluations(suites, root)
+    globs = tuple(config.getoption("mpq_case") or config.getini("mpq_case"))
+    for glob in globs:
+        if not any(fnmatchcase(case.id, glob) for evaluation in evaluations for case in evaluation.cases):
+            ids = [case.id for evaluation in evaluations for case in evaluation.cases]
+            raise pytest.UsageError(f"--mpq-case: no case is called {glob!r}; {_like(glob, ids)}")
     cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE")
     return Options(
         suites=suites or ["pocket"],
-        evaluations=_evaluations(suites, root),
+        evaluations=evaluations,
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
         cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or user_cache()).expanduser(),
@@ -85,6 +99,7 @@ def read_options(config: pytest.Config) -> Options:
         baselines=_folder(config, "baselines", root, "evaluations/baselines"),
         update_baselines=update,
         strict=bool(_given(config, "strict")),
+        cases=globs,
     )
 
 
@@ -122,6 +137,12 @@ def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:
     except SuiteError as error:
         raise pytest.UsageError(f"--mpq-suite: {error}") from None
     return evaluations
+
+
+def _like(glob: str, ids: list[str]) -> str:
+    """Name some ids that are near to a pattern."""
+    close = difflib.get_close_matches(glob, ids, n=3, cutoff=0.4) or ids[:3]
+    return f"there are {len(ids)}, such as {', '.join(close)}"
 
 
 def _parse_samples(text: str) -> int:
