@@ -96,7 +96,7 @@ def judge(
     """Hold a record against its baseline and its thresholds.
 
     ``approve`` is the command that would accept the record as it is; ``approving`` is ``all`` in a run that does. With ``strict`` a
-    case without a baseline fails, unless this run approves new ones.
+    case without a baseline fails, unless this run approves new ones, and so does one that lacks a signal metric that was asked for.
     """
     measure = record.metrics[record.metric]
     complaints = []
@@ -108,6 +108,12 @@ def judge(
         )
     if not math.isfinite(measure.value):
         complaints.append(f"{record.metric} is {measure.value}: the model or the metric gave no number")
+    if strict:
+        complaints += [
+            f"{name} could not be measured of any sample: {other.why_missing}"
+            for name, other in record.metrics.items()
+            if other.missing and other.missing == record.samples
+        ]
     figures = {"value": measure.value, "retention": record.retention, "rate": record.rate}
     for threshold in thresholds:
         if not threshold.holds(figures[threshold.figure]):

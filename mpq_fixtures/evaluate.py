@@ -92,7 +92,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     with bench.clock.step("score"):
         rows = [row for sample in samples if isinstance(row := outcomes[sample.id], Row)]
         failures = [failure for sample in samples if isinstance(failure := outcomes[sample.id], Failure)]
-        record = summarise(case, rows, failures, way.metric, way.beside)
+        record = summarise(case, rows, failures, way.metric, way.beside, way.absent)
     if example is None and isinstance(outcomes[shown.id], Row):
         example = way.example(shown)
     record.example, record.example_sample = example or [], shown.id
@@ -111,7 +111,9 @@ class _Way:
         self.store, self.clock = bench.store, bench.clock
         evaluation = case.evaluation
         self.metric = evaluation.task.metric(dataset, **evaluation.options)
-        self.beside = evaluation.task.signal_metrics(evaluation.similarity)
+        asked = evaluation.task.signal_metrics(evaluation.similarity)
+        self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
+        self.beside = [metric for metric in asked if metric not in self.absent]
         self._codec = codec.fingerprint() if codec else ""
         self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
 

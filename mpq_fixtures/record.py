@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -144,14 +144,23 @@ class Record:
         )
 
 
-def summarise(case: Case, rows: list[Row], failures: list[Failure], metric: Metric, beside: Sequence[Metric]) -> Record:
-    """Turn the rows of a case into its record."""
+def summarise(
+    case: Case,
+    rows: list[Row],
+    failures: list[Failure],
+    metric: Metric,
+    beside: Sequence[Metric],
+    absent: Mapping[Metric, str] | None = None,
+) -> Record:
+    """Turn the rows of a case into its record; ``absent`` says of signal metrics that were asked for what this machine lacks."""
     evaluation = case.evaluation
     total_bytes, elements = sum(row.bytes for row in rows), sum(row.elements for row in rows)
     modality = evaluation.task.modality
     metrics = {metric.name: _measure(metric, [row.statistic for row in rows])}
     # The originals against themselves: an infinite PSNR says nothing.
     metrics |= {other.name: _signal_measure(other, rows) for other in beside if not case.is_original}
+    if not case.is_original:
+        metrics |= {other.name: replace(_measure(other, []), missing=len(rows), why_missing=lack) for other, lack in (absent or {}).items()}
     ledger = {part: sum(row.ledger[part] for row in rows) for part in ("payload", "container", "side")}
     seconds = sum(row.seconds or 0.0 for row in rows)
     nominal = [row.nominal_bits for row in rows if row.nominal_bits is not None]

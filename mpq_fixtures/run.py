@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from mpq_fixtures.clock import STEPS
 from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
+from mpq_fixtures.record import Record
 from mpq_fixtures.report.results import NOT_RUN, PASSED, SKIPPED, Result, write_results
+from mpq_fixtures.report.similarity import similarity_correlations
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import Case
 
@@ -105,7 +109,27 @@ class Run:
             "provenance": provenance(self.options, records, config),
             "seconds": self.seconds(),
             "work": self.work(),
+            "similarity": self._similarity(records),
         }
+
+    @staticmethod
+    def _similarity(records: Sequence[Record]) -> list[dict[str, Any]]:
+        """Return how each signal metric orders the points of each evaluation against the task's metric."""
+        evaluations: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in records:
+            evaluations[record.suite, record.evaluation].append(record)
+        return [
+            {
+                "suite": suite,
+                "evaluation": name,
+                "metric": found.metric,
+                "samples": found.samples,
+                **{key: value if math.isfinite(value) else None for key, value in asdict(found.correlation).items()},
+            }
+            for (suite, name), group in evaluations.items()
+            for found in similarity_correlations(group)
+            if found.correlation is not None
+        ]
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each step over all workers, and the share of their lifetime that went into steps."""

@@ -8,6 +8,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +38,16 @@ def bootstrap_interval(
         raise ValueError(f"the level of an interval lies between 0 and 1, and is not {level}")
     if len(statistics) < 2 or not math.isfinite(metric.value(statistics)):
         return math.nan, math.nan
-    generator, step = np.random.RandomState(seed), max(1, CELLS // len(statistics))
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    values = np.concatenate([resampled_values(metric, statistics, _draw(generator, len(statistics), size)) for size in sizes])
+    values = np.concatenate(_resampled(metric, statistics, resamples, seed))
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _resampled(metric: Metric, statistics: Sequence[Statistic], resamples: int, seed: int) -> list[NDArray[np.float64]]:
+    """Return the metric over all resamples, drawn and taken in parts."""
+    generator, step = np.random.RandomState(seed), max(1, CELLS // len(statistics))
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    return [resampled_values(metric, statistics, _draw(generator, len(statistics), size)) for size in sizes]
 
 
 def draws(samples: int, resamples: int, seed: int = SEED) -> NDArray[np.int64]:
@@ -127,3 +133,57 @@ def _smallest(numbers: NDArray[np.float64]) -> np.dtype[np.generic]:
             if np.array_equal(numbers.astype(kind).astype(np.float64), numbers, equal_nan=kind.kind == "f"):
                 return kind
     return np.dtype("<f8")
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation over ``points``, with the interval that resampled samples give it."""
+
+    rho: float
+    ci_low: float
+    ci_high: float
+    points: int
+
+
+FEWEST_POINTS = 4
+"""A rank correlation of three points is -1, -0.5, 0.5 or 1, whatever is measured."""
+
+
+def values_of_points(metric: Metric, points: Sequence[Sequence[Statistic]], resamples: int = 1000, seed: int = SEED) -> NDArray[np.float64]:
+    """Return a metric over the same samples at several points: ``[1 + resamples, points]``, of all samples and then of each resample.
+
+    Every point has the same samples in the same order, and a resample holds the same ones at every point, so that what is hard about a
+    sample is hard everywhere. The same seed gives the same resamples for another metric of these samples.
+    """
+    if len({len(statistics) for statistics in points}) != 1 or not len(points[0]):
+        raise ValueError(f"points need the same samples, at least one, not {[len(statistics) for statistics in points]} of them")
+    columns = [[np.array([metric.value(statistics)]), *_resampled(metric, statistics, resamples, seed)] for statistics in points]
+    return np.stack([np.concatenate(column) for column in columns], axis=1)
+
+
+def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64], level: float = 0.95) -> Correlation | None:
+    """Return how the values of two metrics go together over points (Spearman's rho), from two of `values_of_points`.
+
+    The interval is the percentile bootstrap's over samples: it says how far rho depends on which samples were measured, at these very
+    points, and nothing of other codecs. Points where a value is NaN are left out; None where fewer than four remain, or where one
+    metric is the same at all of them. Resamples without a rho are left out of the interval.
+    """
+    measured = np.isfinite(first[0]) & np.isfinite(second[0])
+    if measured.sum() < FEWEST_POINTS:
+        return None
+    rho = _spearman(first[:, measured], second[:, measured])
+    if not math.isfinite(rho[0]):
+        return None
+    drawn = rho[1:][np.isfinite(rho[1:])]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if len(drawn) else (math.nan, math.nan)
+    return Correlation(float(rho[0]), float(low), float(high), int(measured.sum()))
+
+
+def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the correlation of the ranks in each row, ties at their mean rank; NaN for a row with NaN or without differences."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values, axis=1, nan_policy="propagate") for values in (first, second)]
+    x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.clip((x * y).sum(axis=1) / np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1)), -1, 1))

@@ -15,6 +15,7 @@ from mpq_fixtures import codecs
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
+from mpq_fixtures.metrics import registered_signal_metrics
 from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Evaluation, Threshold
@@ -248,7 +249,7 @@ def _rungs(quality: str, codec: Codec, place: str) -> list[str]:
 def _similarity(names: Any, task: Task, place: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(map(_is_text, names)):
         raise SuiteError(f'{place}: write a list, ["lpips"]')
-    known = [metric.name for metric in task.signal_metrics()]
+    known = registered_signal_metrics(task.modality)
     for name in names:
         _choice(name, known, place)
     return tuple(dict.fromkeys(names))

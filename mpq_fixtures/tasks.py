@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Metric, SignalMetric, signal_metrics
 from mpq_fixtures.signals import Audio, Dataset, Modality, Sample
 
 
@@ -32,17 +32,9 @@ class Task:
         """Tell whether its targets index classes."""
         return self.columns[-1] in ("label", "mask")
 
-    def signal_metrics(self, further: Sequence[str] = ()) -> list[Metric]:
-        """Return the metrics that compare the decoded signal with the original."""
-        if self.modality is Modality.IMAGE:
-            from mpq_fixtures.metrics.psnr import ImagePSNR
-            from mpq_fixtures.metrics.ssim import SSIM
-
-            return [ImagePSNR(), SSIM()]
-        from mpq_fixtures.metrics.psnr import AudioPSNR
-        from mpq_fixtures.metrics.si_sdr import SISDR
-
-        return [AudioPSNR(), SISDR()]
+    def signal_metrics(self, further: tuple[str, ...] = ()) -> list[SignalMetric]:
+        """Return the metrics that compare the decoded signal with the original: the automatic ones and those that ``further`` names."""
+        return signal_metrics(self.modality, further)
 
 
 def _top1(dataset: Dataset) -> Metric:

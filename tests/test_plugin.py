@@ -598,7 +598,7 @@ class TestBaselines:
         run.stdout.fnmatch_lines(
             [
                 "pictures-original: top1 0.6667 against the baseline's 1.0000: -0.3333 accuracy, tolerance 0.012",
-                'If this is meant, approve it: pytest evaluations --mpq-suite tried --mpq-case pictures-original --mpq-update-baselines',
+                "If this is meant, approve it: pytest evaluations --mpq-suite tried --mpq-case pictures-original --mpq-update-baselines",
             ]
         )
         assert "Traceback" not in run.stdout.str()

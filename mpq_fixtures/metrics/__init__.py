@@ -4,29 +4,34 @@ Each metric is one file. Intervals, paired tests and partial runs resample stati
 
 Conventions: a prediction that is not finite gives a statistic that makes every value it enters NaN, never a good score; inputs that
 do not fit together raise ValueError with a sentence that names both; values that could be infinite are clipped to the metric's bounds,
-so that means stay finite. A bound of ``-inf`` says that the metric can fall without end.
+so that means stay finite. A bound of ``-inf`` says that the metric can fall without end, one of ``inf`` that it can rise so.
+
+Metrics that compare a decoded signal with the original are subclasses of `SignalMetric`; defining one registers it, wherever the file
+lives: in this package, in a pytest plugin (``-p my_metric``), or in a package that names it under the entry point group ``mpq.metrics``.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.signals import Audio, Image, Signal
+from mpq_fixtures.named import nearest, told
+from mpq_fixtures.signals import Audio, Image, Modality, Signal
 
 Statistic = NDArray[np.float64]
 """What a metric keeps of one sample: an array of any shape, the same number of axes for every sample."""
 
 DECIBEL_LIMIT = 100.0
 """dB; ratios are clipped here. No change of a single level in a 224x224 8-bit picture, nor of a step of 16-bit sound, reaches it."""
-
-
-class NotMeasurable(ValueError):
-    """A sample that a signal metric cannot measure, as the message says: it gets no value, and the reason is counted."""
 
 
 def decibels(signal: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,3 +109,88 @@ class Additive(Metric):
         if not len(statistics):
             return float("nan")
         return float(self.score(np.sum(np.stack(statistics), axis=0), len(statistics)))
+
+
+class MetricError(ValueError):
+    """A signal metric that there is not, or that cannot be registered; the message is for people."""
+
+
+class NotMeasurable(ValueError):
+    """A sample that a signal metric has no value of; the message says why. It is left out of the mean, counted and shown."""
+
+
+class SignalMetric(Additive):
+    """How near a decoded signal is to the original: of each sample, averaged over samples. Statistic: ``[value, 1]``.
+
+    ``automatic`` says whether it is measured where a suite names none: not where it needs weights or a package that mpq does not bring,
+    or takes longer than a model. `observe` takes the decoded signal and the original, and raises `NotMeasurable` for samples that the
+    metric is not made for: a sentinel of a library never gets into a mean. Making one loads nothing; one serves several threads.
+    """
+
+    modality: ClassVar[Modality]
+    automatic: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:  # others are bases
+            _registry[cls.modality, cls.name] = cls
+
+    def missing(self) -> str:
+        """Say what this machine lacks for the metric and the one command that brings it; "" where it can run. Loads nothing."""
+        return ""
+
+    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
+        """Return the mean over the samples that count; NaN when none does."""
+        count = total[..., 1]
+        return np.asarray(total[..., 0] / np.where(count > 0, count, np.nan))
+
+
+_registry: dict[tuple[Modality, str], type[SignalMetric]] = {}
+
+
+@cache
+def _load() -> None:
+    """Import every module of this package and every metric that another package announces."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group="mpq.metrics"):
+        try:
+            entry.load()
+        except Exception as error:
+            raise MetricError(f"metric {entry.name!r}, entry point {entry.value!r}: it does not import: {told(error)}") from error
+
+
+def registered_signal_metrics(modality: Modality) -> dict[str, type[SignalMetric]]:
+    """Return the signal metrics of a modality by name, in alphabetical order."""
+    _load()
+    return {name: _registry[kind, name] for kind, name in sorted(_registry, key=lambda key: key[1]) if kind is modality}
+
+
+def signal_metrics(modality: Modality, further: Iterable[str] = ()) -> list[SignalMetric]:
+    """Return the automatic metrics of a modality and those that ``further`` names; raises `MetricError` for a name that there is not."""
+    known = registered_signal_metrics(modality)
+    names = [name for name, metric in known.items() if metric.automatic]
+    for name in further:
+        if name not in known:
+            raise MetricError(f"there is no {modality.value} metric {name!r}{nearest(name, known)}")
+    return [known[name]() for name in dict.fromkeys([*names, *further])]
+
+
+def lacking(**packages: str) -> str:
+    """Say which modules are not installed and the command that brings their packages; "" where all are. Imports none."""
+    absent = [module for module in packages if importlib.util.find_spec(module) is None]
+    if not absent:
+        return ""
+    command = " ".join(packages[module] for module in absent)
+    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: pip install {command}"
+
+
+def versions(*distributions: str) -> dict[str, str]:
+    """Return the versions of what is installed of the distributions, for `Metric.settings`: another version may measure otherwise."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

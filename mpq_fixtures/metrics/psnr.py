@@ -7,19 +7,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic, decibels, pixels_of, waveforms_of
+from mpq_fixtures.metrics import SignalMetric, Statistic, decibels, pixels_of, waveforms_of
+from mpq_fixtures.signals import Modality
 
 
-class _PSNR(Additive):
+class _PSNR(SignalMetric):
     """``10 log10(peak^2 / mean squared error)`` of each sample, averaged over samples, in dB. Statistic: dB, ``[]``.
 
     Identical signals count as 100 dB, so that means stay finite. The tolerance is above what decoders of one format may differ
     by in rounding, and a tenth of what a step on a ladder changes.
     """
 
-    name = "psnr"
     unit = "dB"
     tolerance = 0.05
+    automatic = True
     peak: ClassVar[float]
 
     @property
@@ -38,7 +39,7 @@ class _PSNR(Additive):
 class ImagePSNR(_PSNR):
     """PSNR of pictures: the peak is 255, the error is over all pixels of R, G and B, as in Jacobellis et al. (arXiv 2401.07957)."""
 
-    name = "psnr"
+    name, modality = "psnr", Modality.IMAGE
     bounds = (0.0, 100.0)
     peak = 255.0
 
@@ -54,7 +55,7 @@ class AudioPSNR(_PSNR):
     ``10 ** (-statistic / 10)`` is a sample's squared error for whoever wants that.
     """
 
-    name = "psnr"
+    name, modality = "psnr", Modality.AUDIO
     bounds = (-100.0, 100.0)
     peak = 1.0
 

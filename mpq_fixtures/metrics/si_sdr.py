@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic, decibels, waveforms_of
+from mpq_fixtures.metrics import SignalMetric, Statistic, decibels, waveforms_of
+from mpq_fixtures.signals import Modality
 
 
-class SISDR(Additive):
+class SISDR(SignalMetric):
     """``10 log10(|a s|^2 / |a s - x|^2)`` with ``a = <x, s> / <s, s>`` (Le Roux et al. 2019), averaged over samples, in dB.
 
     ``s`` is the original and ``x`` the decoded sound. All channels form one vector with one gain, so that a change of balance counts
@@ -21,7 +21,8 @@ class SISDR(Additive):
     The tolerance is above what rounding in decoders does, and a tenth of what a step on a ladder changes.
     """
 
-    name = "si_sdr"
+    name, modality = "si_sdr", Modality.AUDIO
+    automatic = True
     unit = "dB"
     bounds = (-100.0, 100.0)
     tolerance = 0.05
@@ -39,8 +40,3 @@ class SISDR(Additive):
         if not decoded.any():
             return np.array([self.bounds[0], 1.0])  # nothing is left of the sound: 0 over 0 in the equation
         return np.array([decibels(scaled @ scaled, error @ error), 1.0])
-
-    def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
-        """Return the mean over the samples with a sound in them; NaN when there is none."""
-        count = total[..., 1]
-        return np.asarray(total[..., 0] / np.where(count > 0, count, np.nan))

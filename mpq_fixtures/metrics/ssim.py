@@ -9,7 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic, pixels_of
+from mpq_fixtures.metrics import SignalMetric, Statistic, pixels_of
+from mpq_fixtures.signals import Modality
 
 WINDOW = 11
 """Pixels on a side of the Gaussian window."""
@@ -28,7 +29,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of R, G and B (Rec. ITU-R BT.601)."""
 
 
-class SSIM(Additive):
+class SSIM(SignalMetric):
     """The structural similarity index of luma, averaged over the windows of a picture and then over samples (Wang et al. 2004).
 
     A Gaussian window of 11x11 with sigma 1.5, K1 = 0.01, K2 = 0.03, a range of 255 and population moments, as in the paper; windows
@@ -40,7 +41,8 @@ class SSIM(Additive):
     sample of every case and would cost more than coding and a small model together.
     """
 
-    name = "ssim"
+    name, modality = "ssim", Modality.IMAGE
+    automatic = True
     unit = "SSIM"
     bounds = (-1.0, 1.0)
     tolerance = 0.002
@@ -48,29 +50,30 @@ class SSIM(Additive):
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Image` of one shape."""
         decoded, original = pixels_of(prediction, target, "SSIM")
-        return np.array(_index(_luma(decoded), _luma(original)), dtype=np.float64)
+        return np.array(similarity(luma_of(decoded), luma_of(original))[0])
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return the mean over samples."""
         return np.asarray(total / samples)
 
 
-def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def luma_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the luma ``[H, W]``, 0..255 and not rounded, at least a window wide and high, in single precision for speed."""
     luma = pixels @ LUMA
     short = [(0, max(WINDOW - side, 0)) for side in luma.shape]
     return np.pad(luma, short, mode="symmetric") if any(after for _, after in short) else luma
 
 
-def _index(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> float:
-    """Return the mean index of two lumas, strip by strip."""
+def similarity(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean index of two lumas ``[H, W]``, and the mean of its part without luminance, strip by strip."""
     rows, columns = (side - WINDOW + 1 for side in original.shape)
     strips = [slice(top, top + STRIP + WINDOW - 1) for top in range(0, rows, STRIP)]
-    return float(sum(_total(decoded[strip], original[strip]) for strip in strips) / (rows * columns))
+    return np.asarray(np.sum([_totals(decoded[strip], original[strip]) for strip in strips], axis=0) / (rows * columns))
 
 
-def _total(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> float:
-    """Return the sum of the index over all windows (equation 13, ibid.), from local means, mean squares and mean products."""
+def _totals(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the sum of the index over all windows (equation 13, ibid.) and that of contrast and structure, from local means, mean
+    squares and mean products."""
     x, y = decoded - MIDDLE, original - MIDDLE  # variances stay, and rounding errors shrink
     planes = np.stack([x, y, np.square(x) + np.square(y), x * y])
     mean_x, mean_y, squares, products = _filtered(_filtered(planes))
@@ -78,7 +81,8 @@ def _total(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> float
     mean_x += MIDDLE
     mean_y += MIDDLE
     luminance = (2 * mean_x * mean_y + C1) / (np.square(mean_x) + np.square(mean_y) + C1)
-    return float(np.sum(luminance * (2 * covariance + C2) / (variances + C2), dtype=np.float64))
+    contrast = (2 * covariance + C2) / (variances + C2)
+    return float(np.sum(luminance * contrast, dtype=np.float64)), float(np.sum(contrast, dtype=np.float64))
 
 
 def _filtered(planes: NDArray[np.float32]) -> NDArray[np.float32]:

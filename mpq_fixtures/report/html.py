@@ -186,8 +186,8 @@ def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cas
             Similarity(
                 title=reading.METRIC_TITLES.get(metric, metric.replace("_", " ")),
                 rho=rho,
-                low=reading.number(entry.get("low")),
-                high=reading.number(entry.get("high")),
+                low=reading.number(entry.get("ci_low")),
+                high=reading.number(entry.get("ci_high")),
                 points=int(reading.number(entry.get("points")) or 0),
                 missing=f"{missing}: {reason}" if missing else "",
             )
