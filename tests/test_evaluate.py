@@ -187,7 +187,7 @@ class TestSecondEvaluation:
         source = Path(jpeg.__file__).read_text().replace('name = "jpeg"', 'name = "own_codec"')
         count = len(pictures.dataset.samples)
         rates = []
-        for number, (old, new) in enumerate([("", ""), ("int(quality[1:])}", 'int(quality[1:]), "subsampling": 0}')]):
+        for number, (old, new) in enumerate([("", ""), ("number(quality)}", 'number(quality), "subsampling": 0}')]):
             file = tmp_path / f"codec{number}.py"
             file.write_text(source.replace(old, new))
             spec = importlib.util.spec_from_file_location("own_codec", file)
