@@ -18,6 +18,7 @@ from trial_signals import music, photo, speech
 
 from mpq_fixtures import codecs
 from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, registered
+from mpq_fixtures.codecs._audio import require
 from mpq_fixtures.named import MissingAsset
 from mpq_fixtures.signals import Audio, Image
 
@@ -119,6 +120,10 @@ class TestAMissingPackage:
         with pytest.raises(MissingAsset, match=f"codec {name}: it needs .*: {command}"):
             CODECS[name].prepare()
 
+    def test_may_be_a_part_of_pyav(self) -> None:
+        with pytest.raises(MissingAsset, match=r"has no libspeex and no libvvenc: pip install .* av$"):
+            require("libmp3lame", "libspeex", "libvvenc")
+
     @pytest.mark.parametrize("name", sorted(CONVENTIONAL | {"amr", "av1", "hevc"}))
     def test_is_not_missed_by_others(self, name: str) -> None:
         CODECS[name].prepare()
@@ -148,6 +153,16 @@ class TestPictures:
         original = Image(np.full((40, 57, 3), colour, np.uint8))
         decoded = IMAGES[name].decode(IMAGES[name].encode(original, IMAGES[name].ladder[-1]))
         assert np.abs(decoded.pixels.astype(int) - original.pixels).max() <= 2
+
+    @each({"av1", "avif", "heic", "hevc", "jpeg", "webp"})
+    def test_that_are_too_wide_are_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"{name} cannot hold"):
+            IMAGES[name].encode(Image(np.zeros((2, 70000, 3), np.uint8)), IMAGES[name].ladder[0])
+
+    @each({"av1", "hevc"})
+    def test_may_be_long(self, name: str) -> None:
+        original = Image(np.tile(photo(2, 300).pixels, (1, 30, 1)))
+        assert IMAGES[name].decode(IMAGES[name].encode(original, IMAGES[name].ladder[0])).pixels.shape == (2, 9000, 3)
 
     @each(IMAGES)
     def test_cost_more_and_look_better_from_quality_to_quality(self, name: str) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from mpq_fixtures.codecs import AUDIO, Codec, Ledger
 from mpq_fixtures.codecs._pillow import bundled
+from mpq_fixtures.named import MissingAsset
 from mpq_fixtures.signals import Audio
 
 if TYPE_CHECKING:
@@ -174,9 +175,15 @@ def decode_packets(context: Any, packets: Iterable[Any]) -> tuple[NDArray[np.flo
     frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
     if not frames:
         raise ValueError("no sound in it")
-    waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
-    full_scale = 32768 if waveform.dtype == np.int16 else 1
-    return np.asarray(waveform / np.float32(full_scale), np.float32), int(frames[0].sample_rate)
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
+
+
+def require(*coders: str) -> None:
+    """Raise `MissingAsset` where PyAV lacks one of FFmpeg's ``coders``, as builds other than its own wheels do."""
+    import av
+
+    if lacking := [coder for coder in coders if coder not in av.codecs_available]:
+        raise MissingAsset(f"this PyAV has no {' and no '.join(lacking)}: pip install --force-reinstall --only-binary :all: av")
 
 
 def pyav_build(*libraries: str) -> str:

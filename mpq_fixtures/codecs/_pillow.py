@@ -34,10 +34,10 @@ class PillowCodec(Codec):
 
     def encode(self, signal: Image, quality: str) -> bytes:
         """Compress ``signal``; raises `ValueError` for a picture without pixels and where the format cannot hold its size."""
-        buffer = io.BytesIO()
+        buffer, picture = io.BytesIO(), PILImage.fromarray(checked(signal.pixels))
         try:
-            PILImage.fromarray(checked(signal.pixels)).save(buffer, self.format, **self.options(quality))
-        except OSError as error:
+            picture.save(buffer, self.format, **self.options(quality))
+        except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"{self.name} cannot hold this picture: {error}") from error
         return buffer.getvalue()
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from mpq_fixtures.codecs import IMAGE, Codec, Ledger
-from mpq_fixtures.codecs._audio import pyav_build, read_varint, varint
+from mpq_fixtures.codecs._audio import pyav_build, read_varint, require, varint
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.signals import Image
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FULL_RANGE, BT_601 = 2, 5
 """FFmpeg's numbers for them (AVCOL_RANGE_JPEG, AVCOL_SPC_BT470BG)."""
 
+LARGEST = 16384  # pixels a side; SVT-AV1 takes a width modulo 65536
 HALF = 1 << 15  # of one in 16 bits behind the point
 
 
@@ -61,12 +62,18 @@ class VideoCodec(Codec):
 
         return f"{pyav_build(self.library, 'libdav1d')}, pillow {PIL.__version__}"
 
+    def prepare(self) -> None:
+        """Raise `MissingAsset` where PyAV lacks the encoder or the decoder."""
+        require(self.encoder, self.decoder)
+
     def encode(self, signal: Image, quality: str) -> bytes:
         """Compress ``signal`` on one thread; raises `ValueError` for a picture without pixels and for a size that the format lacks."""
         import av
 
         pixels = checked(signal.pixels)
         height, width, _ = pixels.shape
+        if max(height, width) > LARGEST:
+            raise ValueError(f"{self.name} cannot hold a picture of {width}x{height}: its sides are at most {LARGEST}")
         planes = to_planes(pixels, self.smallest)
         context: Any = av.CodecContext.create(self.encoder, "w")
         context.height, context.width, context.pix_fmt = planes.shape[0] * 2 // 3, planes.shape[1], "yuv420p"
@@ -97,7 +104,7 @@ class VideoCodec(Codec):
             raise ValueError(f"not a readable {self.name} stream") from error
         padded = (padded_side(height, self.smallest), padded_side(width, self.smallest))
         if not height * width or frame.format.name not in ("yuv420p", "yuvj420p") or (frame.height, frame.width) != padded:
-            raise ValueError(f"not a {self.name} stream of {width}x{height} pixels")
+            raise ValueError(f"not a stream of {self.name} with {width}x{height} pixels")
         return Image(np.ascontiguousarray(to_pixels(planes)[:height, :width]))
 
     def ledger(self, data: bytes) -> Ledger:

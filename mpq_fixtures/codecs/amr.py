@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpq_fixtures.codecs import CodecError, Ledger
-from mpq_fixtures.codecs._audio import AudioCodec, decode_packets, encode_packets, pyav_build, scipy_build
+from mpq_fixtures.codecs._audio import AudioCodec, decode_packets, encode_packets, pyav_build, require, scipy_build
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,10 @@ class Amr(AudioCodec):
         if quality not in MODES:
             raise CodecError(f"{quality!r} is not one of {', '.join(MODES)}")
 
+    def prepare(self) -> None:
+        """Raise `MissingAsset` where PyAV lacks the coder."""
+        require("libopencore_amrnb")
+
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return 8 kHz."""
         return 8000
@@ -55,7 +59,7 @@ class Amr(AudioCodec):
 
         context: Any = av.CodecContext.create("libopencore_amrnb", "r")
         waveform, sample_rate = decode_packets(context, map(av.Packet, frames_of(data)))
-        return waveform[:, DELAY:], sample_rate
+        return waveform[:, DELAY:] / np.float32(32768), sample_rate  # its samples are of 16 bits
 
     def stream_ledger(self, stream: bytes) -> Ledger:
         """Count the heads of the frames as container."""

@@ -34,14 +34,17 @@ class Heic(Codec):
         return "" if importlib.util.find_spec("pillow_heif") else "it needs pillow-heif: pip install pillow-heif"
 
     def encode(self, signal: Image, quality: str) -> bytes:
-        """Compress ``signal`` on one thread; raises `ValueError` for a picture without pixels."""
+        """Compress ``signal`` on one thread; raises `ValueError` for a picture without pixels and for a size that the format lacks."""
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]
 
         pixels = checked(signal.pixels)
         height, width, _ = pixels.shape
         buffer = io.BytesIO()
         options = {"chroma": "420", "x265:pools": "none", "x265:frame-threads": "1", "x265:wpp": "0"}
-        pillow_heif.encode("RGB", (width, height), pixels.tobytes(), buffer, quality=self.qualities.number(quality), enc_params=options)
+        try:
+            pillow_heif.encode("RGB", (width, height), pixels.tobytes(), buffer, quality=self.qualities.number(quality), enc_params=options)
+        except RuntimeError as error:
+            raise ValueError(f"heic cannot hold a picture of {width}x{height}") from error
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Image:
