@@ -14,8 +14,26 @@ examples:
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
   mpq report reports/latest
+  mpq conformance my_codec:MyCodec
+                                 is this codec honest, and does it hold what codecs promise?
 
 What is in between is pytest's: pytest evaluations --mpq-suite study; see pytest --help under "machine perceptual quality".
+"""
+
+
+CONFORMANCE = """\
+A codec passes when its decoder has the bytes and nothing else, when the bytes are the same in every process and at any time, when the
+signal comes back whole, in its range and in its place, and when damaged bytes do no harm. Each check has a name; the table says what
+passed, and what broke in the codec and where.
+
+examples:
+  mpq conformance opus                          a codec that is registered: mpq's own, or an installed package's
+  mpq conformance my_codec:MyCodec              a class in my_codec.py, here or on PYTHONPATH
+  mpq conformance codecs/my_codec.py:MyCodec    a class in a file
+  mpq conformance opus --quality 6k --quality 64k --streams 50      a quick look at two qualities
+
+exit code: 0 passed, 1 a check failed, 2 the codec cannot be loaded, or lacks something that the message names.
+docs/conformance.md says what each check does, why, and what none of them sees.
 """
 
 
@@ -45,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
     report = add("report", "render report.html again from the results of a run, without running anything", _report)
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
+    conformance = add("conformance", "try whether a codec is honest and does what codecs must; exit code 1 when it does not", _conformance)
+    conformance.add_argument("codec", metavar="CODEC", help="the name of a codec, MODULE:CLASS or FILE.py:CLASS")
+    conformance.add_argument(
+        "--quality", action="append", default=[], metavar="QUALITY", help="only this one; repeatable (default: its ladder)"
+    )
+    conformance.add_argument("--streams", type=_count, default=1000, metavar="N", help="damaged streams to decode (default: 1000)")
+    conformance.formatter_class, conformance.epilog = argparse.RawDescriptionHelpFormatter, CONFORMANCE
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code
@@ -77,6 +102,18 @@ def _report(options: argparse.Namespace) -> int:
         sys.stderr.write(f"mpq report: {error}\n")
         return 2
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.conformance import conformance
+
+    return conformance(options.codec, options.quality, options.streams)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,8 @@ def decode_packets(context: Any, packets: Iterable[Any]) -> tuple[NDArray[np.flo
     frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
     if not frames:
         raise ValueError("no sound in it")
+    if any(frame.layout.nb_channels > 2 for frame in frames):  # damaged bytes say so, and PyAV reads beyond what many channels hold
+        raise ValueError("more channels than a stream has")
     return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
 
 

@@ -1,0 +1,112 @@
+"""What every evaluation asks of a codec before its figures are believed, in a second or two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.conformance.fresh import FreshCodec, decode_all, encode_all, spread
+from mpq_fixtures.conformance.signals import array_of, protected, same
+from mpq_fixtures.isolation.client import ProcessError
+from mpq_fixtures.signals import Signal
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A signal at a quality, as the codec encoded and decoded it here: what was returned, and a copy of that moment."""
+
+    signal: Signal
+    quality: str
+    data: bytes
+    returned: np.ndarray[Any, Any]
+    decoded: Signal
+
+
+def audit(codec: Codec, qualities: Sequence[str], signals: Sequence[Signal]) -> list[str]:
+    """Return what is dishonest about ``codec``, one sentence a fault, each of which begins with the codec's name; empty when nothing is.
+
+    Each of ``signals`` is encoded at the lowest, a middle and the highest of ``qualities``: twice here, and in another order in a fresh
+    process, whose folders are then deleted. A second fresh process decodes the bytes. All bytes and all decoded signals must agree
+    exactly. What the codec cannot encode or decode here is left out: that fails by itself.
+    """
+    with FreshCodec(codec) as encoder, FreshCodec(codec) as decoder, ThreadPoolExecutor(2) as pool:
+        started = [pool.submit(one.start) for one in (encoder, decoder)]
+        tried = [one for quality in spread(qualities) for signal in signals if (one := _try(codec, protected(signal), quality)) is not None]
+        faults = [*_later(tried), *_again(codec, tried)]
+        try:
+            for start in started:
+                start.result()
+        except ProcessError as error:
+            return [f"{codec.name} {fault}" for fault in [*faults, f"cannot be made in a fresh process: {error}"]]
+        faults += _elsewhere(encoder, tried)
+        written = _files(encoder.written)
+        encoder.close()
+        faults += _from_bytes(decoder, tried)
+        faults += [f"is not honest: the decoder opened {file}, which the encoder wrote" for file in sorted(written & _files(decoder.read))]
+    return [f"{codec.name} {fault}" for fault in faults]
+
+
+def _try(codec: Codec, signal: Signal, quality: str) -> _Tried | None:
+    data = _bytes(codec, signal, quality)
+    if data is None:
+        return None
+    try:
+        returned = array_of(decoded := codec.decode(data))
+    except Exception:
+        return None
+    return _Tried(signal, quality, data, returned, protected(decoded))
+
+
+def _bytes(codec: Codec, signal: Signal, quality: str) -> bytes | None:
+    try:
+        return bytes(memoryview(codec.encode(signal, quality)))
+    except Exception:
+        return None
+
+
+def _later(tried: Sequence[_Tried]) -> list[str]:
+    """Compare what was decoded with what has become of it."""
+    changed = [
+        one.quality for one in tried if not np.array_equal(one.returned, array_of(one.decoded), equal_nan=one.returned.dtype.kind == "f")
+    ]
+    return [f"changes what it decoded when it decodes the next: at {changed[0]} it returned an array that it uses again"] if changed else []
+
+
+def _again(codec: Codec, tried: Sequence[_Tried]) -> list[str]:
+    """Encode everything a second time, the last first."""
+    other = [one.quality for one in reversed(tried) if _bytes(codec, one.signal, one.quality) != one.data]
+    return [f"gave other bytes for the same signal the second time, at {other[0]}"] if other else []
+
+
+def _elsewhere(encoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
+    """Encode everything in a fresh process, the last first."""
+    backwards = list(reversed(tried))
+    for one, data in zip(backwards, encode_all(encoder, [(one.signal, one.quality) for one in backwards]), strict=True):
+        if isinstance(data, ProcessError):
+            return [f"cannot encode in a fresh process what it encodes here, at {one.quality}: {data}"]
+        if data != one.data:
+            return [f"gave other bytes for the same signal in a fresh process, at {one.quality}"]
+    return []
+
+
+def _from_bytes(decoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
+    """Decode everything in a fresh process."""
+    for one, decoded in zip(tried, decode_all(decoder, [one.data for one in tried]), strict=True):
+        if isinstance(decoded, ProcessError):
+            return [f"cannot decode in a fresh process, from the bytes alone, what it decodes here, at {one.quality}: {decoded}"]
+        if not same(decoded, one.decoded):
+            return [f"decodes another signal in a fresh process, from the bytes alone, than here, at {one.quality}"]
+    return []
+
+
+def _files(ask: Any) -> set[str]:
+    try:
+        found: set[str] = ask()
+    except ProcessError:  # it died of what was asked before, which is told already
+        return set()
+    return found
