@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STEPS = ("encode", "decode", "predict", "score")
+STEPS = ("audit", "encode", "decode", "predict", "score")
 
 
 class Clock:

@@ -12,6 +12,7 @@ import pytest
 
 from mpq_fixtures.baseline import Baseline, BaselineError, baseline_file, judge, read_baseline
 from mpq_fixtures.codecs import Codec
+from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
@@ -73,14 +74,20 @@ def model(evaluation: Evaluation, device: str, bench: Workbench) -> Iterator[Ope
 
 
 @pytest.fixture
-def codec(case: Case, options: Options) -> Codec | None:
-    """The case's codec, the same object in all of its cases; None for the originals."""
+def codec(case: Case, dataset: Dataset, options: Options, bench: Workbench) -> Codec | None:
+    """The case's codec, made ready and audited, the same object in all of its cases; None for the originals."""
     codec = case.open_codec()
-    if codec is not None:
-        try:
-            codec.prepare()
-        except AssetError as error:
-            _give_up(error, options)
+    if codec is None:
+        return None
+    try:
+        codec.prepare()
+        faults = audited(case, codec, dataset, bench)
+    except AssetError as error:
+        _give_up(error, options)
+    except StoreError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    if faults:
+        raise pytest.fail.Exception("\n".join(f"{case.id}: codec {fault}" for fault in faults), pytrace=False)
     return codec
 
 

@@ -1,9 +1,10 @@
 """Results on disk, addressed by what they were made from, so that nothing is computed twice.
 
-Three layers, each entry a file of its own: ``bitstream`` (what an encoder made of one sample), ``prediction`` (what a model made
-of one signal) and ``statistic`` (what the metrics keep of one sample). A key is the digest of everything that decides the
-content. An entry is a SHA-256 of the payload and the payload, written to a temporary file and moved into place: a killed
-process leaves whole entries or none, and a damaged one is noticed when it is read, dropped and made again.
+Layers, each entry a file of its own: ``bitstream`` (what an encoder made of one sample), ``prediction`` (what a model made
+of one signal), ``statistic`` (what the metrics keep of one sample) and ``audit`` (what was found out about a codec). A key is
+the digest of everything that decides the content. An entry is a SHA-256 of the payload and the payload, written to a
+temporary file and moved into place: a killed process leaves whole entries or none, and a damaged one is noticed when it is
+read, dropped and made again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from filelock import FileLock
 
 from mpq_fixtures.files import write_atomically
 
-BITSTREAM, PREDICTION, STATISTIC = "bitstream", "prediction", "statistic"
+BITSTREAM, PREDICTION, STATISTIC, AUDIT = "bitstream", "prediction", "statistic", "audit"
 LAYERS = (BITSTREAM, PREDICTION, STATISTIC)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

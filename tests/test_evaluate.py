@@ -539,7 +539,7 @@ class TestRecord:
 
     def test_says_where_the_time_went(self, pictures: Bench) -> None:
         record = pictures.measure("jpeg", "q5")
-        assert set(record.seconds) == {"encode", "decode", "predict", "score"}
+        assert set(record.seconds) == {"audit", "encode", "decode", "predict", "score"}
         assert all(seconds > 0 for seconds in record.seconds.values())
 
     def test_has_an_example_whether_computed_or_found(self, pictures: Bench) -> None:

@@ -262,7 +262,7 @@ class TestUndisturbedRun:
                 "evaluation  cases     originals            lowest rate that keeps 95 % *",
                 "pictures    3: 3 new  top1 1.000           none",
                 "words       3: 3 new  word_accuracy 1.000  opus-6k, *bits/sample*",
-                "time: * s in 1 worker, *% of it in the steps: encode * s, decode * s, predict * s, score * s",
+                "time: * s in 1 worker, *% of it in the steps: audit * s, encode * s, decode * s, predict * s, score * s",
                 "store: 24 bitstreams, 36 predictions, 36 statistics computed, * reused; memory: at most * MB a worker",
                 f"report: {project.folder}/reports/latest/report.html",
             ]

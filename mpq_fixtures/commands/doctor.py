@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from mpq_fixtures import codecs
+from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import assets, suites_folder
 from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.named import told
@@ -24,15 +24,15 @@ def doctor(suite: str = "pocket") -> int:
     """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 otherwise."""
     try:
         file = find_suite(suite, suites_folder())
-    except SuiteError as error:
-        sys.stderr.write(f"mpq doctor: {error}\n")
-        return 1
-    if wrong := mistakes(file):
+        wrong = mistakes(file)
+    except (SuiteError, CodecError) as error:
+        wrong = [str(error)]
+    if wrong:
         for mistake in wrong:
             sys.stderr.write(f"mpq doctor: {mistake}\n")
         return 1
     evaluations = load_suite(file)
-    problems = _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _store()
+    problems = _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _similarity(evaluations) + _store()
     if problems:
         _title("what to do")
         for problem in problems:
@@ -79,14 +79,28 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
 def _codecs(evaluations: list[Evaluation]) -> list[str]:
     _title("codecs")
     problems = []
-    for name in sorted({name for evaluation in evaluations for name, _ in evaluation.points}):
+    used = {name: codec for evaluation in evaluations for name, codec in evaluation.codecs.items()}
+    width = max((len(name) for name in used), default=0)
+    for name, codec in sorted(used.items()):
         try:
-            _row(name, codecs.registered()[name]().build())
+            lack = codec.missing()
+            _row(name, "missing" if lack else codec.build(), width)
         except Exception as error:
-            _row(name, "missing")
-            problems.append(f"codec {name}: {told(error)}; install its library, or leave it out with codecs = [...]")
-    _row("ffmpeg", "not needed: the libraries come with Python packages")
+            lack = told(error)
+            _row(name, "broken", width)
+        if lack:
+            problems.append(f"codec {name}: {lack}; or leave it out with codecs = [...]")
     return problems
+
+
+def _similarity(evaluations: list[Evaluation]) -> list[str]:
+    metrics = {metric.name: metric for evaluation in evaluations for metric in evaluation.task.signal_metrics(evaluation.similarity)}
+    _title("similarity")
+    width = max((len(name) for name in metrics), default=0)
+    for name, metric in sorted(metrics.items()):
+        settings = ", ".join(f"{key} {value}" for key, value in metric.settings.items())
+        _row(name, "missing" if metric.missing() else settings or "here", width)
+    return [f"metric {name}: {lack}" for name, metric in sorted(metrics.items()) if (lack := metric.missing())]
 
 
 def _store() -> list[str]:
@@ -107,5 +121,5 @@ def _title(title: str) -> None:
     sys.stdout.write(f"{title}\n")
 
 
-def _row(name: str, text: str) -> None:
-    sys.stdout.write(f"  {name:8} {text}\n")
+def _row(name: str, text: str, width: int = 0) -> None:
+    sys.stdout.write(f"  {name:{max(width, 8)}} {text}\n")
