@@ -10,7 +10,8 @@ from pathlib import Path
 EXAMPLES = """\
 examples:
   mpq doctor study               what the study needs, what of it is here, and what to do about the rest
-  mpq fetch study                download its models and data; carries on where it was stopped
+  mpq fetch study                download its models, data and codecs' weights; carries on where it was stopped
+  mpq fetch --codec lyra         download what a codec needs
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
   mpq report reports/latest
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
     )
     doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
-    fetch = add("fetch", "download a suite's models and data sets from the hub; carries on where it was stopped", _fetch)
-    fetch.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
+    fetch = add("fetch", "download what a suite or a codec needs; carries on where it was stopped", _fetch)
+    fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
+    fetch.add_argument("--codec", action="append", default=[], metavar="NAME", help="a codec, beside the suite's or alone; repeatable")
     compare = add("compare", "hold the second of two runs against the first; exit code 1 when it regressed", _compare)
     compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
@@ -84,7 +86,10 @@ def _doctor(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.fetch import fetch
 
-    return fetch(options.suite)
+    if options.suite is None and not options.codec:
+        sys.stderr.write("mpq fetch: name a suite, or a codec with --codec NAME\n")
+        return 2
+    return fetch(options.suite, options.codec)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,18 +1,22 @@
 """Weights of learned codecs and metrics that do not come with a package: where they lie, where they come from, and what they must be.
 
-``MPQ_WEIGHTS=FOLDER`` names a folder that is looked into first; `mpq fetch` downloads into the user's cache.
+``MPQ_WEIGHTS=FOLDER`` names a folder that is looked into first; `mpq fetch` downloads into the user's cache, from where each file is
+published, or from ``MPQ_WEIGHTS_MIRROR=URL``, which holds the same files as ``URL/folder/name``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock
 
+from mpq_fixtures.downloads import Progress, carry_on, is_out_of_room, reason_of
 from mpq_fixtures.named import AssetError, MissingAsset
 
 
@@ -28,12 +32,17 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """The files that something learned needs, in one folder of its own; ``fetch`` is the command that brings them."""
+    """The files that something learned needs, in one folder of its own; ``fetch`` says what brings them: ``run `mpq fetch ...```."""
 
     folder: str
     files: tuple[WeightFile, ...]
     licence: str
     fetch: str
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
 
     def find(self) -> Path | None:
         """Return the folder that has all files in their sizes, or None; nothing is read."""
@@ -68,9 +77,60 @@ def weights_cache() -> Path:
     return Path(platformdirs.user_cache_dir("mpq", appauthor=False)) / "weights"
 
 
-@cache
+def download(weights: Weights, progress: Progress = lambda size: None) -> Path:
+    """Bring the files that are not here into the user's cache and return their folder; ``progress`` is told of the bytes that come.
+
+    A file is put in its place when its digest is right. Raises `AssetError` for one that cannot be had, of which the part that has come is
+    kept for the next time, and for one with another digest, of which nothing is.
+    """
+    found = weights.find()
+    folder = weights_cache() / weights.folder
+    if found is not None and found != folder:
+        return weights.require()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for file in weights.files:
+            if not (folder / file.name).is_file() or digest_of_file(folder / file.name) != file.sha256:
+                _bring(weights, file, folder, progress)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # where nothing came
+    return folder
+
+
+def _bring(weights: Weights, file: WeightFile, folder: Path, progress: Progress) -> None:
+    mirror = os.environ.get("MPQ_WEIGHTS_MIRROR", "").rstrip("/")
+    url = f"{mirror}/{weights.folder}/{file.name}" if mirror else file.url
+    part = folder / f"{file.sha256}.part"
+    lock = Path(f"{part}.lock")
+    try:
+        with FileLock(lock):
+            carry_on(url, part, file.size, progress)
+            if (found := digest_of_file(part)) != file.sha256:
+                part.unlink()
+                raise AssetError(
+                    f"{url} is not what it should be: its SHA-256 is {found}, not {file.sha256}; it was dropped: {weights.fetch} again, "
+                    f"or put the file into {folder} by hand"
+                )
+            part.replace(folder / file.name)
+    except AssetError:
+        raise
+    except Exception as error:
+        advice = f"free some room in {folder}" if is_out_of_room(error) else "find a network"
+        kept = "what has come is kept" if part.exists() else "nothing has come"
+        raise AssetError(f"{url} could not be fetched ({reason_of(error)}): {kept}; {advice} and {weights.fetch}") from error
+    finally:
+        lock.unlink(missing_ok=True)
+
+
 def digest_of_file(path: Path) -> str:
-    """Return a file's SHA-256, read once a process."""
+    """Return a file's SHA-256, read once a process unless the file changes."""
+    about = path.stat()
+    return _digest(path, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@cache
+def _digest(path: Path, *changes: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -133,6 +134,9 @@ class Codec(ABC):
         """Make ready what the first sample needs; raises `MissingAsset` for what is not on this machine and cannot be made."""
         if lack := self.missing():
             raise MissingAsset(f"codec {self.name}: {lack}")
+
+    def fetch(self, say: Callable[[str], None]) -> None:  # noqa: B027  # most need nothing
+        """Download or make what the codec needs, telling in lines what was done; nothing by default. Raises `AssetError`."""
 
     def ledger(self, data: bytes) -> Ledger:
         """Return what the bytes of a bitstream are spent on; all of it is payload unless the codec says otherwise."""
