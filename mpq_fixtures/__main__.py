@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 EXAMPLES = """\
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"mpq {version('mpq')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, does: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -57,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
     )
     doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
+    doctor.add_argument(
+        "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a pytest plugin that brings codecs"
+    )
     fetch = add("fetch", "download what a suite or a codec needs; carries on where it was stopped", _fetch)
     fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
     fetch.add_argument("--codec", action="append", default=[], metavar="NAME", help="a codec, beside the suite's or alone; repeatable")
@@ -80,6 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.doctor import doctor
 
+    sys.path.append(str(Path.cwd()))
+    for plugin in options.plugins:
+        try:
+            importlib.import_module(plugin)
+        except Exception as error:
+            sys.stderr.write(f"mpq doctor: -p {plugin}: it does not import: {type(error).__name__}: {error}\n")
+            return 1
     return doctor(options.suite)
 
 

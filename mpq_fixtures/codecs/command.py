@@ -129,10 +129,11 @@ class CommandCodec(Codec):
         self.name, self.ladder = self._commands.name, tuple(self._commands.qualities)
 
     def build(self) -> str:
-        """Name the commands, the digests of their programs, and what their version command prints."""
-        described = asdict(replace(self._commands, install=""))
-        programs = ", ".join(f"{Path(path).name} {digest_of_file(Path(path))[:12]}" for path in self._programs() if path)
-        return f"{programs}, {_version(self._commands.version)}{described}"
+        """Name the programs, by the beginnings of their digests, what the version command prints first, and a digest of all of it."""
+        programs = dict.fromkeys(f"{Path(path).name} {digest_of_file(Path(path))[:12]}" for path in self._programs() if path)
+        printed = _version(self._commands.version)
+        settings = hashlib.sha256(f"{printed}\0{asdict(replace(self._commands, install=''))}".encode()).hexdigest()[:12]
+        return ", ".join([*programs, *printed.splitlines()[:1], f"settings {settings}"])
 
     def fingerprint(self) -> str:
         """Return a digest of the build and of this file."""
@@ -268,16 +269,15 @@ def find_program(word: str) -> str:
 
 @cache
 def _version(words: tuple[str, ...]) -> str:
-    """Return what a version command prints, in one line; "" where there is no such command."""
+    """Return what a version command prints; "" where there is no such command."""
     if not words:
         return ""
+    command = [find_program(words[0]) or words[0], *words[1:]]
     try:
-        run = subprocess.run(
-            [find_program(words[0]) or words[0], *words[1:]], capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False
-        )
+        run = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return " ".join((run.stdout + run.stderr).decode("utf-8", "replace").split())[:500] + ", "
+    return (run.stdout + run.stderr).decode("utf-8", "replace")
 
 
 def _call(command: list[str], folder: Path, seconds: float) -> None:
