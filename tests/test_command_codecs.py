@@ -246,3 +246,7 @@ class TestASuite:
             command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300
         )
         assert "2 passed" in run.stdout, run.stdout
+
+    def test_of_the_documentation_is_the_one_that_it_explains(self) -> None:
+        shown = (ROOT / "docs" / "codecs.md").read_text().partition("```toml\n")[2].partition("```")[0]
+        assert tomllib.loads(shown)["codec"] == tomllib.loads(EXAMPLE.read_text())["codec"]
