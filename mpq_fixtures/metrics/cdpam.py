@@ -25,7 +25,7 @@ SHA256 = "453c8b6edee1a94f0120236156436ff28fe4d8d884485e4a67695c8e8570bdfe"
 read: ordered dictionaries, and torch's tensors and storages. A file that is another is not loaded."""
 
 REMEMBERED = 2**14
-"""Originals whose embeddings are kept, 2 kB each: every point of a ladder compares with the same ones, and each takes seconds."""
+"""Originals whose embeddings are kept, 2 kB each: every point of a ladder compares with the same ones."""
 
 _embeddings: dict[bytes, Any] = {}
 
@@ -36,8 +36,7 @@ class CDPAM(SoundMetric):
     Network and weights are those of the package ``cdpam``; what it does around them is not used, since it asks for packages that it does
     not name. Rate: 22.05 kHz; what lies above 11 kHz counts nowhere. Range: -1..1 times 32768, rounded, as the authors feed it; in
     -1..1 values come out that mean nothing. Level: counts. Length: 0.05 s at least, a little over what its network sees at a time.
-    Time: its network makes some 200 thousand million products for a second of sound, of the original once in a process and of each decoded
-    sound: some seconds on one core.
+    Time: three seconds on one core for each second of a decoded sound, and as long for the original, once in a process.
     """
 
     name = "cdpam"

@@ -26,7 +26,7 @@ class ViSQOL(SoundMetric):
     Level: the decoded sound is brought to the original's, so that a gain costs nothing; the original's own level counts, since what is
     below the threshold of hearing is not compared. Delay: found for the whole and for each patch.
     Length: 1 s at least. A sound decoded to silence cannot be measured.
-    Time: on one core longer than the sound, as audio three times.
+    Time: on one core half as long as a channel of speech, as long as one of audio; one sound at a time.
     Its authors and those of Lyra warn that it misjudges generative codecs.
     """
 
