@@ -13,7 +13,7 @@ EXAMPLES = """\
 examples:
   mpq doctor study               what the study needs, what of it is here, and what to do about the rest
   mpq fetch study                download its models, data and codecs' weights; carries on where it was stopped
-  mpq fetch --codec lyra         download what a codec needs
+  mpq fetch --codec lyra         download what a codec needs; for metrics, --metric lpips
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
   mpq report reports/latest
@@ -63,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.add_argument(
         "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a pytest plugin that brings codecs"
     )
-    fetch = add("fetch", "download what a suite or a codec needs; carries on where it was stopped", _fetch)
+    fetch = add("fetch", "download what a suite, a codec or a metric needs; carries on where it was stopped", _fetch)
     fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
     fetch.add_argument("--codec", action="append", default=[], metavar="NAME", help="a codec, beside the suite's or alone; repeatable")
+    fetch.add_argument("--metric", action="append", default=[], metavar="NAME", help="a metric of similarity, likewise")
     compare = add("compare", "hold the second of two runs against the first; exit code 1 when it regressed", _compare)
     compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
@@ -99,10 +100,10 @@ def _doctor(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.fetch import fetch
 
-    if options.suite is None and not options.codec:
-        sys.stderr.write("mpq fetch: name a suite, or a codec with --codec NAME\n")
+    if options.suite is None and not options.codec and not options.metric:
+        sys.stderr.write("mpq fetch: name a suite, or a codec with --codec NAME, or a metric with --metric NAME\n")
         return 2
-    return fetch(options.suite, options.codec)
+    return fetch(options.suite, options.codec, options.metric)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from mpq_fixtures.downloads import Progress, carry_on, is_out_of_room, reason_of
+from mpq_fixtures.downloads import Progress, carry_on, is_out_of_room, reason_of, size_of
 from mpq_fixtures.named import AssetError, MissingAsset
 
 
@@ -32,7 +32,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """The files that something learned needs, in one folder of its own; ``fetch`` says what brings them: ``run `mpq fetch ...```."""
+    """The files that something learned needs, in one folder of its own; ``fetch`` is the command that brings them."""
 
     folder: str
     files: tuple[WeightFile, ...]
@@ -66,9 +66,8 @@ class Weights:
             raise MissingAsset(self.missing())
         for file in self.files:
             if (found := digest_of_file(folder / file.name)) != file.sha256:
-                raise AssetError(
-                    f"{folder / file.name} is not what it should be: its SHA-256 is {found}, not {file.sha256}; delete it and {self.fetch}"
-                )
+                wrong = f"its SHA-256 is {found}, not {file.sha256}"
+                raise AssetError(f"{folder / file.name} is not what it should be: {wrong}; delete it, then: {self.fetch}")
         return folder
 
 
@@ -108,17 +107,18 @@ def _bring(weights: Weights, file: WeightFile, folder: Path, progress: Progress)
             carry_on(url, part, file.size, progress)
             if (found := digest_of_file(part)) != file.sha256:
                 part.unlink()
-                raise AssetError(
-                    f"{url} is not what it should be: its SHA-256 is {found}, not {file.sha256}; it was dropped: {weights.fetch} again, "
-                    f"or put the file into {folder} by hand"
-                )
+                wrong = f"its SHA-256 is {found}, not {file.sha256}"
+                by_hand = f"or put the file into {folder} by hand"
+                raise AssetError(f"{url} is not what it should be: {wrong}; it was dropped; try again: {weights.fetch}, {by_hand}")
             part.replace(folder / file.name)
     except AssetError:
         raise
     except Exception as error:
         advice = f"free some room in {folder}" if is_out_of_room(error) else "find a network"
-        kept = "what has come is kept" if part.exists() else "nothing has come"
-        raise AssetError(f"{url} could not be fetched ({reason_of(error)}): {kept}; {advice} and {weights.fetch}") from error
+        kept = "what has come is kept" if size_of(part) else "nothing has come"
+        if not size_of(part):
+            part.unlink(missing_ok=True)
+        raise AssetError(f"{url} could not be fetched ({reason_of(error)}): {kept}; {advice}, then: {weights.fetch}") from error
     finally:
         lock.unlink(missing_ok=True)
 

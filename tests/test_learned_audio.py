@@ -172,7 +172,7 @@ class TestLyra:
         original = lyras_sample()
         decoded = lyra.decode(lyra.encode(original, quality))
         assert like(original, decoded)
-        assert delay(original, decoded) == 0
+        assert delay("lyra", original, decoded) == 0
         assert si_sdr(original, decoded) > 4
 
     def test_sounds_better_from_quality_to_quality(self, lyra: Lyra) -> None:
@@ -284,6 +284,12 @@ def mimi() -> Callable[[Path], None]:
     return randomly(lambda: MimiModel(MimiConfig(**small, **widths, frame_rate=12.5)))
 
 
+def ask(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask this hub, and for as long as it takes: on a busy machine the first import alone may take seconds."""
+    point_at(url, folder, monkeypatch)
+    monkeypatch.setattr(listing, "PATIENCE", 60.0)
+
+
 @pytest.fixture(scope="module")
 def filled() -> Iterator[LoopbackHub]:
     """A hub with small networks under the ids of the published ones, and what else lies beside them there."""
@@ -311,10 +317,9 @@ def fetched(filled: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> It
     """The codecs with the networks that `mpq fetch` brought from the hub into a cache; and the pocket's own."""
     folder = tmp_path_factory.mktemp("fetched")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(listing, "PATIENCE", 60.0)  # what is slow on a busy machine is the first import
-        point_at(filled.url, folder, patched)
+        ask(filled.url, folder, patched)
         assert main(["fetch", "--codec", "encodec", "--codec", "dac", "--codec", "mimi"]) == 0
-        point_at("http://127.0.0.1:9", folder, patched)
+        ask("http://127.0.0.1:9", folder, patched)
         pocket = folder / "rvq_pocket"
         encodec(sampling_rate=16000, target_bandwidths=[1.5, 3.0, 6.0])(pocket)
         codecs: dict[str, Any] = {name: registered()[name]() for name in NAMES[:-1]}
@@ -514,15 +519,14 @@ class TestNeuralCodecs:
 class TestTheirWeights:
     @pytest.fixture
     def hub(self, filled: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
-        point_at(filled.url, tmp_path, monkeypatch)
-        monkeypatch.setattr(listing, "PATIENCE", 60.0)
+        ask(filled.url, tmp_path, monkeypatch)
         filled.requests.clear()
         filled.damaged.clear()
         return filled
 
     def test_that_are_not_here_are_named_with_the_command_that_brings_them(self, hub: LoopbackHub) -> None:
         codec = registered()["mimi"]()
-        assert codec.missing() == "its weights, kyutai/mimi, are not here: run `mpq fetch --codec mimi`"
+        assert codec.missing() == "its weights, kyutai/mimi, are not here: mpq fetch --codec mimi"
         assert "absent" in codec.build()
         with pytest.raises(MissingAsset, match=r"codec mimi: .*mpq fetch --codec mimi"):
             codec.prepare()
@@ -551,13 +555,13 @@ class TestTheirWeights:
     def test_in_pickles_are_not_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         with LoopbackHub() as hub:
             hub.add("model", "kyutai/mimi", {"config.json": b"{}", "pytorch_model.bin": b"PK"})
-            point_at(hub.url, tmp_path, monkeypatch)
+            ask(hub.url, tmp_path, monkeypatch)
             assert main(["fetch", "--codec", "mimi"]) == 1
             assert "it has no model.safetensors" in capsys.readouterr().err
             assert not hub.asked_for("pytorch_model.bin")
 
     def test_without_a_hub_are_told_of_in_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-        point_at("http://127.0.0.1:9", tmp_path, monkeypatch)
+        ask("http://127.0.0.1:9", tmp_path, monkeypatch)
         assert main(["fetch", "--codec", "mimi"]) == 1
         assert "codec mimi: kyutai/mimi is not here, and http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
 

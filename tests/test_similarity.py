@@ -197,7 +197,7 @@ print("imported:", sorted({"torch", "scipy", "torchmetrics", *absent} & set(sys.
             pytest.skip(lack)
         monkeypatch.setenv("MPQ_WEIGHTS", str(tmp_path))
         monkeypatch.setattr("mpq_fixtures.weights.weights_cache", lambda: tmp_path / "cache")
-        assert f"mpq fetch {cls.name}" in cls().missing()
+        assert f"mpq fetch --metric {cls.name}" in cls().missing()
         assert "torchvision/" in cls().missing()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from loopback_hub import LoopbackHub
 from mpq_fixtures import codecs
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import AUDIO, Codec, lyra
+from mpq_fixtures.metrics.lpips import LPIPS
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.weights import WeightFile, Weights, download, weights_cache
 
@@ -51,16 +53,14 @@ def base(hub: LoopbackHub) -> str:
 def tiny(hub: LoopbackHub) -> Weights:
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
     files = [WeightFile(name, f"{base(hub)}/tiny/{name}", digests[name], len(content)) for name, content in CONTENTS.items()]
-    return Weights("tiny", tuple(files), "CC0", "run `mpq fetch --codec tiny`")
+    return Weights("tiny", tuple(files), "CC0", "mpq fetch --codec tiny")
 
 
 class TestLooking:
     def test_prefers_the_folder_that_is_given(self, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         weights = tiny(server)
         assert weights.find() is None
-        assert (
-            weights.missing() == "its weights are not here: run `mpq fetch --codec tiny`, or set MPQ_WEIGHTS to a folder that holds tiny/"
-        )
+        assert weights.missing() == "its weights are not here: mpq fetch --codec tiny, or set MPQ_WEIGHTS to a folder that holds tiny/"
         with pytest.raises(MissingAsset, match="mpq fetch --codec tiny"):
             weights.require()
         for folder in (weights_cache(), tmp_path / "given"):
@@ -117,9 +117,10 @@ class TestDownload:
     def test_gives_up_a_connection_that_brings_nothing(self, server: LoopbackHub) -> None:
         server.broken["tiny/first.tflite"] = 0
         with pytest.raises(
-            AssetError, match=r"first\.tflite could not be fetched .*: .* is kept; find a network and run `mpq fetch --codec"
+            AssetError, match=r"first\.tflite could not be fetched .*nothing has come; find a network, then: mpq fetch"
         ):
             download(tiny(server))
+        assert not (weights_cache() / "tiny").exists()
         server.broken.clear()
         assert download(tiny(server))
 
@@ -174,10 +175,15 @@ class TestDownload:
 
 def small_lyra(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Weights:
     """Lyra with weights that are no networks, which nothing here runs."""
-    weights = Weights("tiny", tiny(hub).files, "CC0", "run `mpq fetch --codec lyra`")
+    weights = Weights("tiny", tiny(hub).files, "CC0", "mpq fetch --codec lyra")
     monkeypatch.setattr(lyra, "WEIGHTS", weights)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # its runtime need not be here
+    pretend_its_runtime_is(True, monkeypatch)
     return weights
+
+
+def pretend_its_runtime_is(here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: (here or None) if name == "ai_edge_litert" else find(name, *more))
 
 
 class TestFetchingForCodecs:
@@ -219,9 +225,18 @@ class TestFetchingForCodecs:
         assert hashlib.sha256(CONTENTS["second.tflite"]).hexdigest() in error
         assert made == ["made"]
 
+    def test_brings_the_weights_of_metrics(self, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        weights = tiny(server)
+        monkeypatch.setattr(LPIPS, "weights", weights)
+        monkeypatch.setattr(LPIPS, "missing", lambda self: weights.missing())
+        assert main(["fetch", "--metric", "lpips", "--metric", "psnr"]) == 0
+        assert capsys.readouterr().out.splitlines() == [f"lpips: weights in {weights.find()}", "lpips, psnr: everything is here"]
+        assert main(["fetch", "--metric", "lpisp"]) == 2
+        assert "there is no metric 'lpisp'; did you mean 'lpips'?" in capsys.readouterr().err
+
     def test_says_what_it_cannot_bring(self, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         small_lyra(server, monkeypatch)
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        pretend_its_runtime_is(False, monkeypatch)
         assert main(["fetch", "--codec", "lyra"]) == 1
         assert "codec lyra: its runtime is not installed: pip install" in capsys.readouterr().err
 

@@ -129,7 +129,7 @@ class NeuralAudioCodec(AudioCodec):
             return ""
         if Path(absent[0]).is_absolute():
             return f"its weights are not in {absent[0]}: install mpq again, pip install --force-reinstall --no-deps mpq"
-        return f"its weights, {' and '.join(absent)}, are not here: run `mpq fetch --codec {self.name}`"
+        return f"its weights, {' and '.join(absent)}, are not here: mpq fetch --codec {self.name}"
 
     def fetch(self, say: Callable[[str], None]) -> None:
         """Download the networks that are not here into the hub's cache."""

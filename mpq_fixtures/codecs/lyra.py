@@ -40,7 +40,7 @@ WEIGHTS = Weights(
         WeightFile(DECODER, f"{_SOURCE}/{DECODER}", "50e7839cda4f30599a3a34cfaddcd9c98449b049eee884e1a74295780448ad06", 1_475_160),
     ),
     "Apache-2.0",
-    "run `mpq fetch --codec lyra`",
+    "mpq fetch --codec lyra",
 )
 
 

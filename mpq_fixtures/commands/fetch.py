@@ -1,13 +1,15 @@
-"""``mpq fetch``: what a suite, or a codec, needs and this machine lacks.
+"""``mpq fetch``: what a suite, a codec or a metric needs and this machine lacks.
 
-A suite's models and data sets come from the hub into the cache of ``huggingface_hub``; what its codecs need, each codec brings itself.
+A suite's models and data sets come from the hub into the cache of ``huggingface_hub``; what its codecs need, each codec brings itself; the
+weights of its metrics are downloaded beside those of the codecs.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from mpq_fixtures import codecs, hub
 from mpq_fixtures.codecs import Codec, CodecError
@@ -15,51 +17,71 @@ from mpq_fixtures.commands.assets import Asset, assets, read_suite
 from mpq_fixtures.downloads import FetchError, progress_bar, size_of
 from mpq_fixtures.hub.download import download
 from mpq_fixtures.hub.repository import Repository, State, Status, megabytes, sentences
+from mpq_fixtures.metrics import MetricError, SignalMetric, registered_signal_metrics
 from mpq_fixtures.named import AssetError, nearest
+from mpq_fixtures.signals import Modality
 from mpq_fixtures.suite_file import SuiteError
+from mpq_fixtures.weights import Weights
+from mpq_fixtures.weights import download as download_weights
 
 Wanted = Sequence[tuple[Repository, Status]]
 
 
-def fetch(suite: str | None, names: Sequence[str] = ()) -> int:
-    """Download what a suite, by name or file, and the codecs of these names need; return the exit code, 1 where some could not be had."""
+def fetch(suite: str | None, codec_names: Sequence[str] = (), metric_names: Sequence[str] = ()) -> int:
+    """Download what a suite, by name or file, and the named codecs and metrics need; return the exit code, 1 where some cannot be had."""
     try:
         evaluations = read_suite(suite) if suite else []
-        of_suite = {name for evaluation in evaluations for name, _ in evaluation.points}
-        needed = _codecs([*names, *sorted(of_suite - set(names))])
-    except (SuiteError, CodecError) as error:
+        used = {name: codec for evaluation in evaluations for name, codec in evaluation.codecs.items()}
+        used |= {name: _codec(name) for name in codec_names}
+        measured = {name for evaluation in evaluations for name in evaluation.similarity}
+        metrics = [_metric(name) for name in dict.fromkeys([*metric_names, *sorted(measured)])]
+    except (SuiteError, CodecError, MetricError) as error:
         sys.stderr.write(f"mpq fetch: {error}\n")
         return 2
     complaints = _fetch_assets(assets(evaluations)) if evaluations else []
-    complaints += _fetch_for_codecs(needed)
+    complaints += _bring("codec", {name: (codec.missing, codec.fetch) for name, codec in used.items()})
+    complaints += _bring("metric", {metric.name: (metric.missing, partial(_fetch_weights, metric)) for metric in metrics})
     for complaint in complaints:
         sys.stderr.write(f"mpq fetch: {complaint}\n")
     if not complaints:
-        sys.stdout.write(f"{suite or ', '.join(names)}: everything is here\n")
+        sys.stdout.write(f"{suite or ', '.join([*codec_names, *metric_names])}: everything is here\n")
     return 1 if complaints else 0
 
 
-def _codecs(names: Iterable[str]) -> list[Codec]:
+def _codec(name: str) -> Codec:
     known = codecs.registered()
-    for name in names:
-        if name not in known:
-            raise CodecError(f"there is no codec {name!r}{nearest(name, known)}")
-    return [known[name]() for name in dict.fromkeys(names)]
+    if name not in known:
+        raise CodecError(f"there is no codec {name!r}{nearest(name, known)}")
+    return codecs.instance(name)
 
 
-def _fetch_for_codecs(needed: Iterable[Codec]) -> list[str]:
-    """Let the codecs that lack something bring it; return what cannot be had."""
+def _metric(name: str) -> SignalMetric:
+    known = {name: metric for modality in Modality for name, metric in registered_signal_metrics(modality).items()}
+    if name not in known:
+        raise MetricError(f"there is no metric {name!r}{nearest(name, known)}")
+    return known[name]()
+
+
+def _fetch_weights(metric: SignalMetric, say: Callable[[str], None]) -> None:
+    weights = getattr(metric, "weights", None)
+    if isinstance(weights, Weights):
+        with progress_bar(metric.name, weights.size) as bar:
+            say(f"{metric.name}: weights in {download_weights(weights, bar.update)}")
+
+
+def _bring(kind: str, needed: Mapping[str, tuple[Callable[[], str], Callable[[Callable[[str], None]], None]]]) -> list[str]:
+    """Bring what each says that it lacks, by its own way; return what cannot be had."""
     complaints = []
-    for codec in needed:
-        if not codec.missing():
+    for name, (missing, bring) in needed.items():
+        if not missing():
             continue
         try:
-            codec.fetch(_say)
-            lack = codec.missing()
+            bring(_say)
+            lack = missing()
         except (AssetError, FetchError) as error:
             lack = str(error)
         if lack:
-            complaints.append(f"codec {codec.name}: {lack}")
+            complaints.append(f"{kind} {name}: {lack}")
     return complaints
 
 

@@ -47,7 +47,7 @@ class DISTS(NetworkMetric):
             ),
         ),
         "BSD-3-Clause",
-        "mpq fetch dists",
+        "mpq fetch --metric dists",
     )
     heads = "dists_models/weights.pt", "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
 

@@ -41,7 +41,7 @@ class LPIPS(NetworkMetric):
             ),
         ),
         "BSD-3-Clause",
-        "mpq fetch lpips",
+        "mpq fetch --metric lpips",
     )
     heads = "lpips_models/alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
 
