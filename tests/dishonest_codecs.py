@@ -6,6 +6,7 @@ Importing this module registers none of them: a codec registers when its class i
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import tempfile
 import time
@@ -161,6 +162,23 @@ class HashedFile(Levels):
         return Image(np.load(f"/tmp/mpq_dishonest_{data.hex()}.npy"))
 
 
+@breaks("bytes-alone")
+class FileOfALibrary(Bits):
+    """Leaves the original in a file that a library writes and reads, which Python does not see."""
+
+    def encode(self, signal: Audio, quality: str) -> bytes:
+        import soundfile
+
+        soundfile.write("/tmp/mpq_dishonest_last.wav", signal.waveform.T, signal.sample_rate, "FLOAT")
+        return super().encode(signal, quality)[:12]
+
+    def decode(self, data: bytes) -> Audio:
+        import soundfile
+
+        waveform, rate = soundfile.read("/tmp/mpq_dishonest_last.wav", dtype="float32", always_2d=True)
+        return Audio(np.ascontiguousarray(waveform.T), rate)
+
+
 class Shorter(bytes):
     """Bytes that say they are a tenth of what they are."""
 
@@ -191,6 +209,17 @@ class Late(Bits):
     def decode(self, data: bytes) -> Audio:
         sound = super().decode(data)
         return Audio(np.pad(sound.waveform, ((0, 0), (100, 0)))[:, : sound.waveform.shape[1]], sound.sample_rate)
+
+
+@breaks("delay")
+class LateVocoder(Bits):
+    """Keeps no waveform, only how loud it was, and that 40 ms late."""
+
+    def decode(self, data: bytes) -> Audio:
+        sound = super().decode(data)
+        noise = np.random.default_rng(1).choice([-1, 1], sound.waveform.shape)
+        late = np.pad(np.abs(sound.waveform), ((0, 0), (640, 0)))[:, : sound.waveform.shape[1]]
+        return Audio((noise * late).astype(np.float32), sound.sample_rate)
 
 
 @breaks("delay")
@@ -330,8 +359,6 @@ class Fatal(Levels):
 
     def decode(self, data: bytes) -> Image:
         if len(data) < 5:
-            import os
-
             os.abort()
         return super().decode(data)
 
@@ -343,6 +370,16 @@ class InPlace(Levels):
     def encode(self, signal: Image, quality: str) -> bytes:
         if signal.pixels.flags.writeable:
             signal.pixels[:] &= 0xF0
+        return super().encode(signal, quality)
+
+
+@breaks("small")
+class FatalWhenSmall(Levels):
+    """Ends its process over a picture of one pixel."""
+
+    def encode(self, signal: Image, quality: str) -> bytes:
+        if signal.elements == 1:
+            os.abort()
         return super().encode(signal, quality)
 
 

@@ -49,16 +49,18 @@ def files_of_dishonest_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Let what they leave in temporary folders lie in the test's own, and delete what they leave elsewhere."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     yield
-    for file in Path("/tmp").glob("mpq_dishonest_*.npy"):
+    for file in Path("/tmp").glob("mpq_dishonest_*"):
         file.unlink()
 
 
 class TestEveryCodecOfTheProject:
     @pytest.mark.parametrize("name", CODECS)
     def test_passes_the_kit(self, name: str) -> None:
-        findings = try_codec(usable(CODECS[name]), streams=STREAMS)
+        codec = usable(CODECS[name])
+        qualities = codec.ladder if codec.automatic else spread(codec.ladder)  # the others take their time
+        findings = try_codec(codec, qualities, STREAMS)
         assert findings.broken == {}
-        assert [rung.quality for rung in findings.rungs] == list(CODECS[name].ladder)
+        assert [rung.quality for rung in findings.rungs] == list(qualities)
         assert all(outcome.faults == [] for outcome in findings.outcomes)
 
     @pytest.mark.parametrize("name", CODECS)
@@ -81,12 +83,14 @@ TOLD = {
     "Closure": "in its closure as 'remembered'",
     "FixedFile": "the decoder opened mpq_dishonest_last.npy in the temporary folder, which the encoder wrote",
     "HashedFile": r"the decoder opened /tmp/mpq_dishonest_\w+.npy, which the encoder wrote",
+    "FileOfALibrary": "a fresh process decodes another signal at 3b than the one that encoded",
     "Process": "a fresh process cannot decode at 4l",
     "Length": r"the length lies: len\(\) of the bytes is \d+ at 4l, but the decoder gets \d+",
     "RandomBytes": "other bytes for the same signal, one right after the other",
     "SampleBefore": "the bytes depend on the sample before",
     "OneBuffer": "one buffer for all",
     "Late": "comes back 100 samples late",
+    "LateVocoder": r"speech comes back 6\d\d samples late, at 8b",
     "Moved": "0 rows and 3 columns off",
     "Seconds": "the bytes follow the clock: 1.1 s later",
     "Nanoseconds": "the bytes follow the clock: 1.1 s later",
@@ -97,6 +101,7 @@ TOLD = {
     "AnyQuality": "which is no quality of its own",
     "Padded": "the rate does not rise",
     "InPlace": "changes the array that it is given",
+    "FatalWhenSmall": r"uint8 \[1, 1, 3\] at 4l: the codec's process ended with SIGABRT",
     "Even": r"uint8 \[33, 17, 3\] comes back as picture uint8 \[32, 17, 3\]",
     "Greedy": "asks for more than 1 GB",
     "Endless": "took longer than",
@@ -119,6 +124,7 @@ class TestTheAudit:
             ("FixedFile", "cannot decode in a fresh process, from the bytes alone, what it decodes here, at 4l: FileNotFoundError"),
             ("FixedFile", "is not honest: the decoder opened mpq_dishonest_last.npy in the temporary folder, which the encoder wrote"),
             ("HashedFile", r"is not honest: the decoder opened /tmp/mpq_dishonest_\w+.npy, which the encoder wrote"),
+            ("FileOfALibrary", "decodes another signal in a fresh process, from the bytes alone, than here, at 3b"),
             ("OneBuffer", "changes what it decoded when it decodes the next"),
             ("Attribute", "cannot decode in a fresh process, from the bytes alone"),
             ("RandomBytes", "gave other bytes for the same signal the second time, at 64l"),

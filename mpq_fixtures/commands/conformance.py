@@ -37,6 +37,8 @@ def conformance(name: str, qualities: Sequence[str], streams: int) -> int:
     progress, started = _Progress(), time.monotonic()
     try:
         findings = try_codec(codec, asked, streams, progress.show)
+    except KeyboardInterrupt:
+        return 130
     finally:
         progress.clear()
     sys.stdout.write(table(findings, codec, streams, time.monotonic() - started))

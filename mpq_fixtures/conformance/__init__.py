@@ -2,5 +2,5 @@
 
 `audit` is the short form that runs with every evaluation, `kit` the long one behind ``mpq conformance``. Both need a codec in a process
 that has never seen the originals: `fresh` is that process as seen from here, `served` what runs in it. `signals` makes what codecs are
-tried on, `damage` damages bitstreams, `reach` looks for originals that a codec kept, `checks` and `surroundings` say what a codec must do.
+tried on, `damage` damages bitstreams, `reach` looks for originals that a codec kept, `trial` holds what `checks` share.
 """

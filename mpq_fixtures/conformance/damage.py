@@ -87,10 +87,14 @@ def survive(codec: Codec, streams: Sequence[bytes], count: int, told: Callable[[
     try:
         for seed in range(count):
             told(seed)
-            try:
-                if process is None:
-                    process = FreshCodec(codec)
+            if process is None:
+                process = FreshCodec(codec)
+                try:
                     process.limit(streams[-1], MEMORY, SECONDS)
+                except ProcessError as error:
+                    yield f"not even a whole stream can be decoded in a fresh process: {error}"
+                    return
+            try:
                 end, fault = process.survive(damaged(streams, seed))
                 if end == "memory":
                     yield f"damaged stream {seed} asks for more than 1 GB"
@@ -100,8 +104,7 @@ def survive(codec: Codec, streams: Sequence[bytes], count: int, told: Callable[[
                 yield f"damaged stream {seed}: {error}"
             except ProcessError as error:
                 yield f"damaged stream {seed}: {error}"
-                if process is not None:
-                    process.close()
+                process.close()
                 process = None
     finally:
         if process is not None:

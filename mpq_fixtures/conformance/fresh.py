@@ -29,6 +29,7 @@ class FreshCodec:
     def __init__(
         self, codec: Codec, environment: Mapping[str, str] | None = None, stopped_clock: float | None = None, seconds: float = SECONDS
     ) -> None:
+        self._given_up = False
         self.folder = Path(tempfile.mkdtemp(prefix="mpq-fresh-"))
         work, temporary = self.folder / "work", self.folder / "tmp"
         work.mkdir()
@@ -51,36 +52,45 @@ class FreshCodec:
 
     def start(self) -> None:
         """Start the process, if it does not run, and wait until the codec is made."""
-        self._process.call("ready")
+        self._call("ready")
 
     def encode(self, signal: Signal, quality: str) -> bytes:
         """Return the bytes that the codec makes of ``signal`` there."""
         rate = signal.sample_rate if isinstance(signal, Audio) else None
-        data, _ = self._process.call("encode", array_of(signal), quality=quality, sample_rate=rate)
+        data, _ = self._call("encode", array_of(signal), quality=quality, sample_rate=rate)
         return bytes(data)
 
     def decode(self, data: bytes) -> Signal:
         """Return the signal that the codec makes of ``data`` there."""
-        array, fields = self._process.call("decode", data)
+        array, fields = self._call("decode", data)
         return Image(array) if fields["sample_rate"] is None else Audio(array, fields["sample_rate"])
 
     def limit(self, data: bytes, memory: int, seconds: float) -> None:
         """Let the process have ``memory`` bytes more from now on, and a call ``seconds``, or twenty times what decoding ``data`` takes."""
-        _, fields = self._process.call("limit", data, memory=memory)
+        _, fields = self._call("limit", data, memory=memory)
         self._process.seconds = max(seconds, 20 * fields["seconds"])
 
     def survive(self, data: bytes) -> tuple[str, str]:
         """Decode damaged bytes; return ``error``, ``memory`` or ``signal``, and what is wrong with the signal."""
-        _, fields = self._process.call("survive", data)
+        _, fields = self._call("survive", data)
         return fields["end"], fields["fault"]
 
     def written(self) -> set[str]:
         """Return the files that Python code opened for writing while the codec encoded, but for its first signal."""
-        return set(self._process.call("opened")[1]["written"])
+        return set(self._call("opened")[1]["written"])
 
     def read(self) -> set[str]:
         """Return the files that Python code opened for reading while the codec decoded."""
-        return set(self._process.call("opened")[1]["read"])
+        return set(self._call("opened")[1]["read"])
+
+    def give_up(self) -> None:
+        """Let the call under way be the last: others raise."""
+        self._given_up = True
+
+    def _call(self, method: str, payload: Any = b"", **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        if self._given_up:
+            raise ProcessError("the codec's process was given up")
+        return self._process.call(method, payload, **arguments)
 
     def close(self) -> None:
         """End the process and delete its folders."""

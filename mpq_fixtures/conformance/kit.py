@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.conformance.checks import CHECKS, Check, fidelity
+from mpq_fixtures.conformance.checks import CHECKS, Check
+from mpq_fixtures.conformance.checks.restored import fidelity
 from mpq_fixtures.conformance.trial import Trial
 from mpq_fixtures.named import told
 from mpq_fixtures.signals import Audio

@@ -126,6 +126,14 @@ def delay(original: Audio, decoded: Audio) -> tuple[int, float]:
     return (shift if shift < size // 2 else shift - size), float(correlation[shift]) / (energy or 1.0)
 
 
+def envelope(sound: Audio, seconds: float = 0.01) -> Audio:
+    """Return how loud a sound is, averaged over ``seconds`` around each sample, less the mean: what parametric codecs keep of its shape."""
+    from scipy.ndimage import uniform_filter1d
+
+    loudness = uniform_filter1d(np.abs(sound.waveform.astype(float)).mean(axis=0), max(1, round(sound.sample_rate * seconds)))
+    return Audio((loudness - loudness.mean())[None].astype(np.float32), sound.sample_rate)
+
+
 def displacement(original: Image, decoded: Image) -> tuple[int, int]:
     """Return the shift in rows and columns at which the brightness of two pictures correlates best."""
     size = (2 * original.pixels.shape[0], 2 * original.pixels.shape[1])

@@ -53,8 +53,11 @@ class Trial:
         self._data: dict[tuple[str, str], bytes] = {}
         self._decoded: dict[tuple[str, str], Signal] = {}
         self.started = time.time()
+        self._processes: list[FreshCodec] = []
         self._pool = ThreadPoolExecutor(4)
         self._elsewhere = self._pool.submit(self._encode_and_decode)
+        self._unusual = self._fresh()
+        self._pool.submit(self._unusual.start)
         self._changed = self._pool.submit(self._encode_there, THREADS, self.started + STOPPED)
 
     @property
@@ -77,9 +80,8 @@ class Trial:
         return bytes(memoryview(self.codec.encode(signal, quality)))
 
     def round_trip(self, signal: Signal, quality: str) -> Signal:
-        """Return a signal as it comes back."""
-        signal = protected(signal)
-        return frozen(self.codec.decode(self.encode(signal, quality)))
+        """Return a signal as it comes back from a process of its own: what is unusual may end it."""
+        return self._unusual.decode(self._unusual.encode(signal, quality))
 
     def elsewhere(self) -> Elsewhere:
         """Return what happened in a process that encoded in another order, and in one that decoded."""
@@ -97,7 +99,14 @@ class Trial:
 
     def close(self) -> None:
         """Give up what is still under way."""
+        for process in self._processes:
+            process.give_up()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._unusual.close()
+
+    def _fresh(self, environment: dict[str, str] | None = None, clock: float | None = None) -> FreshCodec:
+        self._processes.append(FreshCodec(self.codec, environment, clock))
+        return self._processes[-1]
 
     def _go(self, name: str, quality: str) -> None:
         if (name, quality) not in self._data:
@@ -106,7 +115,7 @@ class Trial:
 
     def _encode_and_decode(self) -> Elsewhere:
         backwards = self.points[::-1]
-        with FreshCodec(self.codec) as encoder, FreshCodec(self.codec) as decoder:
+        with self._fresh() as encoder, self._fresh() as decoder:
             starting = self._pool.submit(decoder.start)
             written = encode_all(encoder, [(self.signals[name], quality) for name, quality in backwards])
             files = _ask(encoder.written)
@@ -124,7 +133,7 @@ class Trial:
         The first such process has other threads and another time; only where it disagrees two more say which of them it was.
         """
         points = [("main", self.qualities[0])] * 3 + [(name, self.qualities[-1]) for name in self.signals]
-        with FreshCodec(self.codec, environment, clock) as encoder:
+        with self._fresh(environment, clock) as encoder:
             written = encode_all(encoder, [(self.signals[name], quality) for name, quality in points])
         return list(zip(points, written, strict=True))
 
