@@ -116,9 +116,7 @@ class TestDownload:
 
     def test_gives_up_a_connection_that_brings_nothing(self, server: LoopbackHub) -> None:
         server.broken["tiny/first.tflite"] = 0
-        with pytest.raises(
-            AssetError, match=r"first\.tflite could not be fetched .*nothing has come; find a network, then: mpq fetch"
-        ):
+        with pytest.raises(AssetError, match=r"first\.tflite could not be fetched .*nothing has come; find a network, then: mpq fetch"):
             download(tiny(server))
         assert not (weights_cache() / "tiny").exists()
         server.broken.clear()

@@ -125,7 +125,7 @@ class Similarity:
     """How a signal metric orders an evaluation's points against the task's metric: Spearman's rho with its interval, and over what."""
 
     title: str
-    rho: float
+    rho: float | None
     low: float | None
     high: float | None
     points: int
@@ -174,25 +174,28 @@ def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence
 
 
 def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:
-    """Read the correlations of an evaluation, the strongest first, and how many samples of its cases a metric could not measure."""
+    """Return how an evaluation's signal metrics go with its task's metric, the strongest first and those without a correlation last."""
+    known = {str(entry.get("metric")): entry for entry in entries if (entry.get("suite"), entry.get("evaluation")) == (suite, name)}
+    measures: dict[str, list[Measure]] = {}
+    for case in cases:
+        for measure in case.further:
+            measures.setdefault(measure.name, []).append(measure)
     found = []
-    for entry in entries:
-        rho, metric = reading.number(entry.get("rho")), reading.text(entry.get("metric"))
-        if (entry.get("suite"), entry.get("evaluation")) != (suite, name) or rho is None:
-            continue
-        missing = sum(measure.missing for case in cases for measure in case.further if measure.name == metric)
-        reason = next((measure.why_missing for case in cases for measure in case.further if measure.name == metric and measure.missing), "")
-        found.append(
-            Similarity(
-                title=reading.METRIC_TITLES.get(metric, metric.replace("_", " ")),
-                rho=rho,
-                low=reading.number(entry.get("ci_low")),
-                high=reading.number(entry.get("ci_high")),
-                points=int(reading.number(entry.get("points")) or 0),
-                missing=f"{missing}: {reason}" if missing else "",
+    for metric, own in measures.items():
+        entry, missing = known.get(metric, {}), sum(measure.missing for measure in own)
+        reason = next((measure.why_missing for measure in own if measure.missing), "")
+        if entry or missing:
+            found.append(
+                Similarity(
+                    title=own[0].title,
+                    rho=reading.number(entry.get("rho")),
+                    low=reading.number(entry.get("ci_low")),
+                    high=reading.number(entry.get("ci_high")),
+                    points=int(reading.number(entry.get("points")) or 0),
+                    missing=f"{missing} of {sum(case.samples for case in cases if not case.original)}: {reason}" if missing else "",
+                )
             )
-        )
-    return sorted(found, key=lambda one: -one.rho)
+    return sorted(found, key=lambda one: -math.inf if one.rho is None else one.rho, reverse=True)
 
 
 def _further(cases: Iterable[Case]) -> list[Measure]:

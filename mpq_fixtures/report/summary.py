@@ -33,12 +33,26 @@ def summary_lines(run: Run) -> list[str]:
         lines.append(
             f"store: {made} computed, {_count(work['reused'][LAYERS[-1]], LAYERS[-1])} reused; memory: at most {memory:.0f} MB a worker"
         )
+    lines += _absent(results)
     damaged = [entry for account in run.accounts for entry in account["damaged"]]
     if damaged:
         lines.append(f"store: {_count(len(damaged), 'damaged entry', 'damaged entries')} made again: {', '.join(damaged[:5])}")
     lines += run.notes
     lines.append(f"results: {run.options.out}" if run.report is None else f"report: {run.report}")
     return lines
+
+
+def _absent(results: Sequence[Result]) -> list[str]:
+    """Name the signal metrics that a suite asked for and that could not be measured anywhere, and why."""
+    reasons: dict[str, str] = {}
+    measured = set()
+    for result in results:
+        for name, measure in (result.record.metrics if result.record else {}).items():
+            if result.record is not None and measure.missing and measure.missing == result.record.samples:
+                reasons[name] = measure.why_missing
+            elif not math.isnan(measure.value):
+                measured.add(name)
+    return [f"{name} was not measured: {reason}" for name, reason in reasons.items() if name not in measured]
 
 
 def _evaluation_row(results: Sequence[Result]) -> tuple[str, ...]:
