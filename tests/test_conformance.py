@@ -255,6 +255,18 @@ class TestDamage:
         assert sum(stream.startswith(data) for data in made) > 50
         assert sum(len(data) == len(stream) for data in made) > 150
 
+    def test_that_claims_37_channels_does_not_end_the_process_of_aac(self) -> None:
+        data = CODECS["aac"].encode(signals.speech(16000, 1, 0.5), "128k")
+        with FreshCodec(CODECS["aac"]) as fresh, pytest.raises(RemoteError, match="ValueError: not a readable aac stream"):
+            fresh.decode(data[:35] + CLAIMS_CHANNELS + data[135:])
+
+
+CLAIMS_CHANNELS = bytes.fromhex(
+    "644be0a657fb58e1c42f0ce4336f5d8875fca8e84e1b01876849bf2f9edbaefa7b96d7a64833bbe7dc65fb9d6faa89f1346b"
+    "de807bbe2c52e8bf58f79af1e0af88743c872a87207b392cfc71f58e3e484c398df1a35d44ac29fbb7a276251e123ba2214d"
+)
+"""PyAV 18.1 read beyond the planes of what FFmpeg made of this, and crashed."""
+
 
 def mpq(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

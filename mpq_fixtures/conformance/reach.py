@@ -43,7 +43,7 @@ def _roots(codec: Codec) -> Iterator[tuple[str, Any]]:
         if issubclass(base, Codec) and base is not Codec:
             for name, value in vars(base).items():
                 yield f"{name!r} of the class {base.__name__}", value
-            for name, value in vars(sys.modules.get(base.__module__, object())).items() if base.__module__ in sys.modules else ():
+            for name, value in vars(sys.modules[base.__module__]).items() if base.__module__ in sys.modules else ():
                 yield f"the global {name!r} of the module {base.__module__}", value
 
 
