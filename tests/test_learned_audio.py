@@ -23,10 +23,10 @@ from trial_signals import music, speech
 
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import Codec, CodecError, Ledger, registered
-from mpq_fixtures.codecs._neural_audio import NeuralAudioCodec
+from mpq_fixtures.codecs._neural_audio import NeuralAudioCodec, Point
 from mpq_fixtures.codecs._packing import pack, packed_size, unpack
 from mpq_fixtures.codecs.lyra import WEIGHTS, Lyra
-from mpq_fixtures.codecs.rvq_pocket import RvqPocket
+from mpq_fixtures.codecs.rvq_pocket import FOLDER, RvqPocket, points_of
 from mpq_fixtures.hub import listing
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.signals import Audio
@@ -307,9 +307,14 @@ def filled() -> Iterator[LoopbackHub]:
         yield hub
 
 
+SMALL = {"1.5k": 3, "3k": 6, "6k": 12}
+"""Codebooks of a network of the pocket's kind: 50 steps a second."""
+
+
 def like_rvq_pocket(folder: Path) -> type[RvqPocket]:
     """The pocket's codec with the network of a folder."""
-    return type("Small", (RvqPocket,), {"points": {name: replace(point, network=str(folder)) for name, point in RvqPocket.points.items()}})
+    points = {quality: Point(str(folder), 16000, 320, codebooks) for quality, codebooks in SMALL.items()}
+    return type("Small", (RvqPocket,), {"points": points, "ladder": tuple(points)})
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +332,8 @@ def fetched(filled: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 NAMES = ("encodec", "dac", "mimi", "rvq_pocket")
-POINTS = [(name, quality) for name in NAMES for quality in registered()[name].points]  # type: ignore[attr-defined]
+POINTS = [(name, quality) for name in NAMES[:-1] for quality in registered()[name].points]  # type: ignore[attr-defined]
+POINTS += [(NAMES[-1], quality) for quality in SMALL]
 KILOBITS = {
     **{("encodec", f"{kbps:g}k"): kbps for kbps in (1.5, 3, 6, 12, 24)},
     **{("encodec", f"{kbps:g}k_48khz"): kbps for kbps in (3, 6, 12, 24)},
@@ -606,10 +612,20 @@ class TestTheirWeights:
 
 
 class TestThePocketsOwn:
+    def test_has_the_points_that_its_network_was_trained_for(self, tmp_path: Path) -> None:
+        encodec(sampling_rate=16000, target_bandwidths=[1.5, 3.0, 6.0])(tmp_path / "one")
+        assert points_of(tmp_path / "one") == like_rvq_pocket(tmp_path / "one").points
+        encodec(sampling_rate=16000, upsampling_ratios=[10, 20], codebook_size=256, target_bandwidths=[1.28, 6.4])(tmp_path / "other")
+        points = points_of(tmp_path / "other")
+        assert {name: (point.codebooks, point.bits, point.hop) for name, point in points.items()} == {
+            "1.28k": (2, 8, 200),
+            "6.4k": (10, 8, 200),
+        }
+        assert [point.kbps for point in points.values()] == [1.28, 6.4]
+
     def test_is_whole_and_needs_no_download(self) -> None:
         codec = RvqPocket()
-        folder = Path(codec.points["3k"].network)
-        if not folder.is_dir():
+        if not FOLDER.is_dir():
             pytest.skip("the pocket's weights are not trained yet")
         assert codec.missing() == ""
         original = speech(16000, 1, 2.0)

@@ -262,12 +262,12 @@ class NeuralAudioCodec(AudioCodec):
         return status.folder if status is not None and status.state is State.HERE else None
 
     def _digest(self, network: str) -> str:
-        """Return what tells one file of weights from another; the hub's cache names files by it."""
+        """Return what tells one configuration and its weights from others; the hub's cache names files by their digests."""
         folder = self._folder(network)
         if folder is None:
             return "absent"
-        file = (folder / _WEIGHTS).resolve()
-        return file.name if re.fullmatch("[0-9a-f]{64}", file.name) else digest_of_file(file)
+        files = [(folder / name).resolve() for name in (_checkpoints.CONFIG, _WEIGHTS)]
+        return " ".join(file.name if re.fullmatch("[0-9a-f]{40,64}", file.name) else digest_of_file(file) for file in files)
 
     def _repository(self, network: str) -> Repository:
         return Repository("model", network, choose=_choose, needed_for=f"--codec {self.name}")
