@@ -101,7 +101,7 @@ class CompressAICodec(WorkerCodec):
             pixels, _ = process.call("decode", stream.hyperprior + stream.latents, **model, **sizes)
         except ProcessError as error:
             raise ValueError(f"not a readable {self.name} stream: {error}") from error
-        return Image(pixels.copy())
+        return Image(pixels)
 
     def ledger(self, data: bytes) -> Ledger:
         """Return the latents as payload, and the head with its check sums and the hyperprior as side information."""

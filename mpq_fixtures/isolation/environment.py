@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from packaging.specifiers import SpecifierSet
 
 from mpq_fixtures.named import AssetError, MissingAsset
@@ -80,36 +80,46 @@ class Environment:
         """
         if self.is_made():
             return self.python
-        folder, asked = self.folder, time.time()
+        folder, asked, say = self.folder, time.time(), say or _tell
         failure = folder.with_name(f"{folder.name}.failed")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            say(f"waiting for another process, which makes the environment of {self.codec}")
+            lock.acquire()
+        try:
             if self.is_made():
                 return self.python
             if failure.is_file() and failure.stat().st_mtime >= asked:  # of another process, while this one waited
                 raise MissingAsset(failure.read_text(encoding="utf-8"))
             failure.unlink(missing_ok=True)
-            try:
-                self._make(folder, say or _tell)
-            except BaseException as error:
-                shutil.rmtree(folder, ignore_errors=True)
-                if isinstance(error, MissingAsset):
-                    failure.write_text(str(error), encoding="utf-8")
-                raise
+            self._make(folder, say)
+        except MissingAsset as error:
+            failure.write_text(str(error), encoding="utf-8")
+            raise
+        finally:
+            lock.release()
         return self.python
 
     def _make(self, folder: Path, say: Callable[[str], None]) -> None:
+        """Make it in its place, since an environment cannot be moved; the file that says that it is whole comes last."""
         log = folder.with_name(f"{folder.name}.log")
         say(f"making the environment of {self.codec}, once: {self.describe()}; in {folder}")
         started = time.monotonic()
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was ended amid this
-        with log.open("wb") as output:
-            self._run([str(self._interpreter or self._provided()), "-m", "venv", str(folder)], output.fileno(), log)
-            pip = [str(self.python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-            if dependencies := self._header.get("dependencies"):
-                self._run([*pip, *dependencies], output.fileno(), log)
-            if self._without_dependencies:
-                self._run([*pip, "--no-deps", *self._without_dependencies], output.fileno(), log)
+        pip = [str(self.python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+        try:
+            with log.open("wb") as output:
+                self._run([str(self._interpreter or self._provided()), "-m", "venv", str(folder)], output.fileno(), log)
+                if dependencies := self._header.get("dependencies"):
+                    self._run([*pip, *dependencies], output.fileno(), log)
+                if self._without_dependencies:
+                    self._run([*pip, "--no-deps", *self._without_dependencies], output.fileno(), log)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         complete = {"script": self.script.name, "packages": self.describe(), "seconds": round(time.monotonic() - started, 1)}
         (folder / _COMPLETE).write_text(json.dumps(complete) + "\n", encoding="utf-8")
         say(f"made the environment of {self.codec} in {time.monotonic() - started:.0f} s")
