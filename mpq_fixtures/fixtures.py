@@ -80,7 +80,7 @@ def codec(case: Case, dataset: Dataset, options: Options, bench: Workbench) -> C
     if codec is None:
         return None
     try:
-        codec.prepare()
+        codec.prepare(case.siblings())
         faults = audited(case, codec, dataset, bench)
     except AssetError as error:
         _give_up(error, options)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.codecs.scaling import at_scale
+from mpq_fixtures.codecs.scaling import MARK, at_scale
 from mpq_fixtures.tasks import Task
 
 ORIGINAL = "original"
@@ -93,6 +93,11 @@ class Case:
     evaluation: Evaluation
     codec: str
     quality: str
+
+    def siblings(self) -> list[str]:
+        """Return the qualities at which the evaluation has the case's codec, all of them with a scale or all without, as this one."""
+        scaled = MARK in self.quality
+        return [quality for name, quality in self.evaluation.points if name == self.codec and (MARK in quality) == scaled]
 
     def open_codec(self) -> Codec | None:
         """Return what encodes at this point, the same object in every case of a process; None for the originals."""

@@ -213,7 +213,15 @@ def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: 
                 raise SuiteError(f"{place}: {key}: {name!r} stands twice")
     names = [one for name in wanted for one in (automatic if name == "*" else [name])]
     chosen = {name: declared.get(name) or codecs.instance(name) for name in dict.fromkeys([*names, *optional])}
-    return {name: codec for name, codec in chosen.items() if name in names or not codec.missing()}
+    qualities = table.get("qualities", {})
+    return {name: codec for name, codec in chosen.items() if name in names or not codec.missing(_asked(qualities, name))}
+
+
+def _asked(qualities: Any, name: str) -> list[str]:
+    """Return the qualities that a file asks of a codec, without their scales; none where it is the ladder, or no list at all."""
+    listed = qualities.get(name) if isinstance(qualities, dict) else None
+    bases = [split(quality)[0] for quality in listed if _is_text(quality)] if isinstance(listed, list) else []
+    return [] if "*" in bases else bases
 
 
 def _points(qualities: Any, chosen: Mapping[str, Codec], place: str) -> tuple[tuple[str, str], ...]:

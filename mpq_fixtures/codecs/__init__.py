@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -126,17 +126,20 @@ class Codec(ABC):
             others = [rung for rung in self.ladder if not _understands(self.qualities, rung)]
             raise CodecError(f"{error}{' or ' + ', '.join(others) if others else ''}") from None
 
-    def missing(self) -> str:
-        """Say what this machine lacks for the codec and the one command that brings it; "" where it can run. Loads nothing."""
+    def missing(self, qualities: Sequence[str] = ()) -> str:
+        """Say what this machine lacks for ``qualities``, or for the ladder, and the one command that brings it; "" where it can run.
+
+        Loads nothing.
+        """
         return ""
 
-    def prepare(self) -> None:
-        """Make ready what the first sample needs; raises `MissingAsset` for what is not on this machine and cannot be made."""
-        if lack := self.missing():
+    def prepare(self, qualities: Sequence[str] = ()) -> None:
+        """Make ready what the first sample at one of ``qualities`` needs; raises `MissingAsset` for what is not here and cannot be made."""
+        if lack := self.missing(qualities):
             raise MissingAsset(f"codec {self.name}: {lack}")
 
-    def fetch(self, say: Callable[[str], None]) -> None:  # noqa: B027  # most need nothing
-        """Download or make what the codec needs, telling in lines what was done; nothing by default. Raises `AssetError`."""
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:  # noqa: B027  # most need nothing
+        """Download or make what ``qualities``, or the ladder, need, saying what was done; nothing by default. Raises `AssetError`."""
 
     def ledger(self, data: bytes) -> Ledger:
         """Return what the bytes of a bitstream are spent on; all of it is payload unless the codec says otherwise."""

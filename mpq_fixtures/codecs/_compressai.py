@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -111,7 +111,7 @@ class CompressAICodec(WorkerCodec):
     def _model(self, quality: str) -> dict[str, str]:
         file = self.weights(quality)
         if file is None:
-            raise MissingAsset(f"codec {self.name}: {self.lack()}")
+            raise MissingAsset(f"codec {self.name}: {self.lack([quality])}")
         return {"architecture": self.architecture, "weights": str(file)}
 
 
@@ -131,23 +131,23 @@ class ZooCodec(CompressAICodec):
             return find_file(self._files(), re.escape(self._urls[quality].rpartition("/")[2]))
         return find_file(self._files(), rf"{re.escape(self.architecture)}-{quality[1:]}-[0-9a-f]{{8}}\.pth\.tar")
 
-    def lack(self) -> str:
+    def lack(self, qualities: Sequence[str] = ()) -> str:
         """Say which weights are not here and what brings them; "" where all are."""
-        absent = [quality for quality in self._urls or self.ladder if self.weights(quality) is None]
+        absent = [quality for quality in qualities or self._urls or self.ladder if self.weights(quality) is None]
         if not absent:
             return ""
         return (
             f"its weights of {', '.join(absent)} are not here: {self._files().fetch}, or set MPQ_WEIGHTS to a folder that holds compressai/"
         )
 
-    def fetch(self, say: Callable[[str], None]) -> None:
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Make the environment, and download the weights that are not here; raises `AssetError` for files that are not what they say."""
-        super().fetch(say)
-        if not self.lack():
+        super().fetch(say, qualities)
+        if not self.lack(qualities):
             return
         _, numbered = self.process().call("urls", architecture=self.architecture)
         for quality, url in (self._urls or {f"q{number}": url for number, url in numbered.items()}).items():
-            if self.weights(quality) is None:
+            if quality in (qualities or self.ladder) and self.weights(quality) is None:
                 digits = re.search(r"-([0-9a-f]{8,64})\.", url)
                 if digits is None:
                     raise AssetError(f"{url}: the name has to end in the first eight digits of the file's SHA-256")

@@ -122,20 +122,23 @@ class NeuralAudioCodec(AudioCodec):
         if quality not in self.points:
             raise CodecError(f"{quality!r} is not one of {', '.join(self.points)}")
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say which networks' weights are not here."""
-        absent = [network for network in dict.fromkeys(point.network for point in self.points.values()) if self._folder(network) is None]
+        absent = [network for network in self._needed(qualities) if self._folder(network) is None]
         if not absent:
             return ""
         if Path(absent[0]).is_absolute():
             return f"its weights are not in {absent[0]}: install mpq again, pip install --force-reinstall --no-deps mpq"
         return f"its weights, {' and '.join(absent)}, are not here: mpq fetch --codec {self.name}"
 
-    def fetch(self, say: Callable[[str], None]) -> None:
+    def _needed(self, qualities: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(self.points[quality].network for quality in qualities or self.points))
+
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Download the networks that are not here into the hub's cache."""
         from mpq_fixtures.hub.download import download
 
-        for network in dict.fromkeys(point.network for point in self.points.values()):
+        for network in self._needed(qualities):
             if self._folder(network) is not None or Path(network).is_absolute():
                 continue
             repository = self._repository(network)

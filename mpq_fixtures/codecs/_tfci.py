@@ -6,7 +6,7 @@ them: a protocol buffer with the model's name, sizes, and the strings of the ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,20 +34,20 @@ class TfciCodec(WorkerCodec):
     def __init__(self, bucket: str = BUCKET) -> None:
         self._bucket = bucket
 
-    def lack(self) -> str:
+    def lack(self, qualities: Sequence[str] = ()) -> str:
         """Say which metagraphs are not here and what brings them; "" where all are."""
-        absent = [model for quality, model in self.models.items() if self._metagraph(quality) is None]
+        absent = [self.models[quality] for quality in qualities or self.models if self._metagraph(quality) is None]
         if not absent:
             return ""
         ways = f"{self._files().fetch}, or set MPQ_WEIGHTS to a folder that holds tfci/"
         return f"its models {', '.join(absent)} are not here: {ways}"
 
-    def fetch(self, say: Callable[[str], None]) -> None:
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Make the environment, and download the metagraphs that are not here."""
-        super().fetch(say)
-        for quality, model in self.models.items():
+        super().fetch(say, qualities)
+        for quality in qualities or self.models:
             if self._metagraph(quality) is None:
-                download(f"{self._bucket}/{model}.metagraph", self._files().places()[-1], say)
+                download(f"{self._bucket}/{self.models[quality]}.metagraph", self._files().places()[-1], say)
 
     def build(self) -> str:
         """Name the packages of the environment, the worker's code, how it runs, and the digests of the metagraphs."""
@@ -99,7 +99,7 @@ class TfciCodec(WorkerCodec):
     def _model(self, quality: str) -> str:
         file = self._metagraph(quality)
         if file is None:
-            raise MissingAsset(f"codec {self.name}: {self.lack()}")
+            raise MissingAsset(f"codec {self.name}: {self.lack([quality])}")
         return str(file)
 
     def _files(self) -> Weights:

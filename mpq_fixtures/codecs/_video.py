@@ -6,6 +6,7 @@ A bitstream is the picture's height and width as varints (seven bits a byte, low
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,7 +63,7 @@ class VideoCodec(Codec):
 
         return f"{pyav_build(self.library, 'libdav1d')}, pillow {PIL.__version__}"
 
-    def prepare(self) -> None:
+    def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Raise `MissingAsset` where PyAV lacks the encoder or the decoder."""
         require(self.encoder, self.decoder)
 

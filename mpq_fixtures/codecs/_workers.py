@@ -6,7 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from binascii import crc_hqx
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -35,19 +35,19 @@ class WorkerCodec(Codec):
     worker: ClassVar[str]  # ``script.py:Class``
 
     @abstractmethod
-    def lack(self) -> str:
+    def lack(self, qualities: Sequence[str] = ()) -> str:
         """Say which weights are not here and what brings them; "" where all are."""
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say that no Python for the environment, or no weights are here."""
-        return self.environment().missing() or self.lack()
+        return self.environment().missing() or self.lack(qualities)
 
-    def prepare(self) -> None:
+    def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Make the environment, once on a machine, which takes a minute or more."""
-        super().prepare()
+        super().prepare(qualities)
         self.environment().make()
 
-    def fetch(self, say: Callable[[str], None]) -> None:
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Make the environment."""
         self.environment().make(say)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Amr(AudioCodec):
         if quality not in MODES:
             raise CodecError(f"{quality!r} is not one of {', '.join(MODES)}")
 
-    def prepare(self) -> None:
+    def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Raise `MissingAsset` where PyAV lacks the coder."""
         require("libopencore_amrnb")
 

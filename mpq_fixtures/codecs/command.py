@@ -18,7 +18,7 @@ import shutil
 import signal as signals
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -143,7 +143,7 @@ class CommandCodec(Codec):
         """Return the class and what the suite file says."""
         return {"codec": f"{__name__}:{type(self).__name__}", "arguments": {"commands": asdict(self._commands)}}
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Name the first program that is not here."""
         words = [self._commands.encode[0], self._commands.decode[0]]
         lacking = next((word for word, path in zip(words, self._programs(), strict=True) if not path), "")

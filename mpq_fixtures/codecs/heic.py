@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -29,7 +30,7 @@ class Heic(Codec):
         """Name pillow-heif and the libraries in its wheel."""
         return f"pillow-heif {version('pillow-heif')}{bundled('pillow-heif', 'libheif', 'libx265', 'libde265')}"
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Ask for pillow-heif where it is not installed."""
         return "" if importlib.util.find_spec("pillow_heif") else "it needs pillow-heif: pip install pillow-heif"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpq_fixtures.codecs._compressai import CompressAICodec
@@ -25,9 +26,9 @@ class HyperpriorPocket(CompressAICodec):
         file = FOLDER / f"{quality}.safetensors"
         return file if file.is_file() else None
 
-    def lack(self) -> str:
+    def lack(self, qualities: Sequence[str] = ()) -> str:
         """Say that the files of this package are not there."""
-        absent = [quality for quality in self.ladder if self.weights(quality) is None]
+        absent = [quality for quality in qualities or self.ladder if self.weights(quality) is None]
         return f"{FOLDER} lacks the weights of {', '.join(absent)}: install mpq anew" if absent else ""
 
     def build(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ class Lc3(AudioCodec):
         """Name lc3py, whose wheel holds liblc3, and the resampler."""
         return f"lc3py {version('lc3py')}, {scipy_build()}"
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Ask for lc3py where it is not installed."""
         return "" if importlib.util.find_spec("lc3") else "it needs lc3py: pip install lc3py"
 

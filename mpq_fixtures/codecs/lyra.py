@@ -19,7 +19,7 @@ from mpq_fixtures.downloads import progress_bar
 from mpq_fixtures.weights import WeightFile, Weights, download
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -67,13 +67,13 @@ class Lyra(AudioCodec):
             runtime = "absent"
         return f"ai-edge-litert {runtime}, kernels xnnpack and builtin, 1 thread, {platform.machine()}, {scipy_build()}"
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say which of the runtime and the weights is not here."""
         if importlib.util.find_spec("ai_edge_litert") is None:
             return "its runtime is not installed: pip install 'mpq[lyra]'"
         return WEIGHTS.missing()
 
-    def fetch(self, say: Callable[[str], None]) -> None:
+    def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Download the weights from Lyra's repository at the commit of its last change to them."""
         with progress_bar("lyra", WEIGHTS.size) as bar:
             say(f"lyra: weights in {download(WEIGHTS, bar.update)}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -94,13 +95,13 @@ class Scaled(Codec):
         """Raise `CodecError` where the codec does not understand the quality, or the scale cannot be."""
         check(self._codec, quality)
 
-    def missing(self) -> str:
+    def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say what the codec lacks."""
-        return self._codec.missing()
+        return self._codec.missing([split(quality)[0] for quality in qualities])
 
-    def prepare(self) -> None:
+    def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Make the codec ready."""
-        self._codec.prepare()
+        self._codec.prepare([split(quality)[0] for quality in qualities])
 
     def encode(self, signal: Signal, quality: str) -> bytes:
         """Compress the reduced signal; raises what the codec raises."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq_fixtures import hub
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs.scaling import split
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.hub.repository import Repository, State, Status
@@ -70,6 +72,15 @@ def assets(evaluations: Iterable[Evaluation]) -> Sequence[Asset]:
         earlier = found[key].evaluations if key in found else ()
         found[key] = Asset(kind, name, (*earlier, evaluation), repository)
     return list(found.values())
+
+
+def used_codecs(evaluations: Iterable[Evaluation]) -> list[tuple[Codec, list[str]]]:
+    """Return the codecs of the evaluations by name, each with the qualities that are asked of it, without their scales."""
+    used: dict[Codec, dict[str, None]] = {}
+    for evaluation in evaluations:
+        for name, quality in evaluation.points:
+            used.setdefault(evaluation.codecs[name], {})[split(quality)[0]] = None
+    return sorted(((codec, list(qualities)) for codec, qualities in used.items()), key=lambda pair: pair[0].name)
 
 
 def _open_dataset(evaluation: Evaluation) -> None:

@@ -22,7 +22,7 @@ def conformance(name: str, qualities: Sequence[str], streams: int) -> int:
         codec = _find(name)
         for quality in qualities:
             codec.check(quality)
-        codec.prepare()
+        codec.prepare(qualities)
         build = codec.build()
     except (AssetError, CodecError) as error:
         sys.stderr.write(f"mpq conformance: {error}\n")

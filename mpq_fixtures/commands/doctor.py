@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.commands.assets import assets, suites_folder
+from mpq_fixtures.commands.assets import assets, suites_folder, used_codecs
 from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.named import told
 from mpq_fixtures.options import user_cache
@@ -79,11 +79,12 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
 def _codecs(evaluations: list[Evaluation]) -> list[str]:
     _title("codecs")
     problems = []
-    used = {name: codec for evaluation in evaluations for name, codec in evaluation.codecs.items()}
-    width = max((len(name) for name in used), default=0)
-    for name, codec in sorted(used.items()):
+    used = used_codecs(evaluations)
+    width = max((len(codec.name) for codec, _ in used), default=0)
+    for codec, qualities in used:
+        name = codec.name
         try:
-            lack = codec.missing()
+            lack = codec.missing(qualities)
             _row(name, "missing" if lack else codec.build(), width)
         except Exception as error:
             lack = told(error)

@@ -13,7 +13,7 @@ from functools import partial
 
 from mpq_fixtures import codecs, hub
 from mpq_fixtures.codecs import Codec, CodecError
-from mpq_fixtures.commands.assets import Asset, assets, read_suite
+from mpq_fixtures.commands.assets import Asset, assets, read_suite, used_codecs
 from mpq_fixtures.downloads import FetchError, progress_bar, size_of
 from mpq_fixtures.hub.download import download
 from mpq_fixtures.hub.repository import Repository, State, Status, megabytes, sentences
@@ -31,15 +31,17 @@ def fetch(suite: str | None, codec_names: Sequence[str] = (), metric_names: Sequ
     """Download what a suite, by name or file, and the named codecs and metrics need; return the exit code, 1 where some cannot be had."""
     try:
         evaluations = read_suite(suite) if suite else []
-        used = {name: codec for evaluation in evaluations for name, codec in evaluation.codecs.items()}
-        used |= {name: _codec(name) for name in codec_names}
+        used: dict[Codec, list[str]] = dict(used_codecs(evaluations)) | {_codec(name): [] for name in codec_names}
         measured = {name for evaluation in evaluations for name in evaluation.similarity}
         metrics = [_metric(name) for name in dict.fromkeys([*metric_names, *sorted(measured)])]
     except (SuiteError, CodecError, MetricError) as error:
         sys.stderr.write(f"mpq fetch: {error}\n")
         return 2
     complaints = _fetch_assets(assets(evaluations)) if evaluations else []
-    complaints += _bring("codec", {name: (codec.missing, codec.fetch) for name, codec in used.items()})
+    complaints += _bring(
+        "codec",
+        {codec.name: (partial(codec.missing, qualities), partial(codec.fetch, qualities=qualities)) for codec, qualities in used.items()},
+    )
     complaints += _bring("metric", {metric.name: (metric.missing, partial(_fetch_weights, metric)) for metric in metrics})
     for complaint in complaints:
         sys.stderr.write(f"mpq fetch: {complaint}\n")

@@ -31,7 +31,6 @@ class CodecServer:
         from mpq_fixtures.codecs import from_address
 
         self._codec: Any = from_address(address)
-        self._codec.prepare()
         self._watch = Watch()
         self._encoded = 0
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.codecs.scaling import MARK
 from mpq_fixtures.conformance.audit import audit
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
@@ -21,8 +20,7 @@ _SIDE, _SECONDS = 512, 4.0
 
 def audited(case: Case, codec: Codec, dataset: Dataset, bench: Workbench) -> list[str]:
     """Return what is dishonest about a case's codec, see `mpq_fixtures.conformance.audit`; the first to ask finds it out for all."""
-    scaled = MARK in case.quality
-    qualities = [quality for name, quality in case.evaluation.points if name == case.codec and (MARK in quality) == scaled]
+    qualities = case.siblings()
     key = key_of(codec=codec.fingerprint(), qualities=qualities, audit=1)
     with bench.store.lock(AUDIT, key):
         kept = bench.store.get(AUDIT, key)
