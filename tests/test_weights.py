@@ -213,7 +213,7 @@ class TestFetchingForCodecs:
         server.damaged.add("tiny/second.tflite")
         made: list[str] = []
         parts = {"modality": AUDIO, "ladder": ("a",), "build": str, "encode": str, "decode": str}
-        parts |= {"missing": lambda self, qualities=(): "" if made else "it is not made", "fetch": lambda self, say: made.append("made")}
+        parts |= {"missing": lambda self, qualities=(): "" if made else "it is not made", "fetch": lambda self, say, qualities=(): made.append("made")}
         monkeypatch.setattr(codecs, "_registry", dict(codecs._registry))
         type("Making", (Codec,), {"name": "making", **parts})
         assert main(["fetch", "--codec", "lyra", "--codec", "making"]) == 1
@@ -226,7 +226,7 @@ class TestFetchingForCodecs:
     def test_brings_the_weights_of_metrics(self, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         weights = tiny(server)
         monkeypatch.setattr(LPIPS, "weights", weights)
-        monkeypatch.setattr(LPIPS, "missing", lambda self, qualities=(): weights.missing())
+        monkeypatch.setattr(LPIPS, "missing", lambda self: weights.missing())
         assert main(["fetch", "--metric", "lpips", "--metric", "psnr"]) == 0
         assert capsys.readouterr().out.splitlines() == [f"lpips: weights in {weights.find()}", "lpips, psnr: everything is here"]
         assert main(["fetch", "--metric", "lpisp"]) == 2
