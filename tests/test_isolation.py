@@ -228,6 +228,8 @@ child = int(process.call("bring_up_a_child")[0])
 print(process.call("double", b"")[1]["pid"], child, flush=True)
 if sys.argv[2] == "end":
     sys.exit()
+if sys.argv[2] == "wait":
+    time.sleep(3600)
 process.call("hang")
 """
 
@@ -251,9 +253,11 @@ class TestTheEndOfTheParent:
         assert ends(worker)
         assert ends(child)
 
+    @pytest.mark.parametrize("amid", ["hang", "wait"])
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-    def test_amid_a_call_leaves_nothing_behind(self, served: str, how: signal.Signals) -> None:
-        parent, (worker, child) = self.start(served, "hang")
+    def test_amid_a_call_or_between_two_leaves_nothing_behind(self, served: str, how: signal.Signals, amid: str) -> None:
+        parent, (worker, child) = self.start(served, amid)
+        time.sleep(0.3)  # until it hangs
         assert alive(worker)
         assert alive(child)
         parent.send_signal(how)

@@ -34,6 +34,9 @@ _HEADER = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///
 _COMPLETE = "complete.json"
 """The file that is written last."""
 
+PATIENCE = 600.0
+"""Seconds in which what failed is not tried again unasked: without a network pip takes its time, and every case would wait for it."""
+
 OURS: dict[str, str | None] = dict.fromkeys(("PIP_CONSTRAINT", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"))
 """Variables that say something of our environment and must not reach another: our constraints would ask it for our numpy."""
 
@@ -75,12 +78,13 @@ class Environment:
     def make(self, say: Callable[[str], None] | None = None) -> Path:
         """Return the interpreter of the environment, which is made where it is not here.
 
-        Where several processes ask at once, one makes it and the others wait. ``say`` is told what takes time, on the error stream where
-        it is None. Raises `MissingAsset` where the environment cannot be made, with pip's last word.
+        Where several processes ask at once, one makes it and the others wait. ``say`` is told what takes time. Where it is None, nobody
+        asked for the environment itself: the error stream is told, and what failed a short while ago is not tried again. Raises
+        `MissingAsset` where the environment cannot be made, with pip's last word.
         """
         if self.is_made():
             return self.python
-        folder, asked, say = self.folder, time.time(), say or _tell
+        folder, unasked, since, say = self.folder, say is None, time.time(), say or _tell
         failure = folder.with_name(f"{folder.name}.failed")
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
@@ -92,13 +96,14 @@ class Environment:
         try:
             if self.is_made():
                 return self.python
-            if failure.is_file() and failure.stat().st_mtime >= asked:  # of another process, while this one waited
+            if failure.is_file() and failure.stat().st_mtime > since - (PATIENCE if unasked else 0):
                 raise MissingAsset(failure.read_text(encoding="utf-8"))
             failure.unlink(missing_ok=True)
-            self._make(folder, say)
-        except MissingAsset as error:
-            failure.write_text(str(error), encoding="utf-8")
-            raise
+            try:
+                self._make(folder, say)
+            except MissingAsset as error:
+                failure.write_text(str(error), encoding="utf-8")
+                raise
         finally:
             lock.release()
         return self.python

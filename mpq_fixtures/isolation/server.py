@@ -15,6 +15,7 @@ between the messages.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import json
@@ -25,6 +26,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,8 @@ def main() -> None:
     sys.path.remove(str(Path(__file__).parent))  # its files are no modules of the codec's
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    connection = socket.socket(fileno=descriptor)
+    connection, alone = socket.socket(fileno=descriptor), threading.Event()
+    atexit.register(_end_if, alone)  # what is registered first runs last, after the codec's own
     threading.Thread(target=_end_with_the_other, args=(descriptor,), daemon=True).start()
     try:
         served = _find(what)(**arguments)
@@ -83,6 +86,7 @@ def main() -> None:
         try:
             header, payload = receive(connection)
         except (EOFError, OSError):
+            alone.set()
             return
         try:
             answer = _call(served, header, payload)
@@ -92,10 +96,21 @@ def main() -> None:
 
 
 def _end_with_the_other(descriptor: int) -> None:
-    """Wait until nobody is there to answer to, and end this process with all that it started, whatever it is doing."""
+    """Wait until nobody is there to answer to, and end this process, whatever it is doing, if it does not end by itself."""
     poll = select.poll()
     poll.register(descriptor, 0)  # a hang-up is always reported
     poll.poll()
+    time.sleep(0.5)
+    _end()
+
+
+def _end_if(alone: threading.Event) -> None:
+    if alone.is_set():
+        _end()
+
+
+def _end() -> None:
+    """End this process and all that it started; it leads a session of its own."""
     if os.getsid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
