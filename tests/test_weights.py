@@ -213,7 +213,8 @@ class TestFetchingForCodecs:
         server.damaged.add("tiny/second.tflite")
         made: list[str] = []
         parts = {"modality": AUDIO, "ladder": ("a",), "build": str, "encode": str, "decode": str}
-        parts |= {"missing": lambda self, qualities=(): "" if made else "it is not made", "fetch": lambda self, say, qualities=(): made.append("made")}
+        parts |= {"missing": lambda self, qualities=(): "" if made else "it is not made"}
+        parts |= {"fetch": lambda self, say, qualities=(): made.append("made")}
         monkeypatch.setattr(codecs, "_registry", dict(codecs._registry))
         type("Making", (Codec,), {"name": "making", **parts})
         assert main(["fetch", "--codec", "lyra", "--codec", "making"]) == 1
