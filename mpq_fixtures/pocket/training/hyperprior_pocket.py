@@ -6,10 +6,11 @@ r"""Train hyperprior_pocket, a small learned picture codec of CompressAI's mbt20
 It runs in an environment of its own, with CompressAI; `mpq_fixtures/pocket/README.md` lists the packages. Of this project it imports the
 textures alone.
 
-The transforms start as a cascade of principal components: from random weights the same steps and more end at pictures several dB worse. The
-points share the first steps, at the highest rate, and part there. Training pictures are drawn from the training regions of the textures as
-the pocket pictures are from the test regions; three in ten are plain crops of those regions and of photographs that the textures do not
-use. All photographs are PNG, so that no codec is in them. The files hold the entropy coder's tables, so that no machine computes its own.
+The transforms start as a cascade of principal components: from random weights the highest rate was still below 29 dB after more steps than
+these. The points share the first steps, at the highest rate, and part there. Training pictures are drawn from the training regions of the
+textures as the pocket pictures are from the test regions; three in ten are plain crops of those regions and of photographs that the
+textures do not use. All photographs are PNG, so that no codec is in them. The files hold the entropy coder's tables, so that
+no machine computes its own.
 """
 
 from __future__ import annotations
