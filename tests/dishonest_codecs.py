@@ -20,6 +20,9 @@ import numpy as np
 from mpq_fixtures.codecs import AUDIO, IMAGE, Codec
 from mpq_fixtures.signals import Audio, Image
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+"""In the names of files, so that tests side by side do not read each other's."""
+
 BY_FAULT: dict[str, list[type[Codec]]] = {}
 """The dishonest codecs by the name of the check that must fail."""
 
@@ -142,11 +145,11 @@ class FixedFile(Levels):
     """Leaves the original in a file of one name in the temporary folder."""
 
     def encode(self, signal: Image, quality: str) -> bytes:
-        np.save(Path(tempfile.gettempdir()) / "mpq_dishonest_last.npy", signal.pixels)
+        np.save(Path(tempfile.gettempdir()) / f"mpq_dishonest_{WORKER}_last.npy", signal.pixels)
         return super().encode(signal, quality)[:12]
 
     def decode(self, data: bytes) -> Image:
-        return Image(np.load(Path(tempfile.gettempdir()) / "mpq_dishonest_last.npy"))
+        return Image(np.load(Path(tempfile.gettempdir()) / f"mpq_dishonest_{WORKER}_last.npy"))
 
 
 @breaks("no-files")
@@ -155,11 +158,11 @@ class HashedFile(Levels):
 
     def encode(self, signal: Image, quality: str) -> bytes:
         data = hashlib.sha256(signal.pixels.tobytes() + quality.encode()).digest()[:6]
-        np.save(f"/tmp/mpq_dishonest_{data.hex()}.npy", signal.pixels)
+        np.save(f"/tmp/mpq_dishonest_{WORKER}_{data.hex()}.npy", signal.pixels)
         return data
 
     def decode(self, data: bytes) -> Image:
-        return Image(np.load(f"/tmp/mpq_dishonest_{data.hex()}.npy"))
+        return Image(np.load(f"/tmp/mpq_dishonest_{WORKER}_{data.hex()}.npy"))
 
 
 @breaks("bytes-alone")
@@ -169,13 +172,13 @@ class FileOfALibrary(Bits):
     def encode(self, signal: Audio, quality: str) -> bytes:
         import soundfile
 
-        soundfile.write("/tmp/mpq_dishonest_last.wav", signal.waveform.T, signal.sample_rate, "FLOAT")
+        soundfile.write(f"/tmp/mpq_dishonest_{WORKER}_last.wav", signal.waveform.T, signal.sample_rate, "FLOAT")
         return super().encode(signal, quality)[:12]
 
     def decode(self, data: bytes) -> Audio:
         import soundfile
 
-        waveform, rate = soundfile.read("/tmp/mpq_dishonest_last.wav", dtype="float32", always_2d=True)
+        waveform, rate = soundfile.read(f"/tmp/mpq_dishonest_{WORKER}_last.wav", dtype="float32", always_2d=True)
         return Audio(np.ascontiguousarray(waveform.T), rate)
 
 

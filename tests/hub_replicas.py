@@ -193,6 +193,7 @@ def _models(hub: LoopbackHub) -> None:
         hub.add("model", id, saved(lambda folder, labels=labels: vit(folder, labels)))  # type: ignore[misc]
     hub.add("model", "nvidia/segformer-b0-finetuned-ade-512-512", saved(lambda folder: segformer(folder, ADE20K)))
     hub.add("model", "openai/whisper-medium", saved(whisper))
+    hub.add("model", "facebook/encodec_48khz", saved(encodec_48khz))
     hub.add("model", "adefossez/Demucs-mdx", saved(demucs))
 
 
@@ -259,6 +260,17 @@ def whisper(folder: Path) -> None:
         no_timestamps_token_id=vocabulary["<|notimestamps|>"], max_new_tokens=16)  # fmt: skip
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(chunk_length=3), tokenizer).save_pretrained(folder)
+
+
+def encodec_48khz(folder: Path) -> None:
+    """The settings in the config.json of facebook/encodec_48khz, but for the widths."""
+    import torch
+    from transformers import EncodecConfig, EncodecModel
+
+    torch.manual_seed(0)
+    segments = {"normalize": True, "chunk_length_s": 1.0, "overlap": 0.01, "use_causal_conv": False, "norm_type": "time_group_norm"}
+    rates = {"sampling_rate": 48000, "audio_channels": 2, "target_bandwidths": [3.0, 6.0, 12.0, 24.0]}
+    EncodecModel(EncodecConfig(num_filters=4, hidden_size=16, num_lstm_layers=1, **rates, **segments)).save_pretrained(folder)
 
 
 def demucs(folder: Path) -> None:

@@ -13,22 +13,27 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_replicas import BEANS, CONVERTED, common_voice, fill, musdb18hq
 from loopback_hub import TOKEN, LoopbackHub, digest
+from test_hific import WRITE_MODELS
+from test_learned_pictures import WORKER, WRITE_WEIGHTS
 
 from mpq_fixtures import hub as client
 from mpq_fixtures.__main__ import main
+from mpq_fixtures.codecs.hific import Hific
 from mpq_fixtures.commands.assets import assets
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.hub import dataset_files, dataset_repository, listing, look, model_folder, model_repository
 from mpq_fixtures.hub.files import UnfitError, parquet_files, separation_files, split_files, transformers_files
 from mpq_fixtures.hub.repository import Repository, State
+from mpq_fixtures.isolation.environment import Environment, clean_environment
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
 
@@ -557,6 +562,23 @@ class TestRealClients:
         }
 
 
+def learned_weights(folder: Path) -> None:
+    """Write mbt2018 quality 1 and HiFiC-lo in the formats of the public ones, by their own libraries: small, with weights that mean nothing."""
+    try:
+        compressai, tensorflow = Environment(WORKER, "mbt2018").make(), Hific().environment().make()
+    except MissingAsset as missing:
+        pytest.skip(str(missing))
+    for name in ("compressai", "tfci"):
+        (folder / name).mkdir(parents=True)
+    job = "mbt2018-1:mbt2018:16,24:1:new"
+    command = [str(compressai), "-c", WRITE_WEIGHTS, str(WORKER), str(folder / "compressai"), job]
+    subprocess.run(command, check=True, env=clean_environment(), timeout=300)
+    written = folder / "compressai" / "mbt2018-1"
+    written.rename(written.with_name(f"mbt2018-1-{sha256(written.read_bytes()).hexdigest()[:8]}.pth.tar"))
+    quiet = clean_environment() | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    subprocess.run([str(tensorflow), "-c", WRITE_MODELS, str(folder / "tfci")], check=True, env=quiet, timeout=300)
+
+
 def evaluate(suite: str, env: dict[str, str], out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "evaluations", "--mpq-suite", suite, "--mpq-out", str(out), "-q", *options]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -585,10 +607,15 @@ class TestStudy:
     def test_all_its_evaluations_pass_from_download_to_report(self, hub: LoopbackHub, tmp_path: Path) -> None:
         common_voice(tmp_path / "data" / "common_voice_11" / "en")
         musdb18hq(tmp_path / "data" / "musdb18hq")
-        env = environment(hub.url, tmp_path) | {"MPQ_DATA": str(tmp_path / "data")}
+        learned_weights(tmp_path / "weights")
+        env = environment(hub.url, tmp_path) | {"MPQ_DATA": str(tmp_path / "data"), "MPQ_WEIGHTS": str(tmp_path / "weights")}
         command = [sys.executable, "-m", "mpq_fixtures", "fetch", "study"]
         fetched = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+        # All but AlexNet's weights, which no test can make: their digest is the published one.
+        assert fetched.returncode == 1, fetched.stdout + fetched.stderr
+        (complaint,) = fetched.stderr.strip().splitlines()[-1:]
+        assert complaint.startswith("mpq fetch: metric lpips")
+        assert "mpq fetch: " not in fetched.stderr.replace(complaint, "")
         # From here on there is no hub.
         run = evaluate("study", env | {"HF_ENDPOINT": "http://127.0.0.1:9"}, tmp_path / "out", "--mpq-samples", "2")
         assert run.returncode == 0, run.stdout[-5000:]
@@ -597,7 +624,10 @@ class TestStudy:
         assert {row["evaluation"] for row in rows} == {
             "vit_imagenet", "vit_xray", "vit_beans", "segformer_ade20k", "whisper_common_voice", "whisper_common_voice_17", "demucs_musdb",
         }  # fmt: skip
-        assert len(rows) == 7 * 3
+        assert len(rows) == 4 * (1 + 4) + 3 * (1 + 3)
+        points = {"jpeg-q5", "webp-q0", "mbt2018-q1", "hific-lo", "mp3-8k", "opus-6k", "encodec-6k_48khz"}
+        assert {f"{row['codec']}-{row['quality']}" for row in rows if row["quality"]} == points
+        assert "lpips was not measured: its weights are not here" in run.stdout
         assert all(row["samples"] == "2" and row["rate_mean"] for row in rows), rows
         assert all(row["value"] for row in rows), rows
         report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

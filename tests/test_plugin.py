@@ -284,7 +284,7 @@ class TestUndisturbedRun:
     def test_leaves_all_four_files(self, project: Project) -> None:
         assert sorted(path.name for path in project.out("").iterdir()) == ["report.html", "results.csv", "results.json", "samples.parquet"]
         results = project.results()
-        assert (results["schema"], results["complete"], results["exit_status"]) == (1, True, 0)
+        assert (results["schema"], results["complete"], results["exit_status"]) == (2, True, 0)
         assert set(project.outcomes().values()) == {"passed"}
         assert project.samples().groupby("case").size().to_dict() == dict.fromkeys(IDS, 6)
 
@@ -347,7 +347,7 @@ class TestUsageError:
         ("old", "new", "message"),
         [
             ('"jpeg"]', '"jpge"]', "evaluation 1 (pictures): codecs: unknown 'jpge'; did you mean 'jpeg'?"),
-            ('"q5"', '"q6"', "evaluation 1 (pictures): qualities: jpeg: unknown 'q6'; did you mean 'q5'?"),
+            ('"q5"', '"q500"', "evaluation 1 (pictures): qualities: jpeg: 'q500' is not one of q1 to q100"),
             ("task =", "task", "line 5"),
         ],
         ids=["codec", "quality", "syntax"],

@@ -516,15 +516,16 @@ def records(points: int, samples: int, lpips: dict[tuple[int, int], float | None
     """Records of an evaluation whose points rise in PSNR and in top-1; LPIPS falls, but for what ``lpips`` says of (point, sample)."""
     evaluation = Evaluation("tried", "tests", TASKS["image_classification"], "../a/model", {"path": "a/set"}, (), Path())
     made = []
+    spent = {"payload": 10, "container": 0, "side": 0}
     for point in range(points):
         rows = []
         for sample in range(samples):
             distance = (lpips or {}).get((point, sample), 1.0 / (1 + point) + 0.001 * sample)
             beside: dict[str, Any] = {"psnr": 20.0 + point} | ({} if distance is None else {"lpips": [distance, 1.0]})
-            rows.append(Row(f"s{sample}", 10, 100, "", "", float(sample <= point), beside, {}))
+            rows.append(Row(f"s{sample}", 10, 100, "", "", float(sample <= point), beside, {}, spent))
         record = summarise(Case(evaluation, "jpeg", f"q{point}"), rows, [], Top1(), [])
         made.append(record)
-    original = summarise(Case(evaluation, "original", ""), [Row("s0", 10, 100, "", "", 1.0, {}, {})], [], Top1(), [])
+    original = summarise(Case(evaluation, "original", ""), [Row("s0", 10, 100, "", "", 1.0, {}, {}, spent)], [], Top1(), [])
     return [original, *made]
 
 
