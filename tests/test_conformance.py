@@ -81,7 +81,7 @@ TOLD = {
     "Attribute": "the attribute '_last' of the codec.pixels",
     "Global": "the global 'KEPT' of the module dishonest_codecs",
     "Closure": "in its closure as 'remembered'",
-    "FixedFile": "the decoder opened mpq_dishonest_\w+_last.npy in the temporary folder, which the encoder wrote",
+    "FixedFile": r"the decoder opened mpq_dishonest_\w+_last.npy in the temporary folder, which the encoder wrote",
     "HashedFile": r"the decoder opened /tmp/mpq_dishonest_\w+.npy, which the encoder wrote",
     "FileOfALibrary": "a fresh process decodes another signal at 3b than the one that encoded",
     "Process": "a fresh process cannot decode at 4l",
@@ -122,7 +122,7 @@ class TestTheAudit:
         ("name", "sentence"),
         [
             ("FixedFile", "cannot decode in a fresh process, from the bytes alone, what it decodes here, at 4l: FileNotFoundError"),
-            ("FixedFile", "is not honest: the decoder opened mpq_dishonest_\w+_last.npy in the temporary folder, which the encoder wrote"),
+            ("FixedFile", r"is not honest: the decoder opened mpq_dishonest_\w+_last.npy in the temporary folder, which the encoder wrote"),
             ("HashedFile", r"is not honest: the decoder opened /tmp/mpq_dishonest_\w+.npy, which the encoder wrote"),
             ("FileOfALibrary", "decodes another signal in a fresh process, from the bytes alone, than here, at 3b"),
             ("OneBuffer", "changes what it decoded when it decodes the next"),

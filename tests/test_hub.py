@@ -563,7 +563,7 @@ class TestRealClients:
 
 
 def learned_weights(folder: Path) -> None:
-    """Write mbt2018 quality 1 and HiFiC-lo in the formats of the public ones, by their own libraries: small, with weights that mean nothing."""
+    """Write mbt2018 quality 1 and HiFiC-lo in the formats of the public ones, by their own libraries: small, and with random weights."""
     try:
         compressai, tensorflow = Environment(WORKER, "mbt2018").make(), Hific().environment().make()
     except MissingAsset as missing:
