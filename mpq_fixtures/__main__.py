@@ -33,6 +33,7 @@ examples:
   mpq conformance opus                          a codec that is registered: mpq's own, or an installed package's
   mpq conformance my_codec:MyCodec              a class in my_codec.py, here or on PYTHONPATH
   mpq conformance codecs/my_codec.py:MyCodec    a class in a file
+  mpq conformance my.toml:vvc                   a codec behind two commands, declared in a suite file
   mpq conformance opus --quality 6k --quality 64k --streams 50      a quick look at two qualities
 
 exit code: 0 passed, 1 a check failed, 2 the codec cannot be loaded, or lacks something that the message names.
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = add("report", "render report.html again from the results of a run, without running anything", _report)
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
     conformance = add("conformance", "try whether a codec is honest and does what codecs must; exit code 1 when it does not", _conformance)
-    conformance.add_argument("codec", metavar="CODEC", help="the name of a codec, MODULE:CLASS or FILE.py:CLASS")
+    conformance.add_argument("codec", metavar="CODEC", help="the name of a codec, MODULE:CLASS, FILE.py:CLASS or SUITE.toml:NAME")
     conformance.add_argument(
         "--quality", action="append", default=[], metavar="QUALITY", help="only this one; repeatable (default: its ladder)"
     )

@@ -87,6 +87,12 @@ def load_suite(path: Path) -> list[Evaluation]:
     return evaluations
 
 
+def declared_codecs(path: Path) -> dict[str, Codec]:
+    """Return the codecs that a suite file declares by their commands; raises `SuiteError`."""
+    _, own, _ = _read(path)
+    return own
+
+
 def mistakes(path: Path) -> list[str]:
     """Return the mistakes in a suite file, the first one of each evaluation."""
     found = []

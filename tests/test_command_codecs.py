@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from trial_signals import photo, speech
 
+from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import Codec, CodecError, from_address
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.pocket.speech import utterances
@@ -114,6 +115,18 @@ if mode != "nothing":
     open(target, "wb").write(open(source, "rb").read())
 open(os.path.join(os.path.dirname(source), "left-behind"), "w").close()
 """
+
+
+class TestTheKit:
+    @pytest.mark.parametrize("name", ["vvc", "codec2"])
+    def test_passes_the_worked_examples(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        codec = example(name)
+        points = [argument for quality in (codec.ladder[0], codec.ladder[-1]) for argument in ("--quality", quality)]
+        assert main(["conformance", f"{EXAMPLE}:{name}", "--streams", "10", *points]) == 0, capsys.readouterr().out
+
+    def test_names_the_codecs_that_a_file_declares(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["conformance", f"{EXAMPLE}:vcc"]) == 2
+        assert "declares no codec 'vcc'; did you mean 'vvc'?" in capsys.readouterr().err
 
 
 class TestCommand:

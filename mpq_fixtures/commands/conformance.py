@@ -14,6 +14,7 @@ from typing import Any
 from mpq_fixtures.codecs import IMAGE, Codec, CodecError, fault, registered
 from mpq_fixtures.conformance.kit import Findings, Outcome, try_codec
 from mpq_fixtures.named import AssetError, nearest, told
+from mpq_fixtures.suite_file import SuiteError, declared_codecs
 
 
 def conformance(name: str, qualities: Sequence[str], streams: int) -> int:
@@ -24,7 +25,7 @@ def conformance(name: str, qualities: Sequence[str], streams: int) -> int:
             codec.check(quality)
         codec.prepare(qualities)
         build = codec.build()
-    except (AssetError, CodecError) as error:
+    except (AssetError, CodecError, SuiteError) as error:
         sys.stderr.write(f"mpq conformance: {error}\n")
         return 2
     except Exception as error:
@@ -84,8 +85,17 @@ def _find(name: str) -> Codec:
     if not module:
         known = registered()
         if name not in known:
-            raise AssetError(f"no codec is called {name!r}{nearest(name, known)}; write MODULE:CLASS for a class")
+            ways = "write MODULE:CLASS for a class, SUITE.toml:NAME for one behind commands"
+            raise AssetError(f"no codec is called {name!r}{nearest(name, known)}; {ways}")
         return known[name]()
+    if module.endswith(".toml"):
+        try:
+            declared = declared_codecs(Path(module))
+        except OSError as error:
+            raise AssetError(f"{module}: {error.strerror}") from None
+        if attribute not in declared:
+            raise AssetError(f"{module} declares no codec {attribute!r}{nearest(attribute, declared)}")
+        return declared[attribute]
     found: Any = _import(module)
     for part in attribute.split("."):
         if not hasattr(found, part):
