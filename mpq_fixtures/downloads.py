@@ -36,6 +36,16 @@ def carry_on(url: str, part: Path, size: int, progress: Progress, headers: Mappi
             time.sleep(0.5)
 
 
+def size_at(url: str) -> int:
+    """Return how many bytes a server says that it has at ``url``."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    response = get_session().head(url, headers={"Accept-Encoding": "identity"}, timeout=READ_TIMEOUT, follow_redirects=True)
+    hf_raise_for_status(response)
+    return int(response.headers["Content-Length"])
+
+
 def _append(url: str, part: Path, size: int, progress: Progress, headers: Mapping[str, str]) -> None:
     from huggingface_hub import get_session
     from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]

@@ -272,7 +272,7 @@ class TestWeights:
 
     def test_that_do_not_come_are_named(self, bucket: str, tmp_path: Path) -> None:
         codec = Mbt2018({"q1": f"{bucket}/mbt2018-1-00000000.pth.tar"})
-        with pytest.raises(MissingAsset, match=r"mbt2018-1-00000000\.pth\.tar could not be downloaded \(HTTP Error 404.*put mbt2018-1-"):
+        with pytest.raises(MissingAsset, match=r"mbt2018-1-00000000\.pth\.tar could not be downloaded \(.*404.*put mbt2018-1-"):
             codec.fetch(lambda _: None)
         assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import abstractmethod
 from binascii import crc_hqx
@@ -108,31 +107,31 @@ def find_file(weights: Weights, pattern: str) -> Path | None:
 def download(url: str, folder: Path, say: Callable[[str], None], begins: str | None = None) -> None:
     """Download a file, whole or not at all; ``begins`` are the first digits of its SHA-256, where they are known.
 
-    Raises `AssetError` where the digest is another, and `MissingAsset` where the file does not come.
+    Raises `AssetError` where the digest is another, and `MissingAsset` where the file does not come; what has come is kept for the next
+    time.
     """
-    import urllib.request
+    from filelock import FileLock
+
+    from mpq_fixtures.downloads import carry_on, progress_bar, reason_of, size_at
 
     name = url.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.{os.getpid()}.part"
-    digest, come, quarters = sha256(), 0, 0
+    part = folder / f".{name}.part"
+    lock = Path(f"{part}.lock")
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer, part.open("wb") as output:
-            size = int(answer.headers.get("Content-Length", 0))
+        with FileLock(lock):
+            size = size_at(url)
             say(f"{name}: {size / 1e6:.1f} MB from {url}")
-            while chunk := answer.read(1 << 20):
-                output.write(chunk)
-                digest.update(chunk)
-                come += len(chunk)
-                if size and come * 4 // size > quarters:
-                    quarters = come * 4 // size
-                    say(f"{name}: {come / 1e6:.1f} of {size / 1e6:.1f} MB")
-        if come < size:
-            raise ConnectionError(f"the connection ended after {come} of {size} bytes")
-        if begins is not None and not digest.hexdigest().startswith(begins):
-            raise AssetError(f"{url} is not what it should be: its SHA-256 is {digest.hexdigest()}, not {begins}...; it was dropped")
-        part.replace(folder / name)
-    except (OSError, ValueError) as error:  # of the connection, the disk or the address
-        raise MissingAsset(f"{url} could not be downloaded ({error}); try again, or put {name} into {folder}") from error
+            with progress_bar(name, size) as bar:
+                carry_on(url, part, size, bar.update)
+            found = sha256(part.read_bytes()).hexdigest()
+            if begins is not None and not found.startswith(begins):
+                part.unlink()
+                raise AssetError(f"{url} is not what it should be: its SHA-256 is {found}, not {begins}...; it was dropped")
+            part.replace(folder / name)
+    except AssetError:
+        raise
+    except Exception as error:  # of the connection, the disk or the address
+        raise MissingAsset(f"{url} could not be downloaded ({reason_of(error)}); try again, or put {name} into {folder}") from error
     finally:
-        part.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)

@@ -12,15 +12,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
-import shlex
 import shutil
 import signal as signals
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,94 +26,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as PILImage
 
-from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, Ledger
+from mpq_fixtures.codecs import IMAGE, Codec, Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
+from mpq_fixtures.codecs._commands import Commands, read_commands
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._sources import digest_of_sources
-from mpq_fixtures.named import nearest
 from mpq_fixtures.signals import Image
 from mpq_fixtures.weights import digest_of_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PLACEHOLDERS = ("{input}", "{output}", "{quality}")
-_PART = re.compile(r"[a-z0-9_.]+")
-_SUFFIX = re.compile(r"\.[A-Za-z0-9.]+")
-_KINDS = {IMAGE: (".png", ".ppm"), AUDIO: (".wav", ".raw")}
 _MOST = 1 << 28  # pixels
 _LAST_WORDS = 400  # characters of a command's error stream in a message
 
 
-@dataclass(frozen=True)
-class Commands:
-    """What a suite file says of a command-line codec.
-
-    ``encode`` and ``decode`` are words of a command, without a shell between; ``{input}``, ``{output}`` and ``{quality}`` stand for the
-    files and for what ``qualities`` holds under the quality's name, from the lowest rate to the highest. ``signal`` is the suffix of the
-    files that the encoder reads and the decoder writes, ``bitstream`` that of the file in between. ``version`` is a command whose output
-    is part of every cache key, ``install`` what a message says where a program is missing, ``seconds`` what a call may take.
-
-    Pictures whose sides are no ``multiple`` of the number that a format asks for are enlarged by repeating their last row and column,
-    and cut again behind the decoder. Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one
-    stream for each channel where ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of
-    silence put behind what is encoded.
-    """
-
-    name: str
-    encode: tuple[str, ...]
-    decode: tuple[str, ...]
-    qualities: Mapping[str, str]
-    bitstream: str
-    signal: str
-    version: tuple[str, ...] = ()
-    install: str = ""
-    seconds: float = 60.0
-    sample_rate: int | None = None
-    channels: int = 2
-    delay: int = 0
-    padding: int = 0
-    multiple: int = 1
-
-
 def read_codec(table: Any) -> Codec:
     """Return the codec that a table under ``[[codec]]`` declares; raises `CodecError` with what would be right."""
-    if not isinstance(table, dict):
-        raise CodecError("write each codec as a table under [[codec]], with two brackets")
-    modality = {"image": IMAGE, "audio": AUDIO}.get(table.get("modality", ""))
-    if modality is None:
-        raise CodecError('modality: write "image" or "audio"')
-    readers: dict[str, Callable[[Any], Any]] = {
-        "name": _name,
-        "encode": lambda value: _words(value, "{input}", "{output}"),
-        "decode": lambda value: _words(value, "{input}", "{output}"),
-        "qualities": _qualities,
-        "bitstream": _suffix,
-        "signal": lambda value: _one_of(value, _KINDS[modality]),
-        "version": lambda value: _words(value),
-        "install": _text,
-        "seconds": _positive,
-    }
-    if modality is IMAGE:
-        readers["multiple"] = _multiple
-    else:
-        readers |= {"sample_rate": _whole, "channels": lambda value: _one_of(value, (1, 2)), "delay": _whole, "padding": _whole}
-    for key in table:
-        if key not in (*readers, "modality"):
-            raise CodecError(f"unknown key {key!r}{nearest(key, [*readers, 'modality'])}")
-    for key in ("name", "encode", "decode", "qualities", "bitstream"):
-        if key not in table:
-            raise CodecError(f"{key!r} is missing")
-    given: dict[str, Any] = {"signal": _KINDS[modality][0]}
-    for key, read in readers.items():
-        if key in table:
-            try:
-                given[key] = read(table[key])
-            except CodecError as error:
-                raise CodecError(f"{key}: {error}") from None
-    commands = Commands(**given)
-    if commands.signal == ".raw" and (commands.sample_rate is None or commands.channels != 1):
-        raise CodecError('signal: ".raw" has neither rate nor channels in it: give sample_rate and channels = 1')
+    modality, commands = read_commands(table)
     return CommandImage(commands) if modality is IMAGE else CommandAudio(commands)
 
 
@@ -125,7 +53,7 @@ class CommandCodec(Codec):
     automatic = False
 
     def __init__(self, commands: Commands | dict[str, Any]) -> None:
-        self._commands = commands if isinstance(commands, Commands) else Commands(**commands)
+        self._commands = commands if isinstance(commands, Commands) else Commands.from_plain(commands)
         self.name, self.ladder = self._commands.name, tuple(self._commands.qualities)
 
     def build(self) -> str:
@@ -305,67 +233,3 @@ def _call(command: list[str], folder: Path, seconds: float) -> None:
         code = process.returncode
         how = f"ended with {signals.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         raise ValueError(f"{name} {how}: {words}" if words else f"{name} {how}")
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _PART.fullmatch(value):
-        raise CodecError(f"{value!r} must be lower case letters, digits, '_' and '.'")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise CodecError(f"{value!r} must be a text")
-    return value
-
-
-def _words(value: Any, *needed: str) -> tuple[str, ...]:
-    words = shlex.split(value) if isinstance(value, str) else value
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise CodecError(f'{value!r} must be a command, "encoder -q {{quality}} {{input}} {{output}}"')
-    for placeholder in needed:
-        if not any(placeholder in word for word in words):
-            raise CodecError(f"the command does not say {placeholder}, which stands for a file")
-    return tuple(words)
-
-
-def _qualities(value: Any) -> dict[str, str]:
-    if isinstance(value, list):
-        value = {str(one): one for one in value}
-    if not isinstance(value, dict) or not value or not all(isinstance(one, str | int | float) for one in value.values()):
-        raise CodecError(
-            'write a list, ["10", "20"], or names and what they stand for, { q10 = "10" }, from the lowest rate to the highest'
-        )
-    for name in value:
-        _name(name)
-    return {name: str(one) for name, one in value.items()}
-
-
-def _suffix(value: Any) -> str:
-    if not isinstance(value, str) or not _SUFFIX.fullmatch(value):
-        raise CodecError(f'{value!r} must be the ending of a file name, such as ".bin"')
-    return value
-
-
-def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
-    if value not in known:
-        raise CodecError(f"{value!r} must be {' or '.join(map(repr, known))}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise CodecError(f"{value!r} must be a whole number")
-    return value
-
-
-def _multiple(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 1024:
-        raise CodecError(f"{value!r} must be a whole number of pixels from 1 to 1024")
-    return value
-
-
-def _positive(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        raise CodecError(f"{value!r} must be a number of seconds above 0")
-    return float(value)
