@@ -50,7 +50,8 @@ class Commands:
     @staticmethod
     def from_plain(content: dict[str, Any]) -> Commands:
         """Restore what `dataclasses.asdict` made, also after JSON, which knows no tuples."""
-        return Commands(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return Commands(**plain)
 
 
 def read_commands(table: Any) -> tuple[Modality, Commands]:
