@@ -71,7 +71,7 @@ class CodecProcess:
         if self._owner != os.getpid():  # the process of somebody whom this one is a fork of
             self._process, self._connection, self._owner, self._guard = None, None, os.getpid(), threading.Lock()
         with self._guard:
-            if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None or self._has_hung_up():
                 self._start()
             array, data = None, payload
             if isinstance(payload, np.ndarray):
@@ -81,6 +81,16 @@ class CodecProcess:
                 return bytes(answer), header.get("fields", {})
             kind, shape = header["array"]
             return np.frombuffer(answer, kind).reshape(shape), header["fields"]
+
+    def _has_hung_up(self) -> bool:
+        """Tell whether the process closed its end: it does so a moment before its exit can be seen."""
+        assert self._connection is not None
+        try:
+            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         """End the process."""
