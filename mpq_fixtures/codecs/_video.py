@@ -37,7 +37,7 @@ class VideoCodec(Codec):
     modality = IMAGE
     encoder: ClassVar[str]  # FFmpeg's names
     decoder: ClassVar[str]
-    library: ClassVar[str]  # how the encoder's file name begins in PyAV's wheel
+    backend: ClassVar[str]  # how the encoder's file name begins in PyAV's wheel
     smallest: ClassVar[int]
     automatic = False
 
@@ -61,7 +61,7 @@ class VideoCodec(Codec):
         """Name PyAV with the encoder's library, and Pillow, which converts colours."""
         import PIL
 
-        return f"{pyav_build(self.library, 'libdav1d')}, pillow {PIL.__version__}"
+        return f"{pyav_build(self.backend, 'libdav1d')}, pillow {PIL.__version__}"
 
     def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Raise `MissingAsset` where PyAV lacks the encoder or the decoder."""

@@ -22,7 +22,7 @@ class Av1(VideoCodec):
     name = "av1"
     ladder = ("qp61", "qp54", "qp45", "qp30", "qp12")
     qualities = Numbers("qp", 63, 1)
-    encoder, decoder, library, smallest = "libsvtav1", "libdav1d", "libSvtAv1Enc", 4
+    encoder, decoder, backend, smallest = "libsvtav1", "libdav1d", "libSvtAv1Enc", 4
 
     def options(self, quality: str) -> dict[str, str]:
         """Return SVT-AV1's parameters: one thread, and the tools for still pictures."""

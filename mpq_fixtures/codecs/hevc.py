@@ -22,7 +22,7 @@ class Hevc(VideoCodec):
     name = "hevc"
     ladder = ("qp47", "qp42", "qp37", "qp30", "qp20")
     qualities = Numbers("qp", 51, 0)
-    encoder, decoder, library, smallest = "libx265", "hevc", "libx265", 32  # with 16 long pictures break the rules of their level
+    encoder, decoder, backend, smallest = "libx265", "hevc", "libx265", 32  # with 16 long pictures break the rules of their level
 
     def options(self, quality: str) -> dict[str, str]:
         """Return x265's parameters: one thread, no message with its version, and the quantiser as it is, not less for a key frame."""
