@@ -9,6 +9,7 @@ import hashlib
 import os
 import struct
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -172,7 +173,9 @@ class FileOfALibrary(Bits):
     def encode(self, signal: Audio, quality: str) -> bytes:
         import soundfile
 
-        soundfile.write(f"/tmp/mpq_dishonest_{WORKER}_last.wav", signal.waveform.T, signal.sample_rate, "FLOAT")
+        part = Path(f"/tmp/mpq_dishonest_{WORKER}_{os.getpid()}_{threading.get_ident()}.wav")
+        soundfile.write(part, signal.waveform.T, signal.sample_rate, "FLOAT")
+        part.replace(f"/tmp/mpq_dishonest_{WORKER}_last.wav")  # whole, or other processes stumble over half a file
         return super().encode(signal, quality)[:12]
 
     def decode(self, data: bytes) -> Audio:
