@@ -10,19 +10,19 @@ from typing import NoReturn
 
 import pytest
 
-from mpq_fixtures.baseline import Baseline, BaselineError, baseline_file, judge, read_baseline
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
+from mpq_fixtures.gate.baselines import Baseline, BaselineError, baseline_file, judge, read_baseline
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.options import Options
 from mpq_fixtures.plugin import BENCH, OPTIONS, RESULT
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.results import Result
+from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import Case, Evaluation

@@ -22,8 +22,8 @@ from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.results import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.report.summary import summary_lines
+from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.run import Run
 from mpq_fixtures.store import Store
 from mpq_fixtures.suite import Case

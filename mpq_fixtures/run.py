@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.baseline import BaselineError, baseline_file, update_baselines
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.gate.baselines import BaselineError, baseline_file, update_baselines
 from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.results import NOT_RUN, PASSED, SKIPPED, Result, write_results
 from mpq_fixtures.report.similarity import similarity_correlations
+from mpq_fixtures.results.files import NOT_RUN, PASSED, SKIPPED, Result, write_results
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import Case
 

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.baseline import NEW, REGRESSED, SAME, Baseline, hold_against
+from mpq_fixtures.gate.baselines import NEW, REGRESSED, SAME, Baseline, hold_against
 from mpq_fixtures.record import Measure
-from mpq_fixtures.report.results import read_results
+from mpq_fixtures.results.files import read_results
 
 MISSING, UNLIKE = "missing", "not comparable"
 """The verdicts on a case that the first run measured and the second did not, and on one that was measured in another way."""

@@ -20,7 +20,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
-from mpq_fixtures.report.results import read_results
+from mpq_fixtures.results.files import read_results
 
 if TYPE_CHECKING:
     import pandas as pd

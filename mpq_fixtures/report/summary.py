@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.report.cases import keeps, status_of
-from mpq_fixtures.report.results import FAILED, NOT_RUN, Result
+from mpq_fixtures.results.files import FAILED, NOT_RUN, Result
 from mpq_fixtures.run import Run
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpq_fixtures.baseline import (
+from mpq_fixtures.gate.baselines import (
     IMPROVED,
     NEW,
     REGRESSED,
