@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures import predictions
+from mpq_fixtures import chain, predictions
+from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
@@ -28,6 +29,7 @@ from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreErr
 from mpq_fixtures.suite import Case
 
 _OWN = Path(__file__).parent
+_DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 _INSTALLED = {"site-packages", "dist-packages", Path(sysconfig.get_path("stdlib")).name}
 
 Progress = Callable[[str, int, int], None]
@@ -64,6 +66,15 @@ class Received:
     nominal_bits: float | None
     beside: dict[str, Statistic]
     unmeasured: dict[str, str]
+    chain: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model said of a signal, serialised, and the digest of what it was given of it."""
+
+    given: str
+    data: bytes
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
@@ -96,7 +107,8 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     if example is None and isinstance(outcomes[shown.id], Row):
         example = way.example(shown)
     record.example, record.example_sample = example or [], shown.id
-    record.device, record.fingerprint, record.build = model.device, model.fingerprint, codec.build() if codec else ""
+    record.device, record.fingerprint = model.device, model.fingerprint
+    record.codec_fingerprint, record.build = (codec.fingerprint(), codec.build()) if codec else ("", "")
     seconds, computed, reused = before
     record.seconds = {step: spent - seconds[step] for step, spent in bench.clock.seconds.items()}
     record.work = {"computed": dict(bench.store.computed - computed), "reused": dict(bench.store.reused - reused)}
@@ -121,10 +133,10 @@ class _Way:
         return key_of(source=sample.source, codec=self._codec, quality=self.case.quality)
 
     def prediction_key(self, sample: Sample) -> str:
-        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint)
+        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint, entry=2)
 
     def statistic_key(self, sample: Sample) -> str:
-        return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, row=ROW_FORMAT)
+        return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, group=sample.group, row=ROW_FORMAT)
 
     def stored_rows(self, samples: Sequence[Sample]) -> dict[str, Row | Failure]:
         rows: dict[str, Row | Failure] = {}
@@ -138,19 +150,20 @@ class _Way:
         """Send a sample through the codec, or hand over the original."""
         try:
             signal = _attempt("read", sample.signal).protected()
+            links = {chain.SIGNAL: digest_of_signal(signal)}
             if self.codec is None:
-                return Received(
-                    signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, Ledger(sample.stored_bytes), None, {}, {}
-                )
+                spent = Ledger(sample.stored_bytes)
+                return Received(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
             data = self._bitstream(sample, signal, self.codec)
             decoded = self._decode(data, signal, self.codec)
             with self.clock.step("score"):
                 ledger = _ledger(self.codec, data)
                 nominal = _attempt("score", self.codec.nominal_bits, signal, self.case.quality)
                 beside, unmeasured = self._compare(decoded, signal)
+                links |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
         except SampleError as error:
             return error
-        return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured)
+        return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured, links)
 
     def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
         """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
@@ -184,8 +197,8 @@ class _Way:
             raise SampleError("decode", f"came back as {shape}, not {expected}")
         return decoded.copied()  # a codec may use its buffer again
 
-    def predict(self, batch: Sequence[Sample], received: Sequence[Received | SampleError]) -> list[Any]:
-        """Return a prediction, or a `SampleError`, for each sample of a batch."""
+    def predict(self, batch: Sequence[Sample], received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
+        """Return an answer, or a `SampleError`, for each sample of a batch."""
         keys = [self.prediction_key(sample) for sample in batch]
         answers = self._stored_answers(keys, received)
         if answers is None:
@@ -194,39 +207,44 @@ class _Way:
                 if answers is None:
                     answers = self._answers(received)
                     for key, answer in zip(keys, answers, strict=True):
-                        if not isinstance(answer, SampleError):
-                            self.store.put(PREDICTION, key, answer)
-        return [answer if isinstance(answer, SampleError) else predictions.from_bytes(answer) for answer in answers]
+                        if isinstance(answer, Answer):
+                            self.store.put(PREDICTION, key, bytes.fromhex(answer.given) + answer.data)
+        return answers
 
-    def _stored_answers(self, keys: Sequence[str], received: Sequence[Received | SampleError]) -> list[bytes | SampleError] | None:
-        answers: list[bytes | SampleError] = []
+    def _stored_answer(self, key: str) -> Answer | None:
+        entry = self.store.get(PREDICTION, key)
+        return None if entry is None else Answer(entry[:_DIGEST].hex(), entry[_DIGEST:])
+
+    def _stored_answers(self, keys: Sequence[str], received: Sequence[Received | SampleError]) -> list[Answer | SampleError] | None:
+        answers: list[Answer | SampleError] = []
         for key, signal in zip(keys, received, strict=True):
-            answer = signal if isinstance(signal, SampleError) else self.store.get(PREDICTION, key)
+            answer = signal if isinstance(signal, SampleError) else self._stored_answer(key)
             if answer is None:
                 return None
             answers.append(answer)
         return answers
 
-    def _answers(self, received: Sequence[Received | SampleError]) -> list[bytes | SampleError]:
+    def _answers(self, received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
         """Ask the model for the whole batch at once; if it refuses, one by one, so that only what it cannot do is lost."""
         model = self.model.ready()
         signals = [item.signal for item in received if isinstance(item, Received)]
         with self.clock.step("predict"):
             try:
-                found: Iterator[bytes | SampleError] = iter(_predict(model, signals))
+                found: Iterator[Answer | SampleError] = iter(_predict(model, signals))
             except SampleError as refusal:
                 found = iter([refusal] if len(signals) == 1 else [_predict_alone(model, signal) for signal in signals])
             return [next(found) if isinstance(item, Received) else item for item in received]
 
-    def score(self, sample: Sample, received: Received | SampleError, answer: Any) -> Row | Failure:
+    def score(self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError) -> Row | Failure:
         """Turn a prediction into the sample's row, and keep it."""
         try:
             if isinstance(answer, SampleError):
                 raise answer
             assert isinstance(received, Received)
             target = _attempt("read", sample.target)
+            prediction = predictions.from_bytes(answer.data)
             with self.clock.step("score"):
-                statistic = _attempt("score", self.metric.observe, answer, target)
+                statistic = _attempt("score", self.metric.observe, prediction, target)
                 floor = self.metric.floor(received.signal, target) if self.codec is None else None
                 scores = {self.metric.name: self.metric.value([statistic])}
                 scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
@@ -239,37 +257,46 @@ class _Way:
             seconds=received.seconds,
             ledger=asdict(received.ledger),
             nominal_bits=received.nominal_bits,
-            prediction=predictions.describe(answer, self.dataset.labels),
+            prediction=predictions.describe(prediction, self.dataset.labels),
             target=predictions.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
             beside={name: beside.tolist() for name, beside in received.beside.items()},
             scores=scores,
             floor=None if floor is None else floor.tolist(),
             unmeasured=received.unmeasured,
+            source=sample.source,
+            group=sample.group,
+            chain=received.chain | {chain.GIVEN: answer.given, chain.ANSWER: predictions.digest_of(prediction)},
         )
         self.store.put(STATISTIC, self.statistic_key(sample), json.dumps(asdict(row)).encode())
         return row
 
     def example(self, sample: Sample) -> list[dict[str, Any]] | None:
         """Return what the report shows of a sample at this point, or None where the store lacks what it takes."""
-        answer = self.store.get(PREDICTION, self.prediction_key(sample))
+        answer = self._stored_answer(self.prediction_key(sample))
         data = self.store.get(BITSTREAM, self.bitstream_key(sample)) if self.codec else b""
         if answer is None or data is None:
             return None
         original = sample.signal()
         signal = self.codec.decode(data) if self.codec else original
-        prediction, task = predictions.from_bytes(answer), self.case.evaluation.task.name
+        prediction, task = predictions.from_bytes(answer.data), self.case.evaluation.task.name
         return make_example(task, signal, prediction, sample.target(), self.dataset.labels, level=original)
 
 
-def _predict(model: Any, signals: Sequence[Signal]) -> list[bytes | SampleError]:
-    answers = _attempt("predict", lambda: list(model.predict(signals)))
+def _predict(model: Any, signals: Sequence[Signal]) -> list[Answer | SampleError]:
+    if hasattr(model, "prepare"):
+        inputs = _attempt("predict", lambda: list(model.prepare(signals)))
+        given = [digest_of_array(prepared) for prepared in inputs]
+        answers = _attempt("predict", lambda: list(model.infer(inputs)))
+    else:  # what it makes of a signal before its network sees it, it keeps to itself
+        given = [digest_of_signal(signal) for signal in signals]
+        answers = _attempt("predict", lambda: list(model.predict(signals)))
     if len(answers) != len(signals):
         raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
-    return [_attempt("predict", predictions.to_bytes, answer) for answer in answers]
+    return [Answer(seen, _attempt("predict", predictions.to_bytes, answer)) for seen, answer in zip(given, answers, strict=True)]
 
 
-def _predict_alone(model: Any, signal: Signal) -> bytes | SampleError:
+def _predict_alone(model: Any, signal: Signal) -> Answer | SampleError:
     try:
         return _predict(model, [signal])[0]
     except SampleError as error:

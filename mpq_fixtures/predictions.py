@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.chain import digest, digest_of_array
+
 _JSON, _MAP, _STEMS = b"j", b"m", b"s"
 
 
@@ -49,6 +51,13 @@ def from_bytes(data: bytes) -> Any:
     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
         names = [key.removeprefix("stem ") for key in arrays.files if key.startswith("stem ")]
         return {name: arrays[f"stem {name}"].astype(np.float32) * arrays[f"scale {name}"] for name in names}
+
+
+def digest_of(prediction: Any) -> str:
+    """Return the digest of a prediction as `from_bytes` restores it, which no build of a compressor has a say in."""
+    if isinstance(prediction, dict):
+        return digest(*(f"{name} {digest_of_array(stem)} ".encode() for name, stem in sorted(prediction.items())))
+    return digest_of_array(prediction) if isinstance(prediction, np.ndarray) else digest(json.dumps(prediction).encode())
 
 
 def describe(answer: Any, labels: Sequence[str]) -> str:

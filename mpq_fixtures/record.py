@@ -13,7 +13,7 @@ from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.statistics import bootstrap_interval, retention
 from mpq_fixtures.suite import Case
 
-ROW_FORMAT = 2
+ROW_FORMAT = 3
 """Raised when `Row` changes, so that no row of an older form is taken from a store."""
 
 
@@ -26,6 +26,7 @@ class Row:
     ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
     ``scores`` are their values over this sample alone;
     ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
+    ``source`` and ``group`` are the sample's, ``chain`` the digests of what became of it, by layer (`mpq_fixtures.gate.chain`).
     """
 
     sample: str
@@ -41,6 +42,9 @@ class Row:
     nominal_bits: float | None = None
     floor: Any = None
     unmeasured: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    group: str = ""
+    chain: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Record:
     work: dict[str, dict[str, int]] = field(default_factory=dict)
     device: str = ""
     fingerprint: str = ""
+    codec_fingerprint: str = ""
     build: str = ""
     example: list[dict[str, Any]] = field(default_factory=list)
     example_sample: str = ""

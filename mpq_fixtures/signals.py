@@ -105,7 +105,8 @@ class Sample:
     """One item of a data set. Signal and target are read when asked for, so that a data set never sits in memory.
 
     ``id`` is stable and unique in its data set; ``source`` is a hex digest that changes whenever the signal or the target
-    does, and can be had without decoding; ``stored_bytes`` is the size as the data set stores the signal.
+    does, and can be had without decoding; ``stored_bytes`` is the size as the data set stores the signal. Samples of one ``group`` (a
+    speaker, a patient) are no independent evidence; "" stands for itself alone.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Sample:
     stored_bytes: int
     signal: Callable[[], Signal]
     target: Callable[[], Target]
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from PIL import Image as Picture
 
+from mpq_fixtures.report import drawing
 from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
-from mpq_fixtures.report.curves import COLOURS, SHAPES, curve, marks, svg
+from mpq_fixtures.report.curves import COLOURS, SHAPES, curve, marks
 from mpq_fixtures.report.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example, make_example
 from mpq_fixtures.report.gallery import compare_words
 from mpq_fixtures.report.html import render, write_report
@@ -425,11 +426,19 @@ class TestCurve:
         assert apart[:5, :5][np.triu_indices(5, 1)].min() >= 14
 
     def test_ids_of_two_drawings_differ(self) -> None:
-        cases = [read_case(entry) for entry in (original(), record("jpeg", "q5"), record("jpeg", "q10", rate=0.9))]
-        description = curve(cases, marks(cases))
-        assert description is not None
-        one, two = (set(re.findall(r' id="([^"]+)"', svg(description, name))) for name in ("one", "two"))
+        clipped = {"mark": {"type": "point", "clip": True}, "data": {"values": [{"a": 1}]}, "encoding": {"x": {"field": "a"}}}
+        one, two = (set(re.findall(r' id="([^"]+)"', picture)) for picture in drawing.pictures([clipped, clipped]))
+        assert one
         assert not one & two
+
+    def test_that_take_too_long_end_with_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(drawing, "SECONDS", 0.01)
+        with pytest.raises(drawing.DrawingError, match=r"drew nothing in 0\.01 s, 2 times"):
+            drawing.pictures([{"mark": "point", "data": {"values": []}}])
+
+    def test_that_cannot_be_drawn_end_with_a_sentence(self) -> None:
+        with pytest.raises(drawing.DrawingError, match="vl-convert failed: "):
+            drawing.pictures([{"mark": "no such mark", "data": 3}])
 
 
 MACHADO = {

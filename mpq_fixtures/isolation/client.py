@@ -39,6 +39,10 @@ class RemoteError(ProcessError):
         self.kind, self.where = kind, where
 
 
+class _UnreadError(ProcessError):
+    """The process ended with a message unread, so that nothing in the message ended it."""
+
+
 class CodecProcess:
     """A process that serves ``what`` (see `mpq_fixtures.isolation.server`) to one caller at a time.
 
@@ -76,7 +80,12 @@ class CodecProcess:
             array, data = None, payload
             if isinstance(payload, np.ndarray):
                 array, data = [payload.dtype.str, list(payload.shape)], np.ascontiguousarray(payload).reshape(-1)
-            header, answer = self._exchange({"call": method, "arguments": arguments, "array": array}, data, self.seconds)
+            question = {"call": method, "arguments": arguments, "array": array}
+            try:
+                header, answer = self._exchange(question, data, self.seconds)
+            except _UnreadError:  # the process was going when it was asked, which nothing showed yet
+                self._start()
+                header, answer = self._exchange(question, data, self.seconds)
             if header.get("array") is None:
                 return bytes(answer), header.get("fields", {})
             kind, shape = header["array"]
@@ -156,7 +165,9 @@ class CodecProcess:
             answer, data = server.receive(connection)
         except (EOFError, OSError, ValueError) as error:
             how = f"took longer than {seconds:g} s and was ended" if late.is_set() else ""
-            raise ProcessError(self._epitaph(process, how, stray=isinstance(error, ValueError))) from error
+            unread = isinstance(error, (ConnectionResetError, BrokenPipeError)) and not late.is_set()
+            kind = _UnreadError if unread else ProcessError
+            raise kind(self._epitaph(process, how, stray=isinstance(error, ValueError))) from error
         except BaseException:  # interrupted amid a message: what comes next would be read out of step
             _kill(process)
             self.close()

@@ -33,7 +33,11 @@ _DEFAULT_BATCH = 8
 
 
 class Model(Protocol):
-    """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``."""
+    """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``.
+
+    A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well: ``prepare`` returns an array for each
+    signal, what the network is given of it, so that a change of the preprocessing can be told from one of the network.
+    """
 
     def predict(self, signals: Sequence[Signal]) -> list[Prediction]:
         """Return one prediction for each signal, in order."""

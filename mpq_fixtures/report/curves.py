@@ -7,9 +7,7 @@ page (contrast of at least 3 to 1 on both) and stay apart under colour-vision de
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from mpq_fixtures.report.cases import UNIT_TITLES, Case, percent, rate
@@ -162,26 +160,3 @@ def _ticks(rates: Sequence[float]) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 3000 else (1,)
     return [tick for tick in (float(f"{step}e{decade}") for decade in decades for step in steps) if low <= tick <= high]
-
-
-def svg(description: Mapping[str, Any], name: str) -> str:
-    """Draw a description as SVG that scales with the page; ``name`` keeps its ids apart from another chart's."""
-    import vl_convert
-
-    drawn: str = vl_convert.vegalite_to_svg(dict(description), vl_version=_vegalite(description), allowed_base_urls=[])
-    return re.sub(r'(?<= id=")(?=\w+")|(?<=url\(#)(?=\w+\))', f"{name}-", drawn)
-
-
-@cache
-def script() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script without any address to load from, ``vegaEmbed`` its only name."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _vegalite(description: Mapping[str, Any]) -> str:
-    """Return the version of Vega-Lite that wrote the description, as vl-convert writes it: ``6.4``."""
-    found = re.search(r"/v(\d+\.\d+)", str(description.get("$schema", "")))
-    return found[1] if found else "6.4"

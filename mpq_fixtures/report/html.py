@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.report import cases as reading
-from mpq_fixtures.report import curves, replication
+from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
 from mpq_fixtures.results.files import read_results
@@ -62,7 +62,11 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
     here = Path(__file__).parent
     cases = [read_case(record) for record in results.get("cases", ())]
     sections = _sections(cases, samples, results.get("similarity") or ())
-    scripts = [curves.script()] if any(section.chart for section in sections) else []
+    charted = [section for section in sections if section.chart]
+    pictures = drawing.pictures([section.chart for section in charted if section.chart])
+    for section, picture in zip(charted, pictures, strict=True):
+        section.picture = Markup(picture)
+    scripts = [drawing.script()] if charted else []
     scripts.append((here / "report.js").read_text(encoding="utf-8"))
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -96,9 +100,9 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
     return page
 
 
-@dataclass(frozen=True)
+@dataclass
 class Section:
-    """One evaluation as the page shows it."""
+    """One evaluation as the page shows it; ``picture`` is its chart as SVG, drawn with those of the others."""
 
     key: str
     suite: str
@@ -133,7 +137,6 @@ class Similarity:
 
 
 def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence[Mapping[str, Any]]) -> list[Section]:
-    from markupsafe import Markup
 
     style = curves.marks(cases)
     groups: dict[tuple[str, str], list[Case]] = {}
@@ -164,7 +167,7 @@ def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence
                 dearest=max((found.case.rate or 0.0 for found in lowest if found.case), default=0.0),
                 rate_unit=next((case.rate_unit for case in group if case.rate_unit), ""),
                 chart=chart,
-                picture=Markup(curves.svg(chart, f"chart-{index}")) if chart else "",
+                picture="",
                 ledger=[case for case in group if not case.original and case.bytes_payload is not None],
                 similarity=_similarity(similarity, suite, name, group),
                 example=show_example(group, examples, budgets[suite, name]),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.record import Record
 from mpq_fixtures.suite import Case
@@ -23,6 +24,8 @@ COLUMNS = (
     "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
     "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason",
 )  # fmt: skip
+SHORT = 16
+"""Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
 LEDGER = ("payload", "container", "side")
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
@@ -88,6 +91,8 @@ class Result:
             return entry | {"metrics": {}, "failures": [], "seconds": {}, "tolerance": None}
         return entry | {
             "metrics": {name: _finite(asdict(measure)) for name, measure in record.metrics.items()},
+            "codec_fingerprint": record.codec_fingerprint,
+            "model_fingerprint": record.fingerprint,
             "tolerance": record.metrics[record.metric].tolerance,
             "failures": [asdict(failure) for failure in record.failures],
             "seconds": {step: round(seconds, 3) for step, seconds in record.seconds.items()},
@@ -128,6 +133,20 @@ def read_results(folder: Path) -> dict[str, Any]:
     return content
 
 
+def read_samples(folder: Path) -> Any:
+    """Return a run's ``samples.parquet`` as a pandas table, without the examples; raises `ValueError`, with a sentence, where it cannot."""
+    import pyarrow.parquet as pq
+
+    file = folder / "samples.parquet"
+    try:
+        columns = [name for name in pq.read_schema(file).names if name != "example"]
+        if "statistic_shape" not in columns:
+            raise ValueError("it was written by an older mpq, without what a comparison needs")
+        return pq.read_table(file, columns=columns).to_pandas()
+    except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
+        raise ValueError(f"{file} cannot be read: {str(error) or type(error).__name__}; run again, or give another folder") from None
+
+
 def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
     """Return results of schema 1 as of `SCHEMA`: ``bps`` was read as bits per second, and there was no ledger."""
     units = {"bps": "bits/sample"}
@@ -145,6 +164,8 @@ def _samples(results: Sequence[Result]) -> bytes:
     columns: dict[str, tuple[Any, list[Any]]] = {
         "case": (pa.string(), [row["case"] for row in rows]),
         "sample": (pa.string(), [row["sample"] for row in rows]),
+        "group": (pa.string(), [row.get("group") for row in rows]),
+        **{layer: (pa.string(), [row.get("chain", {}).get(layer) for row in rows]) for layer in LAYERS[:-1]},
         "bytes": (pa.int64(), [row.get("bytes") for row in rows]),
         "elements": (pa.int64(), [row.get("elements") for row in rows]),
         **{f"bytes_{part}": (pa.int64(), [row.get("ledger", {}).get(part) for row in rows]) for part in LEDGER},
@@ -154,6 +175,7 @@ def _samples(results: Sequence[Result]) -> bytes:
         "score": (pa.float64(), [row.get("score") for row in rows]),
         **{name: (pa.float64(), [row["scores"].get(name) for row in rows]) for name in scores},
         "statistic": (pa.list_(pa.float64()), [row.get("statistic") for row in rows]),
+        "statistic_shape": (pa.list_(pa.int32()), [row.get("statistic_shape") for row in rows]),
         "error": (pa.string(), [row.get("error") for row in rows]),
         "example": (pa.list_(part), [row.get("example") for row in rows]),
     }
@@ -177,6 +199,9 @@ def _sample_rows(record: Record) -> list[dict[str, Any]]:
             "score": row.scores[record.metric],
             "scores": {name: score for name, score in row.scores.items() if name != record.metric},
             "statistic": np.ravel(row.statistic).tolist(),
+            "statistic_shape": np.shape(row.statistic),
+            "group": row.group,
+            "chain": {SOURCE: row.source[:SHORT], **row.chain},
         }
         for row in record.rows
     ]

@@ -1,0 +1,168 @@
+"""What is held against one another: a case as a run measured it, or as it was approved, sample by sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, SOURCE
+from mpq_fixtures.metrics import Statistic
+from mpq_fixtures.record import Record
+from mpq_fixtures.results.files import SHORT
+
+LINKS = (SIGNAL, BITSTREAM, DECODED, GIVEN, ANSWER)
+"""The layers of which a digest is kept: the source stands with the sample, and statistics are compared as they are."""
+WHOLE = 64
+"""Bits of a link."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A case, sample by sample: what a run measured, or what was approved.
+
+    ``settings`` are the options of the task's metric; ``statistics`` are as it kept them. ``bytes`` and ``elements`` are ``[samples]``.
+    ``similarity`` has the value of each signal metric for each sample, NaN where it has none. ``links`` holds, for each layer of the
+    chain that is known, a digest for each sample as ``uint64``, of which the leading ``bits[layer]`` count; a layer that is known of
+    all samples together alone is in ``whole`` only: a digest over the links in their order, hex. ``codec`` and ``model`` are their
+    fingerprints, ``provenance`` is what `mpq_fixtures.provenance` says of the run. ``failed`` samples have no row here.
+    """
+
+    case: str
+    suite: str
+    evaluation: str
+    metric: str
+    version: int
+    settings: Mapping[str, Any]
+    samples: Sequence[str]
+    sources: Sequence[str]
+    groups: Sequence[str]
+    statistics: Sequence[Statistic]
+    bytes: NDArray[np.int64]
+    elements: NDArray[np.int64]
+    similarity: Mapping[str, NDArray[np.float64]]
+    links: Mapping[str, NDArray[np.uint64]]
+    bits: Mapping[str, int] = field(default_factory=dict)
+    whole: Mapping[str, str] = field(default_factory=dict)
+    failed: int = 0
+    codec: str = ""
+    model: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def point(self) -> str:
+        """The operating point, ``opus-6k`` or ``original``."""
+        return self.case.removeprefix(f"{self.evaluation}-")
+
+    @property
+    def rate(self) -> float:
+        """All bits over all pixels or audio samples; NaN without any."""
+        total = int(self.elements.sum())
+        return 8 * int(self.bytes.sum()) / total if total else math.nan
+
+    def take(self, index: Sequence[int]) -> Measured:
+        """Return the case over some of its samples; what is known of all together is not known of them."""
+        chosen = np.asarray(index, np.intp)
+        return replace(
+            self,
+            samples=[self.samples[i] for i in chosen],
+            sources=[self.sources[i] for i in chosen],
+            groups=[self.groups[i] for i in chosen],
+            statistics=[self.statistics[i] for i in chosen],
+            bytes=self.bytes[chosen],
+            elements=self.elements[chosen],
+            similarity={name: values[chosen] for name, values in self.similarity.items()},
+            links={layer: values[chosen] for layer, values in self.links.items()},
+            whole={},
+        )
+
+
+def whole(links: NDArray[np.uint64]) -> str:
+    """Return the digest over the links of all samples, in their order."""
+    from mpq_fixtures.chain import digest
+
+    return digest(np.ascontiguousarray(links, "<u8").data) if len(links) else ""
+
+
+def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Measured:
+    """Return what a case measured."""
+    rows, main = record.rows, record.metrics[record.metric]
+    links = {layer: _links([row.chain[layer] for row in rows]) for layer in LINKS if rows and all(layer in row.chain for row in rows)}
+    others = [name for name in record.metrics if name != record.metric]
+    return Measured(
+        case=record.case,
+        suite=record.suite,
+        evaluation=record.evaluation,
+        metric=record.metric,
+        version=main.version,
+        settings=main.settings,
+        samples=[row.sample for row in rows],
+        sources=[row.source[:SHORT] for row in rows],
+        groups=[row.group for row in rows],
+        statistics=[np.asarray(row.statistic, float) for row in rows],
+        bytes=np.array([row.bytes for row in rows], np.int64),
+        elements=np.array([row.elements for row in rows], np.int64),
+        similarity={name: np.array([row.scores.get(name, math.nan) for row in rows], float) for name in others},
+        links=links,
+        bits=dict.fromkeys(links, WHOLE),
+        whole={layer: whole(values) for layer, values in links.items()},
+        failed=len(record.failures),
+        codec=record.codec_fingerprint,
+        model=record.fingerprint,
+        provenance=provenance or {},
+    )
+
+
+def of_results(folder: Path) -> dict[str, Measured]:
+    """Return the measured cases of a finished run by their ids.
+
+    Raises `ValueError`, with a sentence, where the folder holds no run, or one whose samples are missing, damaged or of an older form.
+    """
+    from mpq_fixtures.results.files import read_results, read_samples
+
+    content = read_results(folder)
+    cases = {case["case"]: case for case in content["cases"] if case["metrics"]}
+    table = read_samples(folder)
+    found = {}
+    for name, rows in table.groupby("case", sort=False):
+        if name in cases:
+            found[str(name)] = _of_table(cases[str(name)], rows[rows["error"].isna()], content.get("provenance", {}))
+    return found
+
+
+def _of_table(case: Mapping[str, Any], rows: Any, provenance: Mapping[str, Any]) -> Measured:
+    main = case["metrics"][case["metric"]]
+    links = {layer: _links(rows[layer]) for layer in LINKS if layer in rows and len(rows) and rows[layer].notna().all()}
+    others = [name for name in case["metrics"] if name != case["metric"] and name in rows]
+    shapes = zip(rows["statistic"], rows["statistic_shape"], strict=True)
+    return Measured(
+        case=case["case"],
+        suite=case["suite"],
+        evaluation=case["evaluation"],
+        metric=case["metric"],
+        version=main["version"],
+        settings=main["settings"],
+        samples=list(rows["sample"]),
+        sources=list(rows[SOURCE]),
+        groups=list(rows["group"]),
+        statistics=[np.asarray(numbers, float).reshape(tuple(shape)) for numbers, shape in shapes],
+        bytes=rows["bytes"].to_numpy(np.int64),
+        elements=rows["elements"].to_numpy(np.int64),
+        similarity={name: rows[name].to_numpy(float) for name in others},
+        links=links,
+        bits=dict.fromkeys(links, WHOLE),
+        whole={layer: whole(values) for layer, values in links.items()},
+        failed=len(case["failures"]),
+        codec=case.get("codec_fingerprint", ""),
+        model=case.get("model_fingerprint", ""),
+        provenance=provenance,
+    )
+
+
+def _links(digests: Sequence[str]) -> NDArray[np.uint64]:
+    return np.array([int(link, 16) for link in digests], np.uint64)

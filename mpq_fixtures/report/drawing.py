@@ -1,0 +1,83 @@
+"""Charts as SVG, and the script that brings them to life, drawn by vl-convert in a process of its own.
+
+Its JavaScript engine has been seen to spin for ever, at rare times on a busy machine, and nothing within a process can end that. So the
+process has a time limit and a second try; the script, which takes ten seconds to bundle and never changes, is kept beside the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from mpq_fixtures.files import write_atomically
+
+TRIES, SECONDS = 2, 150
+"""How often drawing is tried, and how long it may take: it takes some 10 s on an idle core."""
+
+
+class DrawingError(RuntimeError):
+    """Charts that could not be drawn; the message says why."""
+
+
+def pictures(descriptions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Draw Vega-Lite descriptions as SVG that scales with the page; each chart's ids are kept apart from those of the others."""
+    charts = [{"chart": description, "vegalite": _vegalite(description)} for description in descriptions]
+    drawn = _ask(charts) if charts else []
+    return [re.sub(r'(?<= id=")(?=\w+")|(?<=url\(#)(?=\w+\))', f"chart-{number}-", picture) for number, picture in enumerate(drawn, 1)]
+
+
+def script() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script without any address to load from, ``vegaEmbed`` its only name."""
+    kept = Path(platformdirs.user_cache_dir("mpq", appauthor=False), "scripts", f"vega-{version('vl-convert-python')}.js")
+    try:
+        return kept.read_text(encoding="utf-8")
+    except OSError:
+        (bundle,) = _ask([{"script": "window.vegaEmbed = vegaEmbed;"}])
+    bundle = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    with contextlib.suppress(OSError):  # else it is made again next time
+        write_atomically(kept, bundle.encode())
+    return bundle
+
+
+def _ask(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Let another process draw."""
+    for _ in range(TRIES):
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", __name__], input=json.dumps(tasks).encode(), capture_output=True, timeout=SECONDS, check=True
+            )
+        except subprocess.TimeoutExpired:
+            continue
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise DrawingError(f"vl-convert failed: {reason or f'exit code {error.returncode}'}") from None
+        drawn: list[str] = json.loads(done.stdout)
+        return drawn
+    raise DrawingError(f"vl-convert drew nothing in {SECONDS} s, {TRIES} times")
+
+
+def _vegalite(description: Mapping[str, Any]) -> str:
+    """Return the version of Vega-Lite that wrote the description, as vl-convert writes it: ``6.4``."""
+    found = re.search(r"/v(\d+\.\d+)", str(description.get("$schema", "")))
+    return found[1] if found else "6.4"
+
+
+def _draw(task: Mapping[str, Any]) -> str:
+    import vl_convert
+
+    if "script" in task:
+        return str(vl_convert.javascript_bundle(task["script"]))
+    return str(vl_convert.vegalite_to_svg(task["chart"], vl_version=task["vegalite"], allowed_base_urls=[]))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps([_draw(task) for task in json.load(sys.stdin)]))
