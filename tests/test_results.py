@@ -202,10 +202,11 @@ class TestParquet:
         schema = pq.read_schema(folder / "samples.parquet")
         part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
         expected = {
-            "case": pa.string(), "sample": pa.string(), "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
+            "case": pa.string(), "sample": pa.string(), "group": pa.string(),
+            **dict.fromkeys(("source", "signal", "bitstream", "decoded", "given", "answer"), pa.string()), "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
             "bytes_payload": pa.int64(), "bytes_container": pa.int64(), "bytes_side": pa.int64(),
             "prediction": pa.string(), "target": pa.string(), "score": pa.float64(), "psnr": pa.float64(),
-            "statistic": pa.list_(pa.float64()), "error": pa.string(), "example": pa.list_(part),
+            "statistic": pa.list_(pa.float64()), "statistic_shape": pa.list_(pa.int32()), "error": pa.string(), "example": pa.list_(part),
         }  # fmt: skip
         assert dict(zip(schema.names, schema.types, strict=True)) == expected
         described = README[README.index("## samples.parquet") :]
