@@ -125,6 +125,30 @@ class TestSeparation:
         assert all(np.abs(stem).max() < 1e-6 for stem in stems.values())
 
 
+class TestPreparing:
+    def test_gives_the_mixture_around_0_and_of_unit_deviation(self, model: SourceSeparation, song: Audio) -> None:
+        (mixture,) = model.prepare([song])
+        assert (mixture.sample_rate, mixture.frames) == (16_000, 96_000)
+        mono = song.waveform.astype(np.float64).mean(0)
+        expected = (song.waveform - mono.mean()) / (mono.std() + 1e-8)
+        np.testing.assert_allclose(mixture.waveform, expected[None], atol=1e-5)
+
+    def test_channels_that_the_model_does_not_have_become_a_batch(self, model: SourceSeparation, song: Audio) -> None:
+        three = Audio(np.concatenate([song.waveform, song.waveform[:1]]), 16_000)
+        assert model.prepare([three])[0].waveform.shape == (3, 1, 96_000)
+
+    def test_and_inferring_is_predicting(self, model: SourceSeparation, song: Audio, separated: Stems) -> None:
+        seen: list[NDArray[np.float32]] = []
+        hook = model._model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].numpy().copy()))
+        try:
+            (stems,) = model.infer(model.prepare([song]))
+        finally:
+            hook.remove()
+        assert all(np.array_equal(stems[name], separated[name]) for name in STEMS)
+        assert len(seen) == 1
+        assert np.array_equal(seen[0], model.prepare([song])[0].waveform)  # six seconds are one segment
+
+
 class TestRatesChannelsAndLengths:
     @pytest.mark.parametrize("channels", [1, 2, 3])
     @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000])

@@ -76,6 +76,30 @@ class TestRecognition:
         assert model.predict([silence, signals[0], silence])[1] == model.predict([signals[0]])[0]
 
 
+class TestPreparing:
+    def test_gives_what_the_extractor_makes_of_all_windows_at_once(self, model: SpeechRecognition, signals: list[Audio]) -> None:
+        long = Audio(np.concatenate([signal.waveform for signal in signals[:4]], axis=1), 16000)
+        prepared = model.prepare([signals[0], long, signals[1]])
+        assert [len(features) for features in prepared] == [1, -(-(long.waveform.shape[1] - 1600) // 48000), 1]
+        windows = [signals[0].waveform[0], *np.split(long.waveform[0], range(48000, long.waveform.shape[1], 48000)), signals[1].waveform[0]]
+        expected = model._processor.feature_extractor(windows[: sum(map(len, prepared)) - 1] + windows[-1:], sampling_rate=16000)
+        assert np.array_equal(np.concatenate(prepared), np.asarray(expected.input_features))
+
+    def test_and_inferring_is_predicting_in_full_batches_over_the_sounds(self, model: SpeechRecognition, signals: list[Audio]) -> None:
+        long = Audio(np.concatenate([signal.waveform for signal in signals[:4]], axis=1), 16000)
+        given, batches = [*signals, long], []
+        hook = model._model.model.encoder.conv1.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0]))
+        try:
+            texts = model.predict(given)
+        finally:
+            hook.remove()
+        prepared = model.prepare(given)
+        assert texts == model.infer(prepared)
+        windows = sum(map(len, prepared))
+        assert [len(batch) for batch in batches] == [model.batch_size, windows - model.batch_size]
+        assert np.array_equal(np.concatenate([batch.numpy() for batch in batches]), np.concatenate(prepared))
+
+
 class TestSignals:
     @pytest.mark.parametrize("sample_rate", [22050, 44100, 48000])
     def test_any_sample_rate_is_brought_to_the_models(self, model: SpeechRecognition, signals: list[Audio], sample_rate: int) -> None:

@@ -163,10 +163,47 @@ class TestBatches:
         for model, samples in ((classifier, sheets), (segmenter, mosaics)):
             signals = [sample.signal() for sample in samples[:16]]
             with torch.inference_mode():
-                alone = [logits.softmax(0) for signal in signals for logits in model._logits([signal])]
-                batches = [signals[start : start + size] for start in range(0, len(signals), size)]
+                inputs = [model._pixel_values(signal) for signal in signals]
+                alone = [logits.softmax(0) for one in inputs for logits in model._logits([one])]
+                batches = [inputs[start : start + size] for start in range(0, len(inputs), size)]
                 together = [logits.softmax(0) for batch in batches for logits in model._logits(batch)]
             assert max(float((one - other).abs().max()) for one, other in zip(alone, together, strict=True)) <= 1e-5
+
+
+class TestPreparing:
+    """What is prepared is what the network gets, in the batches in which it gets it."""
+
+    @pytest.mark.parametrize("task", ["classifier", "segmenter"])
+    def test_gives_what_the_processor_makes_of_each_picture(self, task: str, request: pytest.FixtureRequest, mosaics: Any) -> None:
+        model = request.getfixturevalue(task)
+        signals = [*(sample.signal() for sample in mosaics[:2]), noise(97, 260)]
+        expected = model._processor([Pillow.fromarray(signal.pixels) for signal in signals], return_tensors="np").pixel_values
+        prepared = model.prepare(signals)
+        values = prepared if task == "classifier" else [one for one, _ in prepared]
+        assert np.array_equal(np.concatenate(values), expected)
+        assert {one.dtype for one in values} == {np.dtype(np.float32)}
+        if task == "segmenter":
+            assert [size for _, size in prepared] == [signal.pixels.shape[:2] for signal in signals]
+
+    @pytest.mark.parametrize("task", ["classifier", "segmenter"])
+    def test_and_inferring_is_predicting_in_one_batch(self, task: str, request: pytest.FixtureRequest, mosaics: Any) -> None:
+        model, seen = request.getfixturevalue(task), []
+        signals = [sample.signal() for sample in mosaics[:4]]
+        hook = model._model.register_forward_pre_hook(
+            lambda module, _, inputs: seen.append(inputs["pixel_values"].numpy()), with_kwargs=True
+        )
+        try:
+            answers = model.predict(signals)
+            again = model.infer(model.prepare(signals))
+        finally:
+            hook.remove()
+        assert all(np.array_equal(one, other) for one, other in zip(answers, again, strict=True))
+        values = [one if task == "classifier" else one[0] for one in model.prepare(signals)]
+        assert len(seen) == 2
+        assert all(np.array_equal(batch, np.concatenate(values)) for batch in seen)
+
+    def test_nothing_gives_nothing(self, classifier: ImageClassification, segmenter: ImageSegmentation) -> None:
+        assert classifier.predict([]) == segmenter.predict([]) == []
 
 
 class TestClassification:

@@ -35,8 +35,9 @@ _DEFAULT_BATCH = 8
 class Model(Protocol):
     """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``.
 
-    A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well: ``prepare`` returns an array for each
-    signal, what the network is given of it, so that a change of the preprocessing can be told from one of the network.
+    A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well, and they are then called in its place:
+    ``prepare`` returns for each signal what the network is given of it, an array on the CPU, or a tuple of arrays and numbers where the
+    answer has to be brought back to the signal's size. So a change of the preprocessing can be told from one of the network.
     """
 
     def predict(self, signals: Sequence[Signal]) -> list[Prediction]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from mpq_fixtures.devices import autocast
@@ -33,24 +35,25 @@ class PictureModel:
         names = model.config.id2label
         self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
 
-    def _logits(self, signals: Sequence[Image]) -> list[Any]:
-        """Return the logits of each picture, float32, in order; call it in inference mode.
+    def _pixel_values(self, signal: Image) -> NDArray[np.float32]:
+        """Resize and normalise a picture as the checkpoint says: ``float32 [1, 3, height, width]``."""
+        # Channels are named last, for a picture one or three pixels high could be taken for channels first.
+        picture = Pillow.fromarray(signal.pixels)
+        values: NDArray[np.float32] = self._processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values.numpy()
+        return values
 
-        Each picture is prepared alone. They run together when the processor makes them one size, and one by one otherwise.
+    def _logits(self, inputs: Sequence[NDArray[np.float32]]) -> list[Any]:
+        """Return the logits of each picture's pixel values, float32, in order; call it in inference mode.
+
+        They run together when the processor makes the pictures one size, and one by one otherwise.
         """
         import torch
 
-        inputs = [self._prepare(signal) for signal in signals]
-        together = len({prepared.shape for prepared in inputs}) == 1
-        batches = [torch.cat(inputs)] if together else inputs
+        together = len({values.shape for values in inputs}) == 1
+        batches = [np.concatenate(inputs)] if together else inputs
+        tensors = (torch.from_numpy(batch).to(self._device) for batch in batches)
         with autocast(self._device, self._precision):
-            return [logits for batch in batches for logits in self._model(pixel_values=batch.to(self._device)).logits.float()]
-
-    def _prepare(self, signal: Image) -> Any:
-        """Resize and normalise as the checkpoint says: float ``[1, 3, height, width]``."""
-        # Channels are named last, for a picture one or three pixels high could be taken for channels first.
-        picture = Pillow.fromarray(signal.pixels)
-        return self._processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values
+            return [logits for tensor in tensors for logits in self._model(pixel_values=tensor).logits.float()]
 
 
 def read(architecture: str, source: str) -> tuple[Any, Any]:

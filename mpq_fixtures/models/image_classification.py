@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mpq_fixtures.models import _checkpoints
 from mpq_fixtures.models._pictures import PictureModel, read
 from mpq_fixtures.signals import Image
@@ -19,10 +22,18 @@ class ImageClassification(PictureModel):
 
     def predict(self, signals: Sequence[Image]) -> list[int]:
         """Return the index of the most probable class of each picture."""
+        return self.infer(self.prepare(signals))
+
+    def prepare(self, signals: Sequence[Image]) -> list[NDArray[np.float32]]:
+        """Return the pixel values of each picture, ``float32 [1, 3, height, width]``, each prepared alone."""
+        return [self._pixel_values(signal) for signal in signals]
+
+    def infer(self, prepared: Sequence[NDArray[np.float32]]) -> list[int]:
+        """Return the index of the most probable class for what `prepare` made of each picture."""
         import torch
 
         with torch.inference_mode():
-            return [int(logits.argmax()) for logits in self._logits(signals)]
+            return [int(logits.argmax()) for logits in self._logits(prepared)]
 
 
 def check(source: str, precision: str = "float32") -> None:

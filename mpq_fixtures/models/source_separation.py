@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,16 @@ from mpq_fixtures.signals import Audio
 VERSION = 1
 
 _CLASSES = ("demucs.demucs.Demucs", "demucs.hdemucs.HDemucs", "demucs.htdemucs.HTDemucs")
+
+
+class Mixture(NamedTuple):
+    """What a network is given of a mixture, and what brings its stems back: by how much it was moved and scaled, its rate, its frames."""
+
+    waveform: NDArray[np.float32]  # [1, channels, frames], or [channels, 1, frames] where each is separated for itself
+    mean: NDArray[np.float32]  # []
+    scale: NDArray[np.float32]  # []
+    sample_rate: int
+    frames: int
 
 
 class SourceSeparation:
@@ -40,28 +50,48 @@ class SourceSeparation:
 
     def predict(self, signals: Sequence[Audio]) -> list[dict[str, NDArray[np.float32]]]:
         """Return the stems of each mixture by name, each ``float32 [channels, frames]`` as the mixture."""
-        return [self._separate(signal) for signal in signals]
+        return self.infer(self.prepare(signals))
 
-    def _separate(self, signal: Audio) -> dict[str, NDArray[np.float32]]:
+    def prepare(self, signals: Sequence[Audio]) -> list[Mixture]:
+        """Return each mixture at the model's rate, around 0 and of unit deviation."""
+        return [self._prepare(signal) for signal in signals]
+
+    def infer(self, prepared: Sequence[Mixture]) -> list[dict[str, NDArray[np.float32]]]:
+        """Return the stems for what `prepare` made of each mixture."""
+        return [self._separate(mixture) for mixture in prepared]
+
+    def _prepare(self, signal: Audio) -> Mixture:
+        import torch
+        from julius.resample import resample_frac
+
+        own, frames = signal.waveform.shape
+        nothing, one = np.zeros((), np.float32), np.ones((), np.float32)
+        if frames == 0:
+            return Mixture(signal.waveform[None], nothing, one, signal.sample_rate, frames)
+        with torch.inference_mode():
+            mixture = torch.from_numpy(np.ascontiguousarray(signal.waveform, dtype=np.float32))
+            mixture = resample_frac(mixture, signal.sample_rate, int(self._model.samplerate), full=True)
+            mean, scale = mixture.mean(), mixture.mean(0).std(correction=0) + 1e-8  # as demucs.api.Separator does
+            batch = (mixture[None] if own == self._model.audio_channels else mixture[:, None]) - mean
+            return Mixture((batch / scale).numpy(), mean.numpy(), scale.numpy(), signal.sample_rate, frames)
+
+    def _separate(self, mixture: Mixture) -> dict[str, NDArray[np.float32]]:
         import torch
         from demucs.apply import apply_model
         from julius.resample import resample_frac
 
+        if mixture.frames == 0:
+            return {name: mixture.waveform[0].copy() for name in self.sources}
         rate, channels = int(self._model.samplerate), int(self._model.audio_channels)
-        own, frames = signal.waveform.shape
-        if frames == 0:
-            return {name: signal.waveform.copy() for name in self.sources}
         with torch.inference_mode():
-            mixture = torch.from_numpy(np.ascontiguousarray(signal.waveform, dtype=np.float32))
-            mixture = resample_frac(mixture, signal.sample_rate, rate, full=True)
-            mean, scale = mixture.mean(), mixture.mean(0).std(correction=0) + 1e-8  # as demucs.api.Separator does
-            batch = mixture[None] if own == channels else mixture[:, None].expand(own, channels, -1)
+            batch, mean, scale = (torch.from_numpy(values) for values in mixture[:3])
+            alone = batch.shape[1] == 1
             with autocast(self._device, self._precision):
-                stems = apply_model(self._model, (batch - mean) / scale, shifts=0, device=self._device)
+                stems = apply_model(self._model, batch.expand(-1, channels, -1).contiguous(), shifts=0, device=self._device)
             stems = stems.float() * scale + mean
-            stems = stems[0] if own == channels else stems.mean(2).transpose(0, 1)
-            stems = resample_frac(stems, rate, signal.sample_rate, full=True)[..., :frames]
-            stems = torch.nn.functional.pad(stems, (0, frames - stems.shape[-1]))
+            stems = stems.mean(2).transpose(0, 1) if alone else stems[0]
+            stems = resample_frac(stems, rate, mixture.sample_rate, full=True)[..., : mixture.frames]
+            stems = torch.nn.functional.pad(stems, (0, mixture.frames - stems.shape[-1]))
         return dict(zip(self.sources, stems.numpy(), strict=True))
 
 

@@ -29,7 +29,8 @@ class SpeechRecognition:
     """A Whisper on a device, decoded greedily, without timestamps.
 
     Sounds are averaged over their channels and brought to the processor's sample rate. Those longer than the model's window are
-    cut into windows, and the texts joined. Each window is padded to its full length, so that batches change no result.
+    cut into windows, and the texts joined. Each window is padded to its full length, so that batches change no result; ``batch_size`` of
+    them are transcribed at once.
     """
 
     labels: tuple[str, ...] = ()
@@ -48,12 +49,19 @@ class SpeechRecognition:
 
     def predict(self, signals: Sequence[Audio]) -> list[str]:
         """Return the text of each sound, as the model writes it but for space around it."""
-        windows = [self._windows(signal) for signal in signals]
-        flat = [window for one in windows for window in one]
+        return self.infer(self.prepare(signals))
+
+    def prepare(self, signals: Sequence[Audio]) -> list[NDArray[np.float32]]:
+        """Return the log-mel features of each sound's windows, ``float32 [windows, bins, steps]``."""
+        return [self._features(self._windows(signal)) for signal in signals]
+
+    def infer(self, prepared: Sequence[NDArray[np.float32]]) -> list[str]:
+        """Return the text for what `prepare` made of each sound."""
+        windows = [window for features in prepared for window in features]
         texts: list[str] = []
-        for start in range(0, len(flat), self.batch_size):
-            texts += self._transcribe(flat[start : start + self.batch_size])
-        ends = [0, *accumulate(len(one) for one in windows)]
+        for start in range(0, len(windows), self.batch_size):
+            texts += self._transcribe(np.stack(windows[start : start + self.batch_size]))
+        ends = [0, *accumulate(map(len, prepared))]
         return [" ".join(filter(None, texts[start:end])) for start, end in pairwise(ends)]
 
     def _windows(self, signal: Audio) -> list[NDArray[np.float32]]:
@@ -66,12 +74,16 @@ class SpeechRecognition:
         last = max(1, mono.size - self._sample_rate // 10)
         return [mono[start : start + self._window].astype(np.float32) for start in range(0, last, self._window)]
 
-    def _transcribe(self, windows: list[NDArray[np.float32]]) -> list[str]:
+    def _features(self, windows: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        extracted = self._processor.feature_extractor(windows, sampling_rate=self._sample_rate, return_tensors="pt")
+        features: NDArray[np.float32] = extracted.input_features.numpy()
+        return features
+
+    def _transcribe(self, features: NDArray[np.float32]) -> list[str]:
         import torch
 
-        inputs = self._processor.feature_extractor(windows, sampling_rate=self._sample_rate, return_tensors="pt").input_features
         with torch.inference_mode(), quiet(), autocast(self._device, self._precision):
-            tokens = self._model.generate(inputs.to(self._device), **self._options)
+            tokens = self._model.generate(torch.from_numpy(features).to(self._device), **self._options)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
