@@ -21,7 +21,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import told
+from mpq_fixtures.named import kind, told
 from mpq_fixtures.record import ROW_FORMAT, Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
@@ -133,7 +133,7 @@ class _Way:
         return key_of(source=sample.source, codec=self._codec, quality=self.case.quality)
 
     def prediction_key(self, sample: Sample) -> str:
-        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint, entry=2)
+        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint, entry=3)
 
     def statistic_key(self, sample: Sample) -> str:
         return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, group=sample.group, row=ROW_FORMAT)
@@ -284,9 +284,11 @@ class _Way:
 
 
 def _predict(model: Any, signals: Sequence[Signal]) -> list[Answer | SampleError]:
-    if hasattr(model, "prepare"):
+    if hasattr(model, "prepare") and hasattr(model, "infer"):
         inputs = _attempt("predict", lambda: list(model.prepare(signals)))
-        given = [digest_of_array(prepared) for prepared in inputs]
+        if len(inputs) != len(signals):
+            raise SampleError("predict", f"the model prepared {len(inputs)} inputs for {len(signals)} signals")
+        given = [_attempt("predict", _digest_of_prepared, prepared) for prepared in inputs]
         answers = _attempt("predict", lambda: list(model.infer(inputs)))
     else:  # what it makes of a signal before its network sees it, it keeps to itself
         given = [digest_of_signal(signal) for signal in signals]
@@ -294,6 +296,18 @@ def _predict(model: Any, signals: Sequence[Signal]) -> list[Answer | SampleError
     if len(answers) != len(signals):
         raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
     return [Answer(seen, _attempt("predict", predictions.to_bytes, answer)) for seen, answer in zip(given, answers, strict=True)]
+
+
+def _digest_of_prepared(prepared: Any) -> str:
+    """Return the digest of what a model made of a signal for its network: of an array, or of each part of a tuple."""
+    import numpy as np
+
+    if isinstance(prepared, tuple):
+        return digest(*(_digest_of_prepared(part).encode() for part in prepared))
+    values = np.asarray(prepared)
+    if values.dtype.hasobject:  # whose bytes are addresses
+        raise TypeError(f"prepare returns arrays, or tuples of arrays and numbers, and not {kind(prepared)}")
+    return digest_of_array(values)
 
 
 def _predict_alone(model: Any, signal: Signal) -> Answer | SampleError:
@@ -328,7 +342,7 @@ def _ledger(codec: Codec, data: bytes) -> Ledger:
 
 
 def _identity(metric: Metric) -> list[Any]:
-    return [metric.name, metric.version, metric.settings]
+    return [metric.name, metric.version, metric.settings, metric.packages]
 
 
 def _shape(signal: object) -> str:

@@ -26,7 +26,7 @@ class Row:
     ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
     ``scores`` are their values over this sample alone;
     ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
-    ``source`` and ``group`` are the sample's, ``chain`` the digests of what became of it, by layer (`mpq_fixtures.gate.chain`).
+    ``source`` and ``group`` are the sample's, ``chain`` the digests of what became of it, by layer (`mpq_fixtures.chain`).
     """
 
     sample: str
@@ -60,7 +60,8 @@ class Failure:
 class Measure:
     """A metric's value over a case with its 95 % interval, and what is needed to read it.
 
-    ``missing`` samples have no value, the first of them for the reason ``why_missing``.
+    ``settings`` are the metric's options, ``packages`` the versions of what computed it (`Metric.packages`). ``missing`` samples have no
+    value, the first of them for the reason ``why_missing``.
     """
 
     value: float
@@ -74,6 +75,7 @@ class Measure:
     version: int = 1
     missing: int = 0
     why_missing: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -161,11 +163,13 @@ def summarise(
     evaluation = case.evaluation
     total_bytes, elements = sum(row.bytes for row in rows), sum(row.elements for row in rows)
     modality = evaluation.task.modality
-    metrics = {metric.name: _measure(metric, [row.statistic for row in rows])}
+    metrics = {metric.name: _measure(metric, [row.statistic for row in rows], [row.group for row in rows])}
     # The originals against themselves: an infinite PSNR says nothing.
     metrics |= {other.name: _signal_measure(other, rows) for other in beside if not case.is_original}
     if not case.is_original:
-        metrics |= {other.name: replace(_measure(other, []), missing=len(rows), why_missing=lack) for other, lack in (absent or {}).items()}
+        metrics |= {
+            other.name: replace(_measure(other, [], []), missing=len(rows), why_missing=lack) for other, lack in (absent or {}).items()
+        }
     ledger = {part: sum(row.ledger[part] for row in rows) for part in ("payload", "container", "side")}
     seconds = sum(row.seconds or 0.0 for row in rows)
     nominal = [row.nominal_bits for row in rows if row.nominal_bits is not None]
@@ -198,13 +202,25 @@ def summarise(
 
 def _signal_measure(metric: Metric, rows: Sequence[Row]) -> Measure:
     """Measure over the samples that the metric could measure, and count the others."""
-    measure = _measure(metric, [row.beside[metric.name] for row in rows if metric.name in row.beside])
+    measured = [row for row in rows if metric.name in row.beside]
+    measure = _measure(metric, [row.beside[metric.name] for row in measured], [row.group for row in measured])
     reasons = [row.unmeasured[metric.name] for row in rows if metric.name in row.unmeasured]
     return replace(measure, missing=len(reasons), why_missing=reasons[0] if reasons else "")
 
 
-def _measure(metric: Metric, nested: list[Any]) -> Measure:
+def _measure(metric: Metric, nested: list[Any], groups: list[str]) -> Measure:
     statistics: list[Statistic] = [np.asarray(statistic, float) for statistic in nested]
     value = metric.value(statistics) if statistics else math.nan
-    low, high = bootstrap_interval(metric, statistics) if statistics else (math.nan, math.nan)
-    return Measure(value, low, high, metric.unit, metric.higher_is_better, metric.tolerance, metric.bounds, metric.settings, metric.version)
+    low, high = bootstrap_interval(metric, statistics, groups=groups) if statistics else (math.nan, math.nan)
+    return Measure(
+        value,
+        low,
+        high,
+        metric.unit,
+        metric.higher_is_better,
+        metric.tolerance,
+        metric.bounds,
+        metric.settings,
+        metric.version,
+        packages=metric.packages,
+    )

@@ -26,28 +26,69 @@ SUMS = 2**22
 
 
 def bootstrap_interval(
-    metric: Metric, statistics: Sequence[Statistic], level: float = 0.95, resamples: int = 1000, seed: int = SEED
+    metric: Metric,
+    statistics: Sequence[Statistic],
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = SEED,
+    groups: Sequence[str] = (),
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a metric over samples (Efron and Tibshirani 1993, chapter 13).
 
-    Whole samples are drawn with replacement, for source separation whole tracks. Resamples where the metric is undefined, such as
-    one of silent tracks alone, are left out. ``(nan, nan)`` when there are fewer than two samples, which say nothing of their
-    spread, or when the metric itself is NaN. The same seed gives the same interval on every machine.
+    Whole samples are drawn with replacement, for source separation whole tracks. Where ``groups`` names one for some of the samples (a
+    speaker, a patient), samples of one are no independent evidence: whole groups are drawn, as many as there are (Davison and Hinkley
+    1997, section 3.8), and a sample whose group is "" is one of its own. Resamples where the metric is undefined, such as
+    one of silent tracks alone, are left out. ``(nan, nan)`` when there are fewer than two to draw from, which say nothing of
+    their spread, or when the metric itself is NaN. The same seed gives the same interval on every machine.
     """
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval lies between 0 and 1, and is not {level}")
-    if len(statistics) < 2 or not math.isfinite(metric.value(statistics)):
+    if groups and len(groups) != len(statistics):
+        raise ValueError(f"each sample has a group or is alone: {len(groups)} groups do not fit {len(statistics)} samples")
+    members = clusters(groups or [""] * len(statistics))
+    if len(members) < 2 or not math.isfinite(metric.value(statistics)):
         return math.nan, math.nan
-    values = np.concatenate(_resampled(metric, statistics, resamples, seed))
+    values = np.concatenate(_resampled(metric, statistics, resamples, seed, members))
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _resampled(metric: Metric, statistics: Sequence[Statistic], resamples: int, seed: int) -> list[NDArray[np.float64]]:
-    """Return the metric over all resamples, drawn and taken in parts."""
+def clusters(groups: Sequence[str]) -> list[list[int]]:
+    """Return the positions of each group's samples, in the order in which groups first occur; "" is no group, but a sample alone."""
+    members: dict[str | int, list[int]] = {}
+    for position, group in enumerate(groups):
+        members.setdefault(group or position, []).append(position)
+    return list(members.values())
+
+
+def _resampled(
+    metric: Metric, statistics: Sequence[Statistic], resamples: int, seed: int, members: Sequence[Sequence[int]] = ()
+) -> list[NDArray[np.float64]]:
+    """Return the metric over all resamples, drawn and taken in parts; of whole clusters, where ``members`` has some of several samples."""
+    units = len(members) or len(statistics)
     generator, step = np.random.RandomState(seed), max(1, CELLS // len(statistics))
     sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    return [resampled_values(metric, statistics, _draw(generator, len(statistics), size)) for size in sizes]
+    drawn = (_draw(generator, units, size) for size in sizes)
+    if units == len(statistics):
+        return [resampled_values(metric, statistics, index) for index in drawn]
+    return [_values_of_clusters(metric, statistics, members, index) for index in drawn]
+
+
+def _values_of_clusters(
+    metric: Metric, statistics: Sequence[Statistic], members: Sequence[Sequence[int]], index: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the metric over each resample of clusters, ``[resamples]``: all samples of each, however many these are."""
+    condensed = [metric.condense(statistic) for statistic in statistics]
+    if not isinstance(metric, Additive):
+        return np.array([metric.value([condensed[i] for cluster in row for i in members[cluster]]) for row in index])
+    sums = np.stack([np.sum([condensed[i] for i in cluster], axis=0, dtype=np.float64) for cluster in members])
+    samples = np.array([len(cluster) for cluster in members])[index].sum(axis=1)
+    step = max(1, SUMS // sums.size)
+    totals = np.concatenate([sums[index[start : start + step]].sum(axis=1) for start in range(0, len(index), step)])
+    values = np.empty(len(index))
+    for count in np.unique(samples):
+        values[samples == count] = metric.score(totals[samples == count], int(count))
+    return values
 
 
 def draws(samples: int, resamples: int, seed: int = SEED) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mpq_fixtures import codecs
+from mpq_fixtures.chain import digest_of_array
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
@@ -24,7 +25,7 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
-from mpq_fixtures.store import LAYERS, DamagedEntry, Store, StoreError
+from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, Store, StoreError
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -48,6 +49,37 @@ def answer(signal):
 
 def load(device):
     return Greyness()
+"""
+
+PREPARED = """
+import numpy as np
+
+
+class Prepared:
+    \"\"\"Calls a picture by its mean level, which it is given apart from the size.\"\"\"
+
+    batch_size = 2
+
+    def prepare(self, signals):
+        return [prepared(signal.pixels) for signal in signals]
+
+    def infer(self, inputs):
+        return [answer(one) for one in inputs]
+
+    def predict(self, signals):
+        raise AssertionError("prepare and infer stand for it")
+
+
+def prepared(pixels):
+    return pixels.mean(axis=(0, 1))
+
+
+def answer(one):
+    return int(one.mean()) % 2
+
+
+def load(device):
+    return Prepared()
 """
 
 QUARTERS = """
@@ -159,6 +191,20 @@ class TestSecondEvaluation:
         pictures.evaluation = dataclasses.replace(pictures.evaluation, task=task)
         pictures.measure("jpeg", "q5")
         assert pictures.computed == [0, 0, len(pictures.dataset.samples)]
+
+    def test_by_another_version_of_a_metric_s_package_redoes_statistics_alone(self, pictures: Bench) -> None:
+        def scored_by(packages: dict[str, str]) -> Record:
+            packaged = type("Packaged", (Top1,), {"packages": packages})
+            task = dataclasses.replace(pictures.evaluation.task, metric=lambda dataset: packaged())
+            pictures.evaluation = dataclasses.replace(pictures.evaluation, task=task)
+            return pictures.measure("jpeg", "q5")
+
+        count = len(pictures.dataset.samples)
+        assert scored_by({"counting": "1.0"}).metrics["top1"].packages == {"counting": "1.0"}
+        assert scored_by({"counting": "1.1"}).metrics["top1"].packages == {"counting": "1.1"}
+        assert pictures.computed == [0, 0, count]
+        scored_by({"counting": "1.0"})
+        assert pictures.computed == [0, 0, 0]
 
     def test_of_a_changed_model_keeps_the_bitstreams(self, pictures: Bench) -> None:
         before = pictures.measure("jpeg", "q5")
@@ -391,6 +437,81 @@ class TestFailure:
         (pictures.folder / "store").write_text("not a folder")
         with pytest.raises(StoreError):
             pictures.measure("jpeg", "q5")
+
+
+class TestWhatTheModelIsGiven:
+    def given(self, bench: Bench, prepared: str = "", inferred: str = "", name: str = "suite") -> Record:
+        source = PREPARED.replace("return pixels.mean(axis=(0, 1))", prepared or "return pixels.mean(axis=(0, 1))")
+        bench.write_model(source.replace("return int(one.mean()) % 2", inferred or "return int(one.mean()) % 2"), name)
+        return bench.measure("jpeg", "q5")
+
+    def test_is_the_signal_where_the_model_does_not_say(self, pictures: Bench) -> None:
+        rows = pictures.measure("jpeg", "q5").rows
+        assert len(rows) == len(pictures.dataset.samples)
+        assert all(row.chain["given"] == row.chain["decoded"] for row in rows)
+
+    def test_is_what_it_prepares_where_it_does(self, pictures: Bench) -> None:
+        record = self.given(pictures)
+        for row, sample in zip(record.rows, pictures.dataset.samples, strict=True):
+            decoded = Jpeg().decode(Jpeg().encode(sample.signal(), "q5"))  # type: ignore[arg-type]
+            assert row.chain["given"] == digest_of_array(decoded.pixels.mean(axis=(0, 1)))
+
+    def test_is_all_parts_of_a_tuple(self, pictures: Bench) -> None:
+        parts = "return pixels.mean(axis=(0, 1)), ({}, 224)"
+        inferred = "return int(one[0].mean()) % 2"
+        first = self.given(pictures, parts.format("pixels.shape[0]"), inferred)
+        same = self.given(pictures, parts.format("224"), inferred, "suite2")
+        other = self.given(pictures, parts.format("223"), inferred, "suite3")
+        chains = [[row.chain["given"] for row in record.rows] for record in (first, same, other)]
+        assert chains[0] == chains[1]
+        assert all(one != another for one, another in zip(chains[0], chains[2], strict=True))
+
+    def test_tells_another_preprocessing_from_another_network(self, pictures: Bench) -> None:
+        first = self.given(pictures)
+        scaled = self.given(pictures, "return pixels.mean(axis=(0, 1)) + 1e-9", name="suite2")
+        turned = self.given(pictures, inferred="return 1 - int(one.mean()) % 2", name="suite3")
+
+        def moved(record: Record) -> set[str]:
+            pairs = zip(first.rows, record.rows, strict=True)
+            return {layer for one, other in pairs for layer, link in one.chain.items() if other.chain[layer] != link}
+
+        assert moved(scaled) == {"given"}
+        assert moved(turned) == {"answer"}
+
+    def test_is_the_same_when_it_comes_from_the_store(self, pictures: Bench) -> None:
+        first = self.given(pictures)
+        for file in pictures.entries(STATISTIC):
+            file.unlink()
+        pictures.model = OpenModel(pictures.evaluation, "cpu")
+        again = pictures.measure("jpeg", "q5")
+        assert pictures.computed == [0, 0, len(first.rows)]
+        assert [row.chain for row in again.rows] == [row.chain for row in first.rows]
+
+    @pytest.mark.parametrize(
+        ("prepared", "reason"),
+        [
+            ("return {'pixel_values': pixels}", "prepare returns arrays, or tuples of arrays and numbers, and not an instance of dict"),
+            ("return (pixels, None)", "and not None"),
+            ("return 1 / 0", "ZeroDivisionError"),
+        ],
+    )
+    def test_must_be_arrays(self, pictures: Bench, prepared: str, reason: str) -> None:
+        record = self.given(pictures, prepared)
+        assert len(record.failures) == len(pictures.dataset.samples)
+        assert all(failure.step == "predict" and reason in failure.reason for failure in record.failures)
+
+    def test_must_be_one_for_each_signal(self, pictures: Bench) -> None:
+        pictures.write_model(PREPARED.replace("for signal in signals]", "for signal in signals[1:]]"))
+        record = pictures.measure("jpeg", "q5")
+        assert {failure.reason for failure in record.failures} == {"the model prepared 0 inputs for 1 signals"}
+
+    def test_that_cannot_be_prepared_fails_alone(self, pictures: Bench) -> None:
+        first = int(pictures.dataset.samples[0].signal().pixels.astype(int).sum())  # type: ignore[union-attr]
+        raising = f"assert pixels.astype(int).sum() != {first}; return pixels.mean(axis=(0, 1))"
+        pictures.write_model(PREPARED.replace("return pixels.mean(axis=(0, 1))", raising))
+        record = pictures.measure()
+        assert [(failure.sample, failure.step) for failure in record.failures] == [(pictures.dataset.samples[0].id, "predict")]
+        assert record.samples == len(pictures.dataset.samples) - 1
 
 
 class TestTexts:

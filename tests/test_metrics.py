@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 from importlib import resources
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Metric, signal_metrics
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
@@ -28,7 +29,7 @@ from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.ssim import SSIM
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.signals import Audio, Image, Modality
 
 METRICS: list[Metric] = [Top1(), MeanIoU(3), WordAccuracy(), SDR(8000), ImagePSNR(), AudioPSNR(), SSIM(), SISDR()]
 NOT_OF_PIXELS = [metric for metric in METRICS if not isinstance(metric, ImagePSNR | SSIM)]
@@ -61,7 +62,7 @@ class TestEveryMetric:
         low, high = metric.bounds
         assert low < high < math.inf
         assert 0 < metric.tolerance < 0.1
-        assert isinstance(metric.settings, dict)
+        assert json.loads(json.dumps(metric.settings)) == metric.settings
 
     @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
     def test_an_empty_set_has_no_value(self, metric: Metric) -> None:
@@ -216,6 +217,33 @@ SENTENCES = [
 ]
 
 
+class TestPackages:
+    def test_are_those_that_align_words_and_even_them_out(self) -> None:
+        assert set(WordAccuracy().packages) == {"jiwer"}
+        assert set(WordAccuracy("whisper_basic").packages) == {"jiwer", "whisper-normalizer"}
+
+    @pytest.mark.parametrize(
+        ("modality", "name", "packages"),
+        [
+            (Modality.IMAGE, "lpips", {"torch"}),
+            (Modality.IMAGE, "dists", {"torch", "pillow"}),
+            (Modality.AUDIO, "pesq", {"pesq"}),
+            (Modality.AUDIO, "stoi", {"pystoi"}),
+            (Modality.AUDIO, "visqol", {"visqol-python", "ai-edge-litert"}),
+            (Modality.AUDIO, "cdpam", {"cdpam", "torch"}),
+        ],
+    )
+    def test_are_no_options(self, modality: Modality, name: str, packages: set[str]) -> None:
+        (metric,) = (one for one in signal_metrics(modality, [name]) if one.name == name)
+        installed = {distribution.name.lower().replace("_", "-"): distribution.version for distribution in distributions()}
+        assert metric.packages == {package: installed[package] for package in packages if package in installed}
+        assert not set(metric.packages) & set(metric.settings)
+        assert json.loads(json.dumps(metric.settings)) == metric.settings
+
+    def test_are_none_where_the_project_computes_itself(self) -> None:
+        assert Top1().packages == MeanIoU(3).packages == SDR(1).packages == {}
+
+
 class TestWordAccuracy:
     @pytest.mark.parametrize(
         ("prediction", "target", "statistic"),
@@ -256,7 +284,7 @@ class TestWordAccuracy:
         assert plain.value([plain.observe(spoken, written)]) < 0.5
         assert whisper.value([whisper.observe(spoken, written)]) == 1
         assert plain.settings == {"normaliser": "none"}
-        assert whisper.settings.keys() == {"normaliser", "whisper-normalizer"}
+        assert whisper.settings == {"normaliser": "whisper_english"}
 
     def test_the_english_normaliser_is_that_of_transformers(self) -> None:
         table = json.loads((resources.files("whisper_normalizer") / "normalizers" / "english.json").read_text())

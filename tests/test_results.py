@@ -181,7 +181,7 @@ class TestJson:
         assert list(case["metrics"]) == ["top1", "psnr"]
         top1 = case["metrics"]["top1"]
         described = {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings", "version"}
-        assert set(top1) == described | {"missing", "why_missing"}
+        assert set(top1) == described | {"missing", "why_missing", "packages"}
         assert (top1["value"], top1["unit"], top1["bounds"]) == (pytest.approx(2 / 3), "accuracy", [0, 1])
         assert case["failures"] == [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]
         assert case["seconds"]["encode"] == 0.123

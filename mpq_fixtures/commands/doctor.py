@@ -99,7 +99,7 @@ def _similarity(evaluations: list[Evaluation]) -> list[str]:
     _title("similarity")
     width = max((len(name) for name in metrics), default=0)
     for name, metric in sorted(metrics.items()):
-        settings = ", ".join(f"{key} {value}" for key, value in metric.settings.items())
+        settings = ", ".join(f"{key} {value}" for key, value in (metric.settings | metric.packages).items())
         _row(name, "missing" if metric.missing() else settings or "here", width)
     return [f"metric {name}: {lack}" for name, metric in sorted(metrics.items()) if (lack := metric.missing())]
 

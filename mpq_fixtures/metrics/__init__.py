@@ -19,7 +19,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,13 @@ def _check_shapes(prediction: NDArray[Any], target: NDArray[Any], what: str) -> 
         raise ValueError(f"{what} of one shape, not {list(prediction.shape)} with {list(target.shape)}")
 
 
+class Chance(NamedTuple):
+    """A value that takes no look at the signal, and the answer that reaches it, in words."""
+
+    value: float
+    answer: str
+
+
 class Metric(ABC):
     """A figure of merit with its unit, bounds and tolerance.
 
@@ -93,8 +100,26 @@ class Metric(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the options that change what is computed; part of the cache key and of the record."""
+        """Name the options that change what is computed, as JSON holds them; part of the cache key and of the record.
+
+        A baseline that was approved with others fails. Versions of packages are no options: see `packages`.
+        """
         return {}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name the versions of the packages that decide a statistic (see `versions`); part of the cache key and of the record.
+
+        Another one is measured anew, and is named where values have changed; by itself it fails nothing.
+        """
+        return {}
+
+    def chance(self, statistics: Sequence[Statistic], targets: Sequence[str]) -> Chance | None:
+        """Return the best that an answer reaches which is the same whatever the signal; None where that cannot be told.
+
+        ``statistics`` are those of a set and ``targets`` what was wanted of each of its samples, in words ("" for maps and stems).
+        """
+        return None
 
 
 class Additive(Metric):
@@ -186,7 +211,7 @@ def lacking(**packages: str) -> str:
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Return the versions of what is installed of the distributions, for `Metric.settings`: another version may measure otherwise."""
+    """Return the versions of what is installed of the distributions, for `Metric.packages`: another version may measure otherwise."""
     found = {}
     for name in distributions:
         try:

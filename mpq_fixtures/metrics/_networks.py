@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import SignalMetric, lacking
+from mpq_fixtures.metrics import SignalMetric, lacking, versions
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.weights import Weights, digest_of_file
@@ -36,6 +36,11 @@ class NetworkMetric(SignalMetric):
     higher_is_better = False
     weights: ClassVar[Weights]
     heads: ClassVar[tuple[str, str]]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name torch, which computes; weights and heads are known by their content."""
+        return versions("torch")
 
     def missing(self) -> str:
         """Name the package, or the command that brings the network's weights."""

@@ -48,8 +48,13 @@ class CDPAM(SoundMetric):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the rate, what full scale is, and the package."""
-        return {"rate": RATE, "full_scale": FULL_SCALE, **versions("cdpam")}
+        """Name the rate and what full scale is."""
+        return {"rate": RATE, "full_scale": FULL_SCALE}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name the package, and torch, which computes."""
+        return versions("cdpam", "torch")
 
     def missing(self) -> str:
         """Name the package, which holds the weights."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import NotMeasurable, Statistic, pixels_of
+from mpq_fixtures.metrics import NotMeasurable, Statistic, pixels_of, versions
 from mpq_fixtures.metrics._networks import NetworkMetric, convolve, tensor_of
 from mpq_fixtures.weights import WeightFile, Weights
 
@@ -55,6 +55,11 @@ class DISTS(NetworkMetric):
     def settings(self) -> dict[str, Any]:
         """Name the network, the range and the size."""
         return {"network": "vgg16", "range": [0, 1], "shorter_side_at_most": SIDE}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name torch, which computes, and Pillow, which scales."""
+        return {**super().packages, **versions("pillow")}
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Image` of one shape."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic
+from mpq_fixtures.metrics import Additive, Chance, Statistic
 
 
 class MeanIoU(Additive):
@@ -56,6 +57,16 @@ class MeanIoU(Additive):
                 raise ValueError(f"mIoU of {self.classes} classes: the {what} has labels from {labels.min()} to {labels.max()}")
         counted = (target, prediction, target[target == prediction])
         return np.stack([np.bincount(labels.ravel(), minlength=self.classes) for labels in counted]).astype(np.float64)
+
+    def chance(self, statistics: Sequence[Statistic], targets: Sequence[str]) -> Chance | None:
+        """Return what the best map of one class reaches: the most frequent one's share of the pixels, and 0 for every other class."""
+        target = np.sum([statistic[0] for statistic in statistics], axis=0)
+        if not len(statistics) or not target.sum() > 0:
+            return None
+        best = int(target.argmax())
+        constant = np.stack([target, np.zeros_like(target), np.zeros_like(target)])
+        constant[1, best], constant[2, best] = target.sum(), target[best]
+        return Chance(float(self.score(constant, len(statistics))), f"class {best} for every pixel")
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return the mean over the classes that occur; NaN when none does."""

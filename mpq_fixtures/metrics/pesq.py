@@ -34,8 +34,13 @@ class PESQ(SoundMetric):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the rates and the package."""
-        return {"narrow_band": NARROW, "wide_band": WIDE, **versions("pesq")}
+        """Name the rates."""
+        return {"narrow_band": NARROW, "wide_band": WIDE}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name the package."""
+        return versions("pesq")
 
     def missing(self) -> str:
         """Name the package; it is compiled on installing."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Metric, Statistic, decibels
+from mpq_fixtures.metrics import Chance, Metric, Statistic, decibels
 from mpq_fixtures.signals import Audio, Signal
 
 
@@ -69,6 +69,10 @@ class SDR(Metric):
             raise ValueError(f"SDR is of sounds; the mixture is of type {type(signal).__name__}")
         references = {name: target[name] for name in self.stems or sorted(target)}
         return self._compare(dict.fromkeys(references, signal.waveform), references, signal.sample_rate)
+
+    def chance(self, statistics: Sequence[Statistic], targets: Sequence[str]) -> Chance:
+        """Return 0 dB: the error of silence is the stem itself."""
+        return Chance(0.0, "silence for every stem")
 
     def _compare(self, estimates: Mapping[str, Any], references: Mapping[str, Any], rate: int | None) -> Statistic:
         for reference in references.values():

@@ -32,8 +32,13 @@ class STOI(SoundMetric):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the variant and the package."""
-        return {"extended": False, **versions("pystoi")}
+        """Name the variant."""
+        return {"extended": False}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name the package."""
+        return versions("pystoi")
 
     def missing(self) -> str:
         """Name the package."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic
+from mpq_fixtures.metrics import Additive, Chance, Statistic
 
 
 class Top1(Additive):
@@ -39,6 +41,13 @@ class Top1(Additive):
         if self.classes is not None and not 0 <= predicted < self.classes:
             raise ValueError(f"top1: the model answered class {predicted}, and its classes are 0 to {self.classes - 1}")
         return np.array(float(predicted == wanted))
+
+    def chance(self, statistics: Sequence[Statistic], targets: Sequence[str]) -> Chance | None:
+        """Return the share of the most frequent target."""
+        if not targets:
+            return None
+        target, count = Counter(targets).most_common(1)[0]
+        return Chance(count / len(targets), f"{target!r} for every sample")
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return hits over samples."""

@@ -38,8 +38,13 @@ class ViSQOL(SoundMetric):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the modes and the package; the lattice is always used, since without it values are one or two points higher."""
-        return {"speech_up_to": SPEECH, "lattice": True, **versions("visqol-python")}
+        """Name the modes; the lattice is always used, since without it values are one or two points higher."""
+        return {"speech_up_to": SPEECH, "lattice": True}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name the package and the runtime of its lattice."""
+        return versions("visqol-python", "ai-edge-litert")
 
     def missing(self) -> str:
         """Name the package and the runtime of its lattice."""

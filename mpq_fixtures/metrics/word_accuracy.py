@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Statistic
+from mpq_fixtures.metrics import Additive, Chance, Statistic, versions
 
 
 class WordAccuracy(Additive):
@@ -42,9 +41,13 @@ class WordAccuracy(Additive):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Name the normaliser, and the package that it comes from."""
-        package = {} if self.normaliser == "none" else {"whisper-normalizer": version("whisper-normalizer")}
-        return {"normaliser": self.normaliser, **package}
+        """Name the normaliser."""
+        return {"normaliser": self.normaliser}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name what aligns the words, and what the normaliser comes from."""
+        return versions("jiwer") if self.normaliser == "none" else versions("jiwer", "whisper-normalizer")
 
     @cached_property
     def _normalise(self) -> Callable[[str], str]:
@@ -70,6 +73,10 @@ class WordAccuracy(Additive):
         hypothesis = self._normalise(prediction).split()
         aligned = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
         return np.array([aligned.substitutions + aligned.deletions + aligned.insertions, len(reference)], dtype=np.float64)
+
+    def chance(self, statistics: Sequence[Statistic], targets: Sequence[str]) -> Chance:
+        """Return 0: every word is missing."""
+        return Chance(0.0, "no word at all")
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
         """Return one minus edits over words; NaN when there is no reference word."""
