@@ -12,6 +12,7 @@ from mpq_fixtures.codecs.scaling import MARK, at_scale
 from mpq_fixtures.tasks import Task
 
 ORIGINAL = "original"
+SAY, FAIL = "say", "fail"
 _PATHS = (".", "/", "~", "$")  # what a path begins with that cannot be a hub id or a name
 
 
@@ -42,7 +43,11 @@ class Evaluation:
 
     ``file`` is the suite file, ``folder`` where it lies: relative paths start there. ``samples`` caps the samples, None takes all.
     ``options`` are those of the metric and ``model_options`` those of the model's loader; a ``python:`` model has none. ``codecs`` has the
-    codec of each name in ``points``; ``similarity`` names signal metrics to measure besides those that always are.
+    codec of each name in ``points``; ``similarity`` names signal metrics to measure besides those that always are. ``left_out`` names
+    the optional codecs that this machine lacks something for, whose cases are not among the points.
+
+    ``margins`` say how much worse ``value``, ``rate`` (as a share) or a signal metric may get before that matters, each in its unit, where
+    the file does not leave it to the metric. ``underpowered`` is what becomes of a case with too few samples to tell: ``say`` or ``fail``.
     """
 
     name: str
@@ -58,6 +63,9 @@ class Evaluation:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     similarity: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    underpowered: str = SAY
     file: Path | None = None
 
     @property

@@ -5,6 +5,7 @@ Every mistake in a file is a `SuiteError` that says where it is and what would b
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,16 +16,16 @@ from mpq_fixtures import codecs
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
-from mpq_fixtures.metrics import registered_signal_metrics
+from mpq_fixtures.metrics import Metric, registered_signal_metrics
 from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.suite import Evaluation, Threshold
+from mpq_fixtures.suite import FAIL, SAY, Evaluation, Threshold
 from mpq_fixtures.tasks import TASKS, Task
 
 _PART = re.compile(r"[a-z0-9_.]+")
 _BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _REQUIRED = ("name", "task", "model", "dataset")
-_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "options")
+_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "options")
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _BOUNDED = ("value", "retention", "rate")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
@@ -57,6 +58,7 @@ _DATASET = {
     "split": (_is_text, 'a split or a stretch of one, "test[:60]"'),
     "exclude": (_is_rows, "a list of row numbers"),
     "id": _COLUMN,
+    "group": _COLUMN,
     "labels": (lambda value: value == "by index" or _is_texts(value), 'a list of names, or "by index"'),
 }
 """What a data set's table may hold besides the columns of its task."""
@@ -173,7 +175,9 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     if samples is not None and (not isinstance(samples, int) or isinstance(samples, bool) or samples < 1):
         raise SuiteError(f"{place}: samples: {samples!r} must be a whole number above 0")
     options, model_options = _options(table.get("options", {}), task, table["model"], f"{place}: options")
-    chosen = _codecs(table, task, own, place)
+    chosen, left_out = _codecs(table, task, own, place)
+    similarity = _similarity(table.get("similarity", []), task, f"{place}: similarity")
+    metric = task.metric(_NO_DATA, **options)
     return Evaluation(
         name=name,
         suite=suite,
@@ -182,10 +186,13 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         dataset=dataset,
         points=_points(table.get("qualities", {}), chosen, f"{place}: qualities"),
         codecs=chosen,
-        similarity=_similarity(table.get("similarity", []), task, f"{place}: similarity"),
+        similarity=similarity,
+        left_out=left_out,
         folder=path.resolve().parent,
         samples=samples,
-        thresholds=_thresholds(table.get("thresholds", {}), task, options, place),
+        thresholds=_thresholds(table.get("thresholds", {}), metric, f"{place}: thresholds"),
+        margins=_margins(table.get("margins", {}), metric, task, similarity, f"{place}: margins"),
+        underpowered=_choice(table.get("underpowered", SAY), (SAY, FAIL), f"{place}: underpowered"),
         options=options,
         model_options=model_options,
         file=path,
@@ -200,11 +207,16 @@ def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
         wanted, what = _DATASET.get(key, _COLUMN if key != "stems" else _STEMS)
         if not wanted(value):
             raise SuiteError(f"{place}: {key}: {value!r} must be {what}")
+    if "group" in table and table["path"].startswith(PYTHON):
+        raise SuiteError(f"{place}: group: a python: data set has no columns: leave it out, and give its samples their group there")
     return table
 
 
-def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: str) -> dict[str, Codec]:
-    """Return the codecs of an evaluation by name; ``*`` stands for those that are taken where nothing is said."""
+def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: str) -> tuple[dict[str, Codec], tuple[str, ...]]:
+    """Return the codecs of an evaluation by name, and the names of the optional ones that lack something here.
+
+    ``*`` stands for those that are taken where nothing is said.
+    """
     classes = codecs.registered(task.modality)
     declared = {name: codec for name, codec in own.items() if codec.modality is task.modality}
     automatic = [*(name for name, codec in classes.items() if codec.automatic), *declared]
@@ -220,7 +232,8 @@ def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: 
     names = [one for name in wanted for one in (automatic if name == "*" else [name])]
     chosen = {name: declared.get(name) or codecs.instance(name) for name in dict.fromkeys([*names, *optional])}
     qualities = table.get("qualities", {})
-    return {name: codec for name, codec in chosen.items() if name in names or not codec.missing(_asked(qualities, name))}
+    left_out = tuple(name for name, codec in chosen.items() if name not in names and codec.missing(_asked(qualities, name)))
+    return {name: codec for name, codec in chosen.items() if name not in left_out}, left_out
 
 
 def _asked(qualities: Any, name: str) -> list[str]:
@@ -269,23 +282,49 @@ def _similarity(names: Any, task: Task, place: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _thresholds(table: Any, task: Task, options: Mapping[str, Any], place: str) -> tuple[Threshold, ...]:
+def _thresholds(table: Any, metric: Metric, place: str) -> tuple[Threshold, ...]:
     if not isinstance(table, dict):
-        raise SuiteError(f'{place}: thresholds: write a table, {{ value = ">= 0.8" }}')
-    _check_keys(table, (), _BOUNDED, f"{place}: thresholds")
+        raise SuiteError(f'{place}: write a table, {{ value = ">= 0.8" }}')
+    _check_keys(table, (), _BOUNDED, place)
     thresholds = []
     for figure, text in table.items():
         match = _BOUND.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
-            raise SuiteError(f'{place}: thresholds: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
+        if match is None or not math.isfinite(float(match[2])):
+            raise SuiteError(f'{place}: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
         threshold = Threshold(figure, match[1], float(match[2]))
-        if figure == "value":
-            metric = task.metric(_NO_DATA, **options)
-            if not any(map(threshold.holds, metric.bounds)):
-                low, high = metric.bounds
-                raise SuiteError(f"{place}: thresholds: {threshold} can never hold: {metric.name} lies in {low:g} to {high:g}")
+        kept = set(map(threshold.holds, _bounds(figure, metric)))
+        if len(kept) == 1:
+            what = "hold: no result keeps it" if kept == {False} else "be missed: every result keeps it"
+            lies = "{} lies in {:g} to {:g}".format(metric.name if figure == "value" else figure, *_bounds(figure, metric))
+            raise SuiteError(f"{place}: {threshold} can never {what}, since {lies}")
         thresholds.append(threshold)
     return tuple(thresholds)
+
+
+def _bounds(figure: str, metric: Metric) -> tuple[float, float]:
+    """Return the least and the greatest that a figure can be: what keeps both of them or neither keeps all or none between."""
+    if figure == "value":
+        return metric.bounds
+    floored = figure == "retention" and metric.bounds[0] < 0  # where what is lost can be more than there was
+    return -math.inf if floored else 0.0, math.inf
+
+
+def _margins(table: Any, metric: Metric, task: Task, similarity: tuple[str, ...], place: str) -> dict[str, float]:
+    """Return how much worse each figure may get; a margin that no fall can exceed is a mistake, as is one of what is not measured."""
+    if not isinstance(table, dict):
+        raise SuiteError(f"{place}: write a table, {{ value = 0.02, rate = 0.01 }}")
+    measured = {other.name: other.bounds for other in task.signal_metrics(similarity)}
+    widths = {name: high - low for name, (low, high) in {"value": metric.bounds, "rate": (0.0, 1.0), **measured}.items()}
+    for figure, margin in table.items():
+        if figure not in widths and figure in registered_signal_metrics(task.modality):
+            raise SuiteError(f'{place}: {figure} is not measured here: add similarity = ["{figure}"], or leave it out')
+        _choice(figure, widths, place)
+        if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 < margin < math.inf:
+            raise SuiteError(f"{place}: {figure}: {margin!r} must be a number above 0")
+        if margin >= widths[figure]:
+            share = ", a share: 0.01 is 1 %" if figure == "rate" else ""
+            raise SuiteError(f"{place}: {figure}: {margin:g} lets everything pass: write less than {widths[figure]:g}{share}")
+    return {figure: float(margin) for figure, margin in table.items()}
 
 
 def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpq_fixtures.codecs.jpeg import Jpeg
+from mpq_fixtures.codecs.lyra import Lyra
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.suite import Case, Evaluation, Threshold
 from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
@@ -134,7 +135,7 @@ class TestThreshold:
         ("text", "held", "missed"), [(">= 0.8", 0.8, 0.79), ("> 0.8", 0.81, 0.8), ("<= 1.5", 1.5, 1.51), ("<1.5e0", 1.49, 1.5)]
     )
     def test_holds_or_does_not(self, suite_file: Path, text: str, held: float, missed: float) -> None:
-        (threshold,) = load(suite_file, PICTURES + f'thresholds = {{ value = "{text}" }}\n')[0].thresholds
+        (threshold,) = load(suite_file, PICTURES + f'thresholds = {{ rate = "{text}" }}\n')[0].thresholds
         assert threshold.holds(held)
         assert not threshold.holds(missed)
 
@@ -142,8 +143,101 @@ class TestThreshold:
     def test_is_not_kept_by_nan(self, relation: str) -> None:
         assert not Threshold("value", relation, 0.5).holds(float("nan"))
 
+    @pytest.mark.parametrize(
+        ("text", "lies"),
+        [
+            ('value = ">= 0"', "top1 lies in 0 to 1"),
+            ('value = "> -0.1"', "top1 lies in 0 to 1"),
+            ('value = "<= 1"', "top1 lies in 0 to 1"),
+            ('value = "< 1.5"', "top1 lies in 0 to 1"),
+            ('rate = ">= 0"', "rate lies in 0 to inf"),
+            ('rate = "> -1"', "rate lies in 0 to inf"),
+            ('retention = ">= 0"', "retention lies in 0 to inf"),  # of what has no value below 0
+        ],
+    )
+    def test_that_no_result_can_miss_is_refused(self, suite_file: Path, text: str, lies: str) -> None:
+        with pytest.raises(SuiteError, match=rf"thresholds: .* can never be missed: every result keeps it, since {lies}"):
+            load(suite_file, PICTURES + f"thresholds = {{ {text} }}\n")
+
+    @pytest.mark.parametrize("text", ['value = "> 1"', 'value = "< 0"', 'rate = "< 0"', 'retention = "< 0"'])
+    def test_that_no_result_can_keep_is_refused(self, suite_file: Path, text: str) -> None:
+        with pytest.raises(SuiteError, match=r"thresholds: .* can never hold: no result keeps it"):
+            load(suite_file, PICTURES + f"thresholds = {{ {text} }}\n")
+
+    @pytest.mark.parametrize("text", ['value = "> 0"', 'value = "< 1"', 'value = ">= 1"', 'rate = "> 0"', 'rate = "<= 0"'])
+    def test_that_may_go_either_way_is_taken(self, suite_file: Path, text: str) -> None:
+        assert len(load(suite_file, PICTURES + f"thresholds = {{ {text} }}\n")[0].thresholds) == 1
+
+    @pytest.mark.parametrize("text", ['retention = ">= 0"', 'value = ">= -1"'])
+    def test_knows_that_word_accuracy_falls_below_nothing(self, suite_file: Path, text: str) -> None:
+        table = '{ value = ">= 0.80", retention = ">=0.95" }'
+        assert len(load(suite_file, CALLS.replace(table, f"{{ {text} }}"))[0].thresholds) == 1
+
+    @pytest.mark.parametrize("bound", ["inf", "-inf", "nan", "1e999", "-1e999"])
+    def test_bound_must_be_finite(self, suite_file: Path, bound: str) -> None:
+        with pytest.raises(SuiteError, match=r"thresholds: rate: .* must be a relation and a number"):
+            load(suite_file, PICTURES + f'thresholds = {{ rate = "<= {bound}" }}\n')
+
     def test_reads_as_it_was_written(self, suite_file: Path) -> None:
         assert [str(threshold) for threshold in load(suite_file, CALLS)[0].thresholds] == ["value >= 0.8", "retention >= 0.95"]
+
+
+class TestMargins:
+    def test_are_the_metrics_own_and_too_few_samples_are_said_where_the_file_says_nothing(self, suite_file: Path) -> None:
+        evaluation = load(suite_file, PICTURES)[0]
+        assert (evaluation.margins, evaluation.underpowered) == ({}, "say")
+
+    def test_are_of_the_value_the_rate_and_signal_metrics(self, suite_file: Path) -> None:
+        content = 'margins = { value = 0.02, rate = 0.01, psnr = 1, ms_ssim = 0.002 }\nsimilarity = ["ms_ssim"]\nunderpowered = "fail"\n'
+        evaluation = load(suite_file, PICTURES + content)[0]
+        assert evaluation.margins == {"value": 0.02, "rate": 0.01, "psnr": 1.0, "ms_ssim": 0.002}
+        assert evaluation.underpowered == "fail"
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ('margins = "0.02"', ["margins: write a table", "value = 0.02"]),
+            ("margins = { valeu = 0.02 }", ["margins: unknown 'valeu'", "did you mean 'value'?"]),
+            ("margins = { si_sdr = 0.1 }", ["margins: unknown 'si_sdr'"]),  # of the other modality
+            ("margins = { dists = 0.1 }", ["margins: dists is not measured here", 'similarity = ["dists"]']),
+            ("margins = { value = 0 }", ["margins: value: 0 must be a number above 0"]),
+            ("margins = { value = -0.02 }", ["margins: value: -0.02"]),
+            ('margins = { value = "0.02" }', ["margins: value: '0.02'"]),
+            ("margins = { value = true }", ["margins: value: True"]),
+            ("margins = { value = nan }", ["margins: value: nan"]),
+            ("margins = { psnr = inf }", ["margins: psnr: inf"]),
+            ("margins = { value = 2 }", ["margins: value: 2 lets everything pass", "less than 1"]),
+            ("margins = { rate = 1 }", ["margins: rate: 1 lets everything pass", "0.01 is 1 %"]),
+            ('underpowered = "red"', ["underpowered: unknown 'red'", "say, fail"]),
+            ("underpowered = true", ["underpowered: unknown True"]),
+        ],
+    )
+    def test_that_are_mistaken_are_said_in_one_sentence(self, suite_file: Path, text: str, words: list[str]) -> None:
+        with pytest.raises(SuiteError) as caught:
+            load(suite_file, PICTURES + text + "\n")
+        message = str(caught.value)
+        assert message.startswith(f"{suite_file}: evaluation 1 (vit_pictures): ")
+        assert [word for word in words if word not in message] == [], message
+        assert "\n" not in message
+
+
+class TestOptionalCodec:
+    def test_that_lacks_something_is_left_out_by_name(self, suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = CALLS.replace('["opus", "mp3"]', '["opus"]\noptional = ["mp3", "lyra"]')
+        monkeypatch.setattr(Lyra, "missing", lambda self, qualities=(): "weights are not here")
+        evaluation = load(suite_file, content)[0]
+        assert evaluation.left_out == ("lyra",)
+        assert {codec for codec, _ in evaluation.points} == {"opus", "mp3"}
+        monkeypatch.setattr(Lyra, "missing", lambda self, qualities=(): "")
+        evaluation = load(suite_file, content)[0]
+        assert evaluation.left_out == ()
+        assert {codec for codec, _ in evaluation.points} == {"opus", "mp3", "lyra"}
+
+    def test_that_the_file_asks_for_otherwise_too_is_never_left_out(self, suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Opus, "missing", lambda self, qualities=(): "libopus is not here")
+        evaluation = load(suite_file, CALLS.replace('["opus", "mp3"]', '["*"]\noptional = ["opus"]'))[0]
+        assert evaluation.left_out == ()
+        assert "opus" in {codec for codec, _ in evaluation.points}
 
 
 MISTAKES = {
@@ -177,6 +271,11 @@ MISTAKES = {
     "language of another type": ('"german"', "3", "options: language: 3", "german"),
     "dataset of another type": ('{ path = "audiofolder", data_dir = "calls", split = "test" }', '"calls"', "dataset:", "path"),
     "dataset without a path": ('path = "audiofolder", ', "", "dataset:", "path"),
+    "group of another type": ('split = "test"', 'split = "test", group = 3', "dataset: group: 3", "the name of a column"),
+    "group of a callable": (
+        'path = "audiofolder", data_dir = "calls", split = "test"', 'path = "python:a:b", group = "speaker"', "group: a python: data",
+        "leave it out",
+    ),
     "unknown codec": ('["opus", "mp3"]', '["opuss", "mp3"]', "codecs: unknown 'opuss'", "did you mean 'opus'?"),
     "codec of the other modality": ('["opus", "mp3"]', '["opus", "jpeg"]', "codecs: unknown 'jpeg'", "opus"),
     "codec twice": ('["opus", "mp3"]', '["opus", "mp3", "opus"]', "codecs: 'opus' stands twice"),

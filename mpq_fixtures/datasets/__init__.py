@@ -42,4 +42,6 @@ def _call(path: str, evaluation: Evaluation) -> Dataset:
         if sample.id in seen:  # what is measured goes by ids: one of the two would stand for both
             raise AssetError(f"{place}: the id {sample.id!r} stands more than once: give each sample its own")
         seen.add(sample.id)
+        if not isinstance(sample.group, str):
+            raise AssetError(f'{place}: the group of {sample.id!r} is {sample.group!r}: make it a text, or "" for a sample alone')
     return Dataset(dataset.samples, texts(dataset.labels, place), dataset.ignored)

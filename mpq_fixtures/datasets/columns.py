@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,23 @@ def targets_of(table: Table) -> tuple[Targets, tuple[str, ...]]:
             return _Texts(table, table.column("text")), ()
         case _:
             return _Stems(table), ()
+
+
+def groups_of(table: Table) -> Callable[[int], str]:
+    """Return what tells a row's group, from the column that the suite file names; "", which is a group alone, where it names none."""
+    if "group" not in table.columns:
+        return lambda row: ""
+    column = table.known(table.columns["group"], "group")
+    whole = _is_whole(table.rows, column)
+    if not whole and getattr(table.rows.features[column], "dtype", "") not in _TEXT_TYPES:
+        raise table.error(f"the column {column!r} for group holds {_kind(table.rows.features[column])}, neither texts nor whole numbers")
+    rows = table.rows.select_columns([column])
+
+    def group(row: int) -> str:
+        value = rows[row][column]
+        return "" if _is_missing(value) else str(int(value) if whole else value)
+
+    return group
 
 
 class _Labels(Targets):

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import common_voice, musdb
-from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, targets_of
+from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, groups_of, targets_of
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, neighbours
 from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
@@ -56,7 +56,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
 def _open(evaluation: Evaluation, split: str) -> Table:
     """Open one split, wherever the data set is."""
     settings = evaluation.dataset
-    path, named = settings["path"], {key: value for key, value in settings.items() if key in (*evaluation.task.columns, "id")}
+    path, named = settings["path"], {key: value for key, value in settings.items() if key in (*evaluation.task.columns, "id", "group")}
     if path in FOLDERS:
         reader = FOLDERS[path]
         folder = _folder_of(evaluation, reader.LAYOUT)
@@ -64,7 +64,8 @@ def _open(evaluation: Evaluation, split: str) -> Table:
             rows, base = reader.open_folder(folder, split or "test")
         except AssetError as error:
             raise AssetError(f"{evaluation.name}: {error}") from None
-        return Table(rows, base, {**reader.COLUMNS, **named}, evaluation)
+        own = {key: column for key, column in reader.COLUMNS.items() if key != "group" or column in rows.column_names}
+        return Table(rows, base, {**own, **named}, evaluation)
     if path in BUILDERS:
         files = _datafiles_of(settings.get("data_files"), evaluation)
         if "data_dir" not in settings and not files:
@@ -196,7 +197,7 @@ def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
 
 def _maker(table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> Callable[[int], Sample]:
     read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
-    ids = _ids(table, signals)
+    ids, groups = _ids(table, signals), groups_of(table)
 
     def make(position: int) -> Sample:
         row = chosen[position]
@@ -209,7 +210,7 @@ def _maker(table: Table, chosen: Sequence[int], signals: Files, targets: Targets
                 digest.update(hashlib.sha256(part).digest())
         except (OSError, ValueError) as error:  # it is said again, as the sample's failure, when the sample is read
             digest.update(f"{name}: {error}".encode())
-        return Sample(name, digest.hexdigest(), size, lambda: read(signals[row]), lambda: targets[row])
+        return Sample(name, digest.hexdigest(), size, lambda: read(signals[row]), lambda: targets[row], groups(row))
 
     return make
 
