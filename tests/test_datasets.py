@@ -307,6 +307,74 @@ class TestIds:
             classified(path="parquet", data_files="pictures.parquet", image="picture", label="kind", id="kind")
 
 
+class TestGroups:
+    def groups(self, opened: Open, table: str, **dataset: Any) -> list[str]:
+        return [
+            sample.group
+            for sample in opened("image_classification", path="csv", data_files=table, image="file", label="scene", **dataset).samples
+        ]
+
+    @pytest.fixture
+    def patients(self, folder: Path, tmp_path: Path) -> str:
+        (tmp_path / "patients.csv").write_text(
+            "file,scene,who,number,part\na.jpg,day,Ann,3,0.5\nb.jpg,night,,7,0.5\nc.jpg,day,Ann,3,1.5\nd.jpg,day,Bo,,2.5\n"
+        )
+        for name in "abcd":
+            shutil.copy(folder / "photos/test/cat/0.jpg", tmp_path / f"{name}.jpg")
+        return str(tmp_path / "patients.csv")
+
+    def test_are_none_where_the_suite_file_names_no_column(self, opened: Open, patients: str) -> None:
+        assert self.groups(opened, patients) == ["", "", "", ""]
+
+    def test_are_the_texts_of_a_column_and_a_row_without_one_stands_alone(self, opened: Open, patients: str) -> None:
+        assert self.groups(opened, patients, group="who") == ["Ann", "", "Ann", "Bo"]
+
+    def test_are_whole_numbers_as_they_were_written(self, opened: Open, patients: str) -> None:
+        assert self.groups(opened, patients, group="number") == ["3", "7", "3", ""]  # a table with a gap holds 3.0
+
+    def test_stay_with_their_rows_in_a_stretch_and_with_the_model_s_order_of_classes(self, opened: Open, patients: str) -> None:
+        dataset = opened(
+            "image_classification", path="csv", data_files=patients, split="train[1:]", image="file", label="scene", group="who"
+        )
+        assert [sample.group for sample in dataset.samples] == ["", "Ann", "Bo"]
+        turned = in_models_order(dataset, evaluation("image_classification", Path(), path="x"), lambda: ("night", "day"))
+        assert [sample.group for sample in turned.samples] == ["", "Ann", "Bo"]
+
+    def test_come_from_parquet_and_folders_too(self, opened: Open, tmp_path: Path) -> None:
+        dataset = opened("image_classification", path="parquet", data_files="pictures.parquet", image="picture", label="kind", group="key")
+        assert [sample.group for sample in dataset.samples] == ["a", "b", "c", "d"]
+        (tmp_path / "calls/test").mkdir(parents=True)
+        for name in ("0.flac", "1.flac"):
+            soundfile.write(tmp_path / "calls/test" / name, replicas.tone(0, 0.5, 8000, 1), 8000)
+        (tmp_path / "calls/test/metadata.csv").write_text("file_name,sentence,speaker\n0.flac,hello,Ann\n1.flac,bye,Bo\n")
+        calls = opened(
+            "speech_recognition", path="audiofolder", data_dir=str(tmp_path / "calls"), split="test", text="sentence", group="speaker"
+        )
+        assert [sample.group for sample in calls.samples] == ["Ann", "Bo"]
+
+    @pytest.mark.parametrize(
+        ("column", "words"), [("woh", ["no column 'woh' for group", "did you mean 'who'?"]), ("part", ["'part' for group holds float64"])]
+    )
+    def test_of_no_such_column_are_said(self, opened: Open, patients: str, column: str, words: list[str]) -> None:
+        with pytest.raises(AssetError) as caught:
+            self.groups(opened, patients, group=column)
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+
+    @pytest.mark.parametrize("group", ["Ann", 3])
+    def test_of_a_callable_are_its_own_and_texts(self, tmp_path: Path, group: Any) -> None:
+        source = (
+            "from mpq_fixtures.signals import Dataset, Sample\n\ndef made():\n"
+            f"    return Dataset([Sample('s', '0', 1, None, None, {group!r})], ('a', 'b'))\n"
+        )
+        (tmp_path / "grouped.py").write_text(source)
+        named = evaluation("image_classification", tmp_path, path="python:grouped:made")
+        if isinstance(group, str):
+            assert load_dataset(named).samples[0].group == "Ann"
+        else:
+            with pytest.raises(AssetError, match=r"the group of 's' is 3: make it a text"):
+                load_dataset(named)
+
+
 class TestDigests:
     def digests(self, folder: Path) -> list[str]:
         dataset = load_dataset(evaluation("image_classification", folder, path="imagefolder", data_dir="photos", split="test"))
@@ -357,6 +425,19 @@ class TestCommonVoice:
         (tmp_path / "en/odd.tsv").write_text('path\tsentence\ncommon_voice_en_0.mp3\t"Go!\ncommon_voice_en_1.mp3\tHe said "no"\n')
         dataset = opened("speech_recognition", path="common_voice", data_dir=str(tmp_path / "en"), split="odd")
         assert [sample.target() for sample in dataset.samples] == ['"Go!', 'He said "no"']
+
+    def test_speakers_are_groups_where_the_table_names_them(self, opened: Open, tmp_path: Path) -> None:
+        replicas.common_voice(tmp_path / "en", rows=3)
+        speakers = ["0123456789abcdef" * 8, "fedcba9876543210" * 8]
+        rows = [f"{speakers[row % 2]}\tcommon_voice_en_{row}.mp3\tHello\t2\n" for row in range(3)]
+        (tmp_path / "en/test.tsv").write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(rows))
+        dataset = opened("speech_recognition", path="common_voice", data_dir=str(tmp_path / "en"), split="test")
+        assert [sample.group for sample in dataset.samples] == [speakers[0][:16], speakers[1][:16], speakers[0][:16]]
+        assert [sample.id for sample in dataset.samples] == [f"common_voice_en_{row}.mp3" for row in range(3)]
+        (tmp_path / "en/odd.tsv").write_text("path\tsentence\ncommon_voice_en_0.mp3\tHello\n")
+        assert [
+            sample.group for sample in opened("speech_recognition", path="common_voice", data_dir=str(tmp_path / "en"), split="odd").samples
+        ] == [""]
 
 
 class TestSeparation:

@@ -20,11 +20,13 @@ from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
+from mpq_fixtures.statistics import bootstrap_interval
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, Store, StoreError
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
@@ -567,6 +569,22 @@ class TestRates:
         record = pictures.measure()
         stored = sum(sample.stored_bytes for sample in pictures.dataset.samples)
         assert (record.bytes, record.rate) == (stored, pytest.approx(8 * stored / (224 * 224 * record.samples)))
+
+
+class TestGroups:
+    def test_widen_the_intervals_of_the_value_and_of_signal_metrics(self, pictures: Bench) -> None:
+        alone = pictures.measure("jpeg", "q5")
+        samples = [dataclasses.replace(sample, group="one" if number < 3 else "") for number, sample in enumerate(pictures.dataset.samples)]
+        pictures.dataset = Dataset(samples, pictures.dataset.labels)
+        grouped = pictures.measure("jpeg", "q5")
+        assert [row.group for row in grouped.rows] == ["one", "one", "one", "", ""]
+        for name in ("top1", "psnr"):
+            metric = Top1() if name == "top1" else ImagePSNR()
+            kept = [np.asarray(row.statistic if name == "top1" else row.beside[name]) for row in grouped.rows]
+            measure = grouped.metrics[name]
+            assert measure.value == alone.metrics[name].value
+            assert (measure.ci_low, measure.ci_high) == bootstrap_interval(metric, kept, groups=["one", "one", "one", "", ""])
+            assert (measure.ci_low, measure.ci_high) != (alone.metrics[name].ci_low, alone.metrics[name].ci_high)
 
 
 class TestMetricsBeside:

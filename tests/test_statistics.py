@@ -131,6 +131,84 @@ class TestBootstrapInterval:
             bootstrap_interval(Top1(), drawn(Top1(), 5), level=level)
 
 
+def in_groups(groups: int, seed: int, most: int = 9) -> tuple[list[Statistic], list[str]]:
+    """Hits of speakers with few or many samples each, whose own accuracies are far apart: 0.5 on average."""
+    generator = np.random.default_rng(seed)
+    statistics: list[Statistic] = []
+    names: list[str] = []
+    for group in range(groups):
+        count, accuracy = int(generator.integers(1, most + 1)), generator.beta(0.5, 0.5)
+        statistics += [np.array(float(hit)) for hit in generator.random(count) < accuracy]
+        names += [f"speaker {group}"] * count
+    return statistics, names
+
+
+class TestGroups:
+    @each_metric
+    def test_of_one_sample_each_change_nothing(self, metric: Metric) -> None:
+        statistics = drawn(metric, 40)
+        alone = bootstrap_interval(metric, statistics)
+        assert bootstrap_interval(metric, statistics, groups=[""] * 40) == alone
+        assert bootstrap_interval(metric, statistics, groups=[f"speaker {number}" for number in range(40)]) == alone
+        assert bootstrap_interval(metric, statistics, groups=["a", *[""] * 39]) == alone
+
+    @each_metric
+    def test_are_drawn_whole_as_scipys_bootstrap_over_groups(self, metric: Metric) -> None:
+        statistics = [metric.condense(statistic) for statistic in drawn(metric, 60)]
+        sizes = [1, 2, 3, 4, 5] * 4
+        names = [str(group) for group, size in enumerate(sizes) for _ in range(size)]
+        order = np.random.default_rng(3).permutation(60)  # the samples of a group need not stand together
+        statistics, names = [statistics[i] for i in order], [names[i] for i in order]
+
+        def value(index: np.ndarray) -> float:
+            return metric.value([one for group in index for one, name in zip(statistics, names, strict=True) if name == str(group)])
+
+        expected = scipy.stats.bootstrap(
+            (np.arange(len(sizes)),), value, vectorized=False, method="percentile", n_resamples=2000, rng=np.random.default_rng(1)
+        ).confidence_interval
+        low, high = bootstrap_interval(metric, statistics, resamples=2000, groups=names)
+        width = expected.high - expected.low
+        assert low == pytest.approx(expected.low, abs=0.15 * width)
+        assert high == pytest.approx(expected.high, abs=0.15 * width)
+
+    def test_have_the_width_of_the_sandwich_estimator(self) -> None:
+        statistics, names = in_groups(150, 7)
+        hits = np.array(statistics)
+        sums = {name: 0.0 for name in names}
+        for hit, name in zip(hits - hits.mean(), names, strict=True):
+            sums[name] += hit
+        error = np.sqrt(np.square(list(sums.values())).sum()) / len(hits)  # Liang and Zeger 1986, of a mean
+        low, high = bootstrap_interval(Top1(), statistics, resamples=4000, groups=names)
+        assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+        naive = bootstrap_interval(Top1(), statistics, resamples=4000)
+        assert naive[1] - naive[0] < 0.75 * (high - low)
+
+    def test_cover_the_truth_as_often_as_it_is_said_where_lone_samples_do_not(self) -> None:
+        trials, whole, lone = 300, 0, 0
+        for trial in range(trials):
+            statistics, names = in_groups(60, 100 + trial)
+            low, high = bootstrap_interval(Top1(), statistics, resamples=300, groups=names)
+            whole += low <= 0.5 <= high
+            low, high = bootstrap_interval(Top1(), statistics, resamples=300)
+            lone += low <= 0.5 <= high
+        assert whole / trials == pytest.approx(0.95, abs=0.04)
+        assert lone / trials < 0.85
+
+    def test_of_unlike_sizes_are_summed_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        metric = MeanIoU(150)
+        statistics, names = drawn(metric, 12), [*"aaaaabbbcc", "", ""]
+        whole = bootstrap_interval(metric, statistics, groups=names)
+        monkeypatch.setattr("mpq_fixtures.statistics.SUMS", 37 * 3 * 150)
+        assert bootstrap_interval(metric, statistics, groups=names) == pytest.approx(whole, rel=1e-12)
+
+    def test_of_which_there_is_one_say_nothing(self) -> None:
+        assert all(map(math.isnan, bootstrap_interval(Top1(), [np.array(1.0), np.array(0.0)], groups=["a", "a"])))
+
+    def test_must_be_as_many_as_samples(self) -> None:
+        with pytest.raises(ValueError, match="2 groups do not fit 3 samples"):
+            bootstrap_interval(Top1(), [np.array(1.0)] * 3, groups=["a", "b"])
+
+
 class TestRetention:
     def test_is_the_share_that_is_left(self) -> None:
         assert retention(0.72, 0.96) == pytest.approx(0.75)
