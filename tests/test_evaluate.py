@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -457,6 +458,16 @@ class TestWhatTheModelIsGiven:
         for row, sample in zip(record.rows, pictures.dataset.samples, strict=True):
             decoded = Jpeg().decode(Jpeg().encode(sample.signal(), "q5"))  # type: ignore[arg-type]
             assert row.chain["given"] == digest_of_array(decoded.pixels.mean(axis=(0, 1)))
+
+    def test_of_the_documented_model_is_its_grey_picture(self, pictures: Bench) -> None:
+        text = (Path(__file__).parents[1] / "docs" / "own_suites.md").read_text(encoding="utf-8")
+        (source,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def prepare" in block)
+        pictures.write_model(source + "\n\ndef load(device):\n    return Brightness()\n")
+        record = pictures.measure()
+        for row, sample in zip(record.rows, pictures.dataset.samples, strict=True):
+            grey = sample.signal().pixels.mean(axis=2).astype(np.float32)  # type: ignore[union-attr]
+            assert row.chain["given"] == digest_of_array(grey)
+            assert row.prediction == ("bright" if grey.mean() > 100 else "dark")
 
     def test_is_all_parts_of_a_tuple(self, pictures: Bench) -> None:
         parts = "return pixels.mean(axis=(0, 1)), ({}, 224)"
