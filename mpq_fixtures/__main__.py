@@ -16,6 +16,7 @@ examples:
   mpq fetch --codec lyra         download what a codec needs; for metrics, --metric lpips
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
+  mpq approve reports/latest     accept what the run measured as the baselines
   mpq report reports/latest
   mpq conformance my_codec:MyCodec
                                  is this codec honest, and does it hold what codecs promise?
@@ -38,6 +39,23 @@ examples:
 
 exit code: 0 passed, 1 a check failed, 2 the codec cannot be loaded, or lacks something that the message names.
 docs/conformance.md says what each check does, why, and what none of them sees.
+"""
+
+
+APPROVE = """\
+A run that differs from its baselines is red until the difference is mended or meant. Where it is meant, this accepts it from the folder of
+the finished run, without measuring again, and prints of each case what was approved and what is now, and which layer changed first:
+encoder, decoder, preprocessing, model or metric. The files it writes are JSON, one case a line: look at the diff before you commit it.
+
+Cases with failed samples or without a number cannot be approved, nor runs over some of the samples (--mpq-samples).
+
+examples:
+  mpq approve reports/latest                             everything that the run measured
+  mpq approve reports/latest --case 'vit_*-jpeg-q5'      only what is meant; repeatable
+  mpq approve reports/latest --new                       only cases that have no baseline yet
+  mpq approve --migrate                                  files of an older mpq, written anew in place with all they have
+
+exit code: 0 done, 2 something that was asked for cannot be approved, and the message says why.
 """
 
 
@@ -71,6 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare = add("compare", "hold the second of two runs against the first; exit code 1 when it regressed", _compare)
     compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
+    approve = add("approve", "accept what a finished run measured as the baselines, without measuring again", _approve)
+    approve.add_argument("results", nargs="?", type=Path, metavar="REPORT_FOLDER", help="the folder of a run, such as reports/latest")
+    approve.add_argument("--case", action="append", default=[], metavar="GLOB", help="only cases whose whole id fits; repeatable")
+    approve.add_argument("--new", action="store_true", help="only cases that have no baseline")
+    approve.add_argument(
+        "--baselines", type=Path, metavar="DIR", help="the folder of the baselines (default: the run's, or evaluations/baselines)"
+    )
+    approve.add_argument("--migrate", action="store_true", help="write baseline files of an older mpq anew in today's schema")
+    approve.formatter_class, approve.epilog = argparse.RawDescriptionHelpFormatter, APPROVE
     report = add("report", "render report.html again from the results of a run, without running anything", _report)
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
     conformance = add("conformance", "try whether a codec is honest and does what codecs must; exit code 1 when it does not", _conformance)
@@ -111,6 +138,19 @@ def _compare(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.compare import compare
 
     return compare(options.before, options.after)
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.approve import BASELINES, approve, migrate
+
+    if options.migrate and options.results is None and not options.case and not options.new:
+        return migrate(options.baselines or BASELINES)
+    if options.migrate or options.results is None:
+        sys.stderr.write(
+            "mpq approve: name the folder of a run, such as reports/latest, or give --migrate, which takes --baselines alone\n"
+        )
+        return 2
+    return approve(options.results, options.case, options.new, options.baselines)
 
 
 def _report(options: argparse.Namespace) -> int:

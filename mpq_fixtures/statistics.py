@@ -1,12 +1,8 @@
-"""Intervals and retention from the statistics of samples, and statistics as text. Pure functions."""
+"""Intervals and retention from the statistics of samples. Pure functions."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,48 +128,6 @@ def retention(value: float, reference: float, floor: float | None = None) -> flo
     if not reference > base:
         return math.nan
     return (value - base) / (reference - base)
-
-
-def pack(statistics: Sequence[Statistic]) -> str:
-    """Return statistics as one line of text, exactly: `unpack` gives the same numbers, NaN and infinities too.
-
-    A JSON line with the type and the shapes, then the numbers in the smallest type that holds them all (integers, float32 or
-    float64, little-endian; the first bytes of all, then the second, as they compress better so), through zlib and base 85 (RFC
-    1924's alphabet: no quote, no backslash, no space). Two builds of zlib may give different text for the same numbers: compare
-    what `unpack` gives.
-    """
-    arrays = [np.asarray(statistic, dtype=np.float64) for statistic in statistics]
-    numbers = np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
-    kind = _smallest(numbers)
-    planes = numbers.astype(kind).view(np.uint8).reshape(-1, kind.itemsize).T
-    header = json.dumps({"type": kind.str, "shapes": [array.shape for array in arrays]}, separators=(",", ":"))
-    return base64.b85encode(zlib.compress(header.encode() + b"\n" + planes.tobytes(), 9)).decode()
-
-
-def unpack(text: str) -> list[Statistic]:
-    """Return the statistics that `pack` wrote, as float64; raise ValueError when the text is damaged."""
-    try:
-        header, _, data = zlib.decompress(base64.b85decode(text)).partition(b"\n")
-        fields = json.loads(header)
-        kind, shapes = np.dtype(fields["type"]), [tuple(shape) for shape in fields["shapes"]]
-        planes = np.frombuffer(data, np.uint8).reshape(kind.itemsize, -1)
-        numbers = np.ascontiguousarray(planes.T).view(kind).ravel().astype(np.float64)
-        ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=np.int64)
-        if len(numbers) != (ends[-1] if len(ends) else 0):
-            raise ValueError(f"{len(numbers)} numbers for the shapes {shapes}")
-        return [part.reshape(shape) for part, shape in zip(np.split(numbers, ends[:-1]), shapes, strict=bool(shapes))]
-    except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
-        raise ValueError(f"this text is not packed statistics: {error}") from error
-
-
-def _smallest(numbers: NDArray[np.float64]) -> np.dtype[np.generic]:
-    """Return the smallest little-endian type that holds all of the numbers exactly."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        for name in ("|u1", "|i1", "<u2", "<i2", "<i4", "<i8", "<f4"):
-            kind: np.dtype[np.generic] = np.dtype(name)
-            if np.array_equal(numbers.astype(kind).astype(np.float64), numbers, equal_nan=kind.kind == "f"):
-                return kind
-    return np.dtype("<f8")
 
 
 @dataclass(frozen=True)

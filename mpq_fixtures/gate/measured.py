@@ -26,7 +26,8 @@ WHOLE = 64
 class Measured:
     """A case, sample by sample: what a run measured, or what was approved.
 
-    ``settings`` are the options of the task's metric; ``statistics`` are as it kept them. ``bytes`` and ``elements`` are ``[samples]``.
+    ``settings`` are the options of the task's metric, None where an old baseline does not say; ``value`` is the metric over all samples,
+    NaN where that is not known; ``statistics`` are as it kept them. ``bytes`` and ``elements`` are ``[samples]``.
     ``similarity`` has the value of each signal metric for each sample, NaN where it has none. ``links`` holds, for each layer of the
     chain that is known, a digest for each sample as ``uint64``, of which the leading ``bits[layer]`` count; a layer that is known of
     all samples together alone is in ``whole`` only: a digest over the links in their order, hex. ``codec`` and ``model`` are their
@@ -38,7 +39,7 @@ class Measured:
     evaluation: str
     metric: str
     version: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] | None
     samples: Sequence[str]
     sources: Sequence[str]
     groups: Sequence[str]
@@ -49,6 +50,7 @@ class Measured:
     links: Mapping[str, NDArray[np.uint64]]
     bits: Mapping[str, int] = field(default_factory=dict)
     whole: Mapping[str, str] = field(default_factory=dict)
+    value: float = math.nan
     failed: int = 0
     codec: str = ""
     model: str = ""
@@ -66,7 +68,7 @@ class Measured:
         return 8 * int(self.bytes.sum()) / total if total else math.nan
 
     def take(self, index: Sequence[int]) -> Measured:
-        """Return the case over some of its samples; what is known of all together is not known of them."""
+        """Return the case over some of its samples; what is known of all together, its value too, is not known of them."""
         chosen = np.asarray(index, np.intp)
         return replace(
             self,
@@ -79,6 +81,7 @@ class Measured:
             similarity={name: values[chosen] for name, values in self.similarity.items()},
             links={layer: values[chosen] for layer, values in self.links.items()},
             whole={},
+            value=math.nan,
         )
 
 
@@ -111,6 +114,7 @@ def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Me
         links=links,
         bits=dict.fromkeys(links, WHOLE),
         whole={layer: whole(values) for layer, values in links.items()},
+        value=main.value,
         failed=len(record.failures),
         codec=record.codec_fingerprint,
         model=record.fingerprint,
@@ -157,6 +161,7 @@ def _of_table(case: Mapping[str, Any], rows: Any, provenance: Mapping[str, Any])
         links=links,
         bits=dict.fromkeys(links, WHOLE),
         whole={layer: whole(values) for layer, values in links.items()},
+        value=math.nan if main["value"] is None else main["value"],
         failed=len(case["failures"]),
         codec=case.get("codec_fingerprint", ""),
         model=case.get("model_fingerprint", ""),

@@ -1,0 +1,116 @@
+"""Baselines from a finished run: ``mpq approve REPORT_FOLDER`` accepts what was measured, without measuring again."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mpq_fixtures.gate.baselines import (
+    Accepted,
+    BaselineError,
+    accepted_lines,
+    approved_points,
+    baseline_file,
+    migrate_baselines,
+    why_not,
+    write_baselines,
+)
+from mpq_fixtures.gate.measured import Measured, of_results
+from mpq_fixtures.results.files import read_results
+
+BASELINES = Path("evaluations/baselines")
+"""Where a suite's baselines lie unless the run or the user says otherwise."""
+
+
+def approve(folder: Path, cases: Sequence[str], only_new: bool, baselines: Path | None) -> int:
+    """Accept what a run measured as the baselines of its cases, print what changes by that, and return the exit code.
+
+    ``cases`` are globs of case ids, none for all; with ``only_new`` cases that have a baseline are left as they are. 2 when something that
+    was asked for cannot be approved: it is said why, and the rest is approved all the same.
+    """
+    try:
+        provenance = read_results(folder).get("provenance", {})
+        if (samples := provenance.get("options", {}).get("samples")) is not None:
+            raise ValueError(
+                f"{folder} holds a run with --mpq-samples {samples}: a baseline holds every sample; run it without and approve that"
+            )
+        measured = of_results(folder)
+        for glob in cases:
+            if not any(fnmatchcase(case, glob) for case in measured):
+                raise ValueError(
+                    f"--case {glob}: fits none of the {len(measured)} cases that this run measured, such as {next(iter(measured), '-')}"
+                )
+    except (ValueError, OSError) as error:
+        return _refuse(error)
+    chosen = [one for case, one in measured.items() if not cases or any(fnmatchcase(case, glob) for glob in cases)]
+    broken = {one.case: reason for one in chosen if (reason := why_not(one))}
+    for case, reason in broken.items():
+        _refuse(f"{case} is left out: {reason}")
+    target = baselines or Path(provenance.get("options", {}).get("baselines") or BASELINES)
+    accepted, well = _write([one for one in chosen if one.case not in broken], list(measured.values()), only_new, target)
+    lines = accepted_lines(accepted)
+    lines.append(
+        f"{len(accepted)} of {len(chosen)} cases approved in {target}"
+        if accepted
+        else f"nothing to approve in {target}: {_why(chosen, broken, only_new)}"
+    )
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0 if well and chosen and not broken else 2
+
+
+def migrate(folder: Path) -> int:
+    """Write the baseline files of schema 1 below a folder anew in the schema of today, say which, and return the exit code."""
+    files = sorted(folder.glob("*/*.json"))
+    if not files:
+        return _refuse(f"no baselines in {folder}: give their folder with --baselines, such as {BASELINES}")
+    code = 0
+    for file in files:
+        try:
+            count = migrate_baselines(file)
+        except (BaselineError, OSError) as error:
+            code = _refuse(error)
+        else:
+            sys.stdout.write(f"{file}: {f'{count} cases migrated from schema 1' if count else 'is of this schema already'}\n")
+    return code
+
+
+def _write(chosen: Sequence[Measured], run: Sequence[Measured], only_new: bool, target: Path) -> tuple[list[Accepted], bool]:
+    """Write the chosen cases of a run into the files of their evaluations; return what changed, and whether all could be written."""
+    evaluations: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    for one in chosen:
+        evaluations[one.suite, one.evaluation].append(one)
+    accepted, well = [], True
+    for (suite, name), group in evaluations.items():
+        file = baseline_file(target, suite, name)
+        try:
+            order = _order(approved_points(file), [one.point for one in run if (one.suite, one.evaluation) == (suite, name)])
+            accepted += write_baselines(file, group, order, only_new)
+        except (BaselineError, OSError) as error:
+            _refuse(error)
+            well = False
+    return accepted, well
+
+
+def _order(approved: Sequence[str], measured: Sequence[str]) -> list[str]:
+    """Return the points of a file and of a run in one order: the file's, with each new one after the one that it follows in the run."""
+    order = list(approved)
+    for number, point in enumerate(measured):
+        if point not in order:
+            order.insert(order.index(measured[number - 1]) + 1 if number else 0, point)
+    return order
+
+
+def _why(chosen: Sequence[Measured], broken: dict[str, str], only_new: bool) -> str:
+    if not chosen:
+        return "the run measured nothing"
+    if len(broken) == len(chosen):
+        return "no case can be"
+    return "every case has a baseline, and --new leaves those" if only_new else "every case is as it was approved"
+
+
+def _refuse(reason: object) -> int:
+    sys.stderr.write(f"mpq approve: {reason}\n")
+    return 2
