@@ -1,10 +1,8 @@
-"""Intervals against scipy's bootstrap and their own coverage; retention; packed statistics."""
+"""Intervals against scipy's bootstrap and their own coverage; retention."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import bootstrap_interval, draws, pack, resampled_values, retention, unpack
+from mpq_fixtures.statistics import bootstrap_interval, draws, resampled_values, retention
 
 
 def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
@@ -225,56 +223,3 @@ class TestRetention:
     )
     def test_is_nan_where_nothing_can_be_retained(self, value: float, reference: float, floor: float | None) -> None:
         assert math.isnan(retention(value, reference, floor))
-
-
-def same(packed: Sequence[Statistic], statistics: Sequence[Statistic]) -> None:
-    assert len(packed) == len(statistics)
-    for one, other in zip(packed, statistics, strict=True):
-        assert one.shape == np.shape(other)
-        assert one.dtype == np.float64
-        np.testing.assert_array_equal(one, other)
-
-
-class TestPack:
-    @each_metric
-    def test_comes_back_exactly(self, metric: Metric) -> None:
-        statistics = drawn(metric, 25)
-        same(unpack(pack(statistics)), statistics)
-
-    @pytest.mark.parametrize(
-        "numbers",
-        [
-            [0, 1, 255],
-            [-128, 127],
-            [0, 65535],
-            [-32768, 40],
-            [-(2**31), 2**31 - 1],
-            [2**53, -(2**53)],
-            [2.0**63, -(2.0**63), 1e300],
-            [0.1, math.pi, 5e-324],
-            [0.5, math.nan, math.inf, -math.inf],
-            [1, math.nan],
-            [1e-50, 1e38, 1e39],
-        ],
-    )
-    def test_any_numbers_come_back(self, numbers: list[float]) -> None:
-        same(unpack(pack([np.array(numbers, float)])), [np.array(numbers, float)])
-
-    @pytest.mark.parametrize("shapes", [[], [()], [(), ()], [(0,)], [(2, 3), (2, 0), (2, 5)], [(0, 3), (1, 3)]])
-    def test_any_shapes_come_back(self, shapes: list[tuple[int, ...]]) -> None:
-        statistics = [np.random.default_rng(0).normal(size=shape) for shape in shapes]
-        same(unpack(pack([np.asarray(statistic) for statistic in statistics])), [np.asarray(statistic) for statistic in statistics])
-
-    def test_is_compact(self) -> None:
-        assert len(pack(drawn(Top1(), 200))) < 250
-        assert len(pack([np.float64(np.float32(number)) for number in np.random.default_rng(0).normal(size=200)])) < 200 * 4 * 1.25 + 150
-
-    def test_is_one_line_that_json_leaves_alone(self) -> None:
-        text = pack(drawn(SDR(1), 20))
-        assert json.dumps(text) == f'"{text}"'
-        assert not any(character.isspace() for character in text)
-
-    @pytest.mark.parametrize("text", ["", "not packed", "c-", pack(drawn(SDR(1), 4))[:-9], pack(drawn(Top1(), 9))[5:]])
-    def test_a_damaged_text_is_refused(self, text: str) -> None:
-        with pytest.raises(ValueError, match="not packed statistics"):
-            unpack(text)

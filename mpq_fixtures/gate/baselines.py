@@ -93,7 +93,8 @@ def write_baselines(file: Path, measured: Sequence[Measured], order: Sequence[st
     are. What is broken cannot be approved: see `why_not`. Raises `BaselineError` where the file cannot be read, and OSError.
     """
     content = _load(file)
-    accepted = _merge(file, content, measured, order, only_new)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    accepted = _merge(file, content, measured, order, only_new, now)
     if accepted:
         _write(file, content)
     return accepted
@@ -120,7 +121,7 @@ def migrate_baselines(file: Path) -> int:
         raise BaselineError(
             f"{file}: {error}: not a baseline file of schema 1; restore it from version control and migrate again"
         ) from error
-    _merge(file, content, measured, list(old["cases"]), only_new=False)
+    _merge(file, content, measured, list(old["cases"]), only_new=False, when="")
     sets: dict[str, _Set] = {}
     for point in content["cases"]:
         _restored(file, content, point, sets)
@@ -128,7 +129,9 @@ def migrate_baselines(file: Path) -> int:
     return len(measured)
 
 
-def _merge(file: Path, content: dict[str, Any], measured: Sequence[Measured], order: Sequence[str], only_new: bool) -> list[Accepted]:
+def _merge(
+    file: Path, content: dict[str, Any], measured: Sequence[Measured], order: Sequence[str], only_new: bool, when: str
+) -> list[Accepted]:
     """Put cases into a file's content, and return those that differ from what was there."""
     sets: dict[str, _Set] = {}
     cases: dict[str, Any] = dict(content["cases"])
@@ -148,7 +151,7 @@ def _merge(file: Path, content: dict[str, Any], measured: Sequence[Measured], or
         cases[one.point] = entry
         changed.append((one, before, known))
     if changed:
-        _approve(content, cases, [one for one, *_ in changed])
+        _approve(content, cases, [one for one, *_ in changed], when)
         rank = {point: number for number, point in enumerate(order)}
         content["cases"] = {point: cases[point] for point in sorted(cases, key=lambda point: rank.get(point, len(rank)))}
     return [
@@ -482,9 +485,8 @@ def _same_sources(before: Sequence[str], after: Sequence[str]) -> bool:
     return all(one[:SOURCE_DIGITS] == other[:SOURCE_DIGITS] for one, other in zip(before, after, strict=True) if one and other)
 
 
-def _approve(content: dict[str, Any], cases: Mapping[str, Any], chosen: Sequence[Measured]) -> None:
+def _approve(content: dict[str, Any], cases: Mapping[str, Any], chosen: Sequence[Measured], when: str) -> None:
     """Say of the chosen cases by what they were measured and when they were approved, and forget what no case refers to."""
-    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     origin = chosen[0].provenance
     codecs = {_codec(one.point): one for one in reversed(chosen) if one.codec}
     approval = {
