@@ -17,6 +17,7 @@ examples:
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
   mpq approve reports/latest     accept what the run measured as the baselines
+  mpq history --case '*-jpeg-*'  how these cases went over all runs, and what changed on the way
   mpq report reports/latest
   mpq conformance my_codec:MyCodec
                                  is this codec honest, and does it hold what codecs promise?
@@ -98,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     approve.add_argument("--migrate", action="store_true", help="write baseline files of an older mpq anew in today's schema")
     approve.formatter_class, approve.epilog = argparse.RawDescriptionHelpFormatter, APPROVE
+    history = add("history", "show cases over all runs: verdicts, versions that changed, the first red run, change points", _history)
+    history.add_argument("folder", nargs="?", type=Path, default=Path("reports/history"), metavar="FOLDER",
+                         help="where runs add to, --mpq-history (default: reports/history)")  # fmt: skip
+    history.add_argument("--case", action="append", default=[], metavar="GLOB", help="each run of the cases that fit; repeatable")
+    history.add_argument("--last", type=_above_zero, metavar="N", help="the last N runs of each host alone (default: all)")
+    history.add_argument("--json", action="store_true", help="print everything as JSON, for scripts")
     report = add("report", "render report.html again from the results of a run, without running anything", _report)
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
     conformance = add("conformance", "try whether a codec is honest and does what codecs must; exit code 1 when it does not", _conformance)
@@ -151,6 +158,10 @@ def _approve(options: argparse.Namespace) -> int:
         )
         return 2
     return approve(options.results, options.case, options.new, options.baselines)
+def _history(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.history import history
+
+    return history(options.folder, options.case, options.last, options.json)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -167,6 +178,12 @@ def _report(options: argparse.Namespace) -> int:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _above_zero(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
