@@ -20,7 +20,9 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
+from mpq_fixtures.report.history import OverTime, find_history, lighter, over_time
 from mpq_fixtures.results.files import read_results
+from mpq_fixtures.results.history import History
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +38,10 @@ TASK_TITLES = {
 ATTENTION = ("failed", "regressed", "not run", "skipped")
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, history: Path | None = None) -> Path:
     """Render ``report.html`` of a run's folder from its ``results.json`` and ``samples.parquet``, and return its path.
 
+    ``history`` is the folder to which runs were added; by default the one that the run's options name, where it is still there.
     Raises `ValueError`, with a sentence, where one of the two cannot be read.
     """
     import pandas as pd
@@ -49,23 +52,23 @@ def write_report(folder: Path) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None
-    page = render(results, samples)
+    page = render(results, samples, find_history(results, history))
     write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
     return folder / "report.html"
 
 
-def render(results: Mapping[str, Any], samples: pd.DataFrame) -> str:
+def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History | None = None) -> str:
     """Lay out the page from the content of ``results.json`` and ``samples.parquet``, as ``reports/README.md`` describes them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     here = Path(__file__).parent
     cases = [read_case(record) for record in results.get("cases", ())]
-    sections = _sections(cases, samples, results.get("similarity") or ())
-    charted = [section for section in sections if section.chart]
-    pictures = drawing.pictures([section.chart for section in charted if section.chart])
-    for section, picture in zip(charted, pictures, strict=True):
-        section.picture = Markup(picture)
+    sections = _sections(cases, samples, results.get("similarity") or (), history)
+    charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(section, section.chart) for section in sections if section.chart]
+    charted += [(section.history, section.history.drawn) for section in sections if section.history and section.history.drawn]
+    for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
+        shown.picture = Markup(lighter(picture) if isinstance(shown, OverTime) else picture)
     scripts = [drawing.script()] if charted else []
     scripts.append((here / "report.js").read_text(encoding="utf-8"))
     environment = Environment(
@@ -121,6 +124,7 @@ class Section:
     picture: str
     ledger: list[Case]
     similarity: list[Similarity]
+    history: OverTime | None
     example: Example | None
 
 
@@ -136,7 +140,9 @@ class Similarity:
     missing: str
 
 
-def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence[Mapping[str, Any]]) -> list[Section]:
+def _sections(
+    cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence[Mapping[str, Any]], history: History | None
+) -> list[Section]:
 
     style = curves.marks(cases)
     groups: dict[tuple[str, str], list[Case]] = {}
@@ -170,6 +176,7 @@ def _sections(cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence
                 picture="",
                 ledger=[case for case in group if not case.original and case.bytes_payload is not None],
                 similarity=_similarity(similarity, suite, name, group),
+                history=over_time(history, suite, name),
                 example=show_example(group, examples, budgets[suite, name]),
             )
         )

@@ -3,9 +3,13 @@
 for (const drawing of window.vegaEmbed ? document.querySelectorAll("[data-chart]") : []) {
   const description = JSON.parse(document.getElementById(drawing.dataset.chart).textContent);
   const wide = drawing.clientWidth >= 600;
-  description.width = "container";
-  description.height = wide ? 360 : 300;
-  if (!wide) description.config.legend.columns = 3;
+  if ("small" in drawing.dataset) {
+    description.columns = Math.max(1, Math.min(description.columns, Math.floor(drawing.clientWidth / 205)));
+  } else {
+    description.width = "container";
+    description.height = wide ? 360 : 300;
+    if (!wide) description.config.legend.columns = 3;
+  }
   const live = document.createElement("div");
   live.className = "vega";
   drawing.append(live);

@@ -192,7 +192,7 @@ def append(folder: Path, results: Mapping[str, Any], host: str = "") -> Path:
 
     host = host or host_of(results)
     now = datetime.now(UTC)
-    started = _moment(results.get("created")) or now
+    started = parse_moment(results.get("created")) or now
     digest = hashlib.sha256(json.dumps(results, sort_keys=True, default=str).encode()).hexdigest()[:8]
     file = folder / f"{started:%Y%m%dT%H%M%SZ}-{_slug(host)}-{digest}.parquet"
     if file.exists():
@@ -531,7 +531,8 @@ def moment(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M}"
 
 
-def _moment(created: Any) -> datetime | None:
+def parse_moment(created: Any) -> datetime | None:
+    """Return an ISO 8601 time in UTC, or None for anything else."""
     try:
         found = datetime.fromisoformat(str(created))
     except ValueError:
