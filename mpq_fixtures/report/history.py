@@ -18,8 +18,8 @@ from mpq_fixtures.results.history import Course, Entry, History, host_of, moment
 
 CHARTS, COLUMNS = 8, 4
 """Points that get a chart, and how many stand side by side."""
-RUNS = 50
-"""Runs that charts go back; all of them count in the table."""
+RUNS, READ = 50, 100
+"""Runs that charts go back, and runs that are read, for change points and the table."""
 BLUE, RED = "#0072b2", "#bb3300"
 _WIDTH, _HEIGHT = 154, 84
 
@@ -57,13 +57,13 @@ class Row:
 
 
 def find_history(results: Any, folder: Path | None = None) -> History | None:
-    """Return the history of a run's host up to that run, from ``folder`` or where the run's options say; None where there is none."""
+    """Return the last runs of a run's host up to that run, from ``folder`` or where the run's options say; None where there is none."""
     provenance = results.get("provenance") or {}
     place = folder or (provenance.get("options") or {}).get("history")
     if not place:
         return None
     try:
-        found = read_history(Path(place))
+        found = read_history(Path(place), last=READ)
     except ValueError:
         return None
     created = parse_moment(results.get("created"))

@@ -30,6 +30,8 @@ RED = ("regressed", "rate")
 """Verdicts that are red whatever became of the test."""
 _ESSENTIAL = ("run", "started", "host", "case")
 _LIVE = timedelta(hours=1)  # a run that is appended later was fed from its results, and says nothing of the clock
+_SPARE = 20  # newest files of a host by name, among which its last run is, whatever its clock did now and then
+_NAME = re.compile(r"\d{8}T\d{6}Z-(\w+)-[0-9a-f]{8}\.parquet")
 _SKEW = timedelta(minutes=1)  # machines of one name may differ by so much
 
 
@@ -298,7 +300,7 @@ def read_history(folder: Path, globs: Sequence[str] = (), last: int | None = Non
     Damaged files and those of others are passed over and named in the notes. Raises `ValueError`, with a sentence, where there is no
     history.
     """
-    tables, notes = _read_files(folder)
+    tables, notes = _read_files(folder, last)
     if not tables:
         why = f": {'; '.join(notes)}" if notes else ""
         raise ValueError(f"no history in {folder}{why}; every run adds to the folder that --mpq-history names, reports/history by default")
@@ -332,8 +334,11 @@ def read_history(folder: Path, globs: Sequence[str] = (), last: int | None = Non
     return History(folder, hosts, _latest_first(courses, hosts), notes)
 
 
-def _read_files(folder: Path) -> tuple[list[tuple[list[dict[str, Any]], datetime]], list[str]]:
-    """Return the rows of each file that a run wrote, with the time of the file, in the order of names, and what was passed over."""
+def _read_files(folder: Path, last: int | None) -> tuple[list[tuple[list[dict[str, Any]], datetime]], list[str]]:
+    """Return the rows of each file that a run wrote, with the time of the file, in the order of names, and what was passed over.
+
+    For the ``last`` runs of a host it takes some more of its files, since a clock may have been wrong.
+    """
     tables, strange = [], []
     try:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -341,7 +346,7 @@ def _read_files(folder: Path) -> tuple[list[tuple[list[dict[str, Any]], datetime
         return [], ["there is no such folder"]
     except OSError as error:
         return [], [f"it cannot be read ({error.strerror})"]
-    for file in files:
+    for file in files if last is None else _newest(files, last + _SPARE):
         try:
             if file.suffix != ".parquet":
                 raise ValueError("no Parquet file")
@@ -354,6 +359,15 @@ def _read_files(folder: Path) -> tuple[list[tuple[list[dict[str, Any]], datetime
         return tables, []
     more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
     return tables, [f"passed over {len(strange)} {'file' if len(strange) == 1 else 'files'}: {', '.join(strange[:5])}{more}"]
+
+
+def _newest(files: Sequence[Path], number: int) -> list[Path]:
+    """Return the newest files of each host by their names, and all that have other names."""
+    hosts: dict[str, list[Path]] = {}
+    for file in files:
+        found = _NAME.fullmatch(file.name)
+        hosts.setdefault(found[1] if found else file.name, []).append(file)
+    return sorted(file for named in hosts.values() for file in named[-number:])
 
 
 def _read_file(file: Path, only: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -382,7 +396,7 @@ def _read_file(file: Path, only: Sequence[str] | None = None) -> list[dict[str, 
 def _last_run(folder: Path, host: str) -> str:
     """Return the last run of a host that a folder holds; what cannot be read counts for nothing here."""
     known = []
-    for file in folder.glob(f"*-{_slug(host)}-*.parquet"):
+    for file in sorted(folder.glob(f"*-{_slug(host)}-*.parquet"))[-_SPARE:]:
         try:
             rows = _read_file(file, only=(*_ESSENTIAL, "previous"))
         except (OSError, ValueError):
@@ -489,7 +503,7 @@ def _changed(before: Entry, after: Entry, codec: str) -> list[str]:
     measured = before.metric and after.metric
     if measured and before.metric != after.metric:
         found["metric"] = _step("metric", before.metric, after.metric)
-    if measured and before.samples != after.samples:
+    if measured and before.samples and after.samples and before.samples != after.samples:
         found["samples"] = _step("samples", str(before.samples), str(after.samples))
     return list(found.values())
 
