@@ -24,6 +24,7 @@ from test_plugin import Project
 from test_report import Page, samples
 
 from mpq_fixtures.__main__ import main
+from mpq_fixtures.report import drawing
 from mpq_fixtures.report.history import CHARTS
 from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.results.change_points import FEWEST, change_points, energies
@@ -490,6 +491,8 @@ class TestReport:
         assert all(low <= value <= high for value, low, high in zip(row["v"], row["l"], row["h"], strict=True))
         events = {row["e"]: row["r"] for row in table if row["p"] == "jpeg-q5" and row.get("e")}
         assert events == {"first red run": [20], "change point": [20]}
+        (picture,) = drawing.pictures([chart])
+        assert picture.count("<path") > CHARTS
 
     def test_has_at_most_so_many_charts(self, tmp_path: Path) -> None:
         points = [f"q{number}" for number in range(1, 40)]

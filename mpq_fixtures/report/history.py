@@ -178,14 +178,15 @@ def _describe(courses: Sequence[Course], runs: Sequence[str], marks: dict[str, t
             alt.Tooltip("v:Q", title=main.title, format=".4f"),
             alt.Tooltip("s:N", title="verdict"),
         ]
-        facts = alt.LookupData(data=alt.NamedData("runs"), key="r", fields=["t", "c"])
-        hits = values.transform_lookup(lookup="r", from_=facts)
-        layers.append(hits.mark_point(filled=True, size=90, opacity=0, aria=False).encode(x, y, tooltip=tooltip))
+        layers.append(values.mark_point(filled=True, size=90, opacity=0, aria=False).encode(x, y, tooltip=tooltip))
+    facts = alt.LookupData(data=alt.NamedData("runs"), key="r", fields=["t", "c"])
     facet = alt.Facet("p:N", title=None, sort=[course.point for course in courses])
+    rows = alt.layer(*layers, data=alt.InlineData(values=[row for course in courses for row in _table(course, runs, marks, main)]))
+    rows = rows.transform_flatten([*_FLAT])
+    if live:  # here and not in the layer: within facets Vega-Lite does not find the table
+        rows = rows.transform_lookup(lookup="r", from_=facts)
     described: dict[str, Any] = (
-        alt.layer(*layers, data=alt.InlineData(values=[row for course in courses for row in _table(course, runs, marks, main)]))
-        .transform_flatten([*_FLAT])
-        .properties(width=_WIDTH, height=_HEIGHT)
+        rows.properties(width=_WIDTH, height=_HEIGHT)
         .facet(facet=facet, columns=COLUMNS, spacing={"row": 18, "column": 24})
         .resolve_scale(y="independent")
         .properties(
