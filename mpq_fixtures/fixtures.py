@@ -124,7 +124,7 @@ def baseline(case: Case, dataset: Dataset, options: Options) -> Baseline | None:
     """What was approved of this case, over the samples of this run."""
     evaluation = case.evaluation
     metric = evaluation.task.metric(dataset, **evaluation.options)
-    file = baseline_file(options.baselines, evaluation.suite, evaluation.name)
+    file = baseline_file(options.baselines_of(evaluation), evaluation.suite, evaluation.name)
     try:
         return read_baseline(file, case.point, [sample.id for sample in dataset.samples], metric)
     except BaselineError as error:
@@ -142,8 +142,10 @@ def gate(
     def check(record: Record) -> None:
         given = request.config.getoption("mpq_baselines")
         baselines = f" --mpq-baselines {quote(given)}" if given else ""
-        suite = quote(case.evaluation.suite_argument)
-        approve = f"pytest evaluations --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
+        suite = case.evaluation.suite_argument
+        suite = quote(os.path.relpath(suite) if os.path.isabs(suite) else suite)
+        tests = quote(os.path.relpath(request.path.parent))
+        approve = f"pytest {tests} --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
         verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)
         result = Result(
             case,

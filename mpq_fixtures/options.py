@@ -20,7 +20,7 @@ from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_s
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 SUITES = Path("evaluations", "suites")
-"""Where named suites lie, from the root of the project."""
+"""Where named suites lie, from the root of the project; their baselines lie beside that folder."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Options:
     device: str
     cache: Path
     out: Path
-    baselines: Path
+    baselines: Path | None
     update_baselines: str
     strict: bool
     cases: tuple[str, ...] = ()
@@ -41,6 +41,15 @@ class Options:
     def selects(self, case: Case) -> bool:
         """Tell whether ``--mpq-case`` takes a case; without it, all are taken."""
         return not self.cases or any(fnmatchcase(case.id, glob) for glob in self.cases)
+
+    def baselines_of(self, evaluation: Evaluation) -> Path:
+        """Return the folder of an evaluation's baselines: the one that was given, or else ``baselines`` beside its suite's file.
+
+        Those of the suites in ``evaluations/suites`` lie in ``evaluations/baselines``.
+        """
+        folder = evaluation.folder
+        named = folder.parts[-len(SUITES.parts) :] == SUITES.parts
+        return self.baselines or (folder.parent if named else folder) / "baselines"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -62,7 +71,8 @@ def add_options(parser: pytest.Parser) -> None:
     add("cache", "the store of bitstreams, predictions and statistics (default: $MPQ_CACHE or the user's cache folder)",
         metavar="DIR")  # fmt: skip
     add("out", "where the results land (default: reports/latest)", metavar="DIR")
-    add("baselines", "the approved records (default: evaluations/baselines)", metavar="DIR")
+    add("baselines", "the approved records (default: baselines beside a suite's file; evaluations/baselines for a named suite)",
+        metavar="DIR")  # fmt: skip
     add("update-baselines", "approve what was measured: all of it, or only cases that have no baseline; others are kept (default: off)",
         nargs="?", const="all", type=_parse_update, metavar="new|all")  # fmt: skip
     add("strict", "a skipped case, a missing baseline or a case that did not run fails", "bool", action="store_true")
@@ -95,8 +105,8 @@ def read_options(config: pytest.Config) -> Options:
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
         cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or user_cache()).expanduser(),
-        out=_folder(config, "out", root, "reports/latest"),
-        baselines=_folder(config, "baselines", root, "evaluations/baselines"),
+        out=_folder(config, "out", root) or root / "reports" / "latest",
+        baselines=_folder(config, "baselines", root),
         update_baselines=update,
         strict=bool(_given(config, "strict")),
         cases=globs,
@@ -118,11 +128,12 @@ def _from_ini_file(suite: str, root: Path) -> str:
     return str(root / suite) if suite.endswith(".toml") else suite
 
 
-def _folder(config: pytest.Config, name: str, root: Path, default: str) -> Path:
-    """A folder on the command line is relative to where the user stands, one in the ini file to the ini file."""
+def _folder(config: pytest.Config, name: str, root: Path) -> Path | None:
+    """A folder on the command line is relative to where the user stands, one in the ini file to the ini file; None where neither says."""
     if given := config.getoption(f"mpq_{name}"):
         return Path(given).expanduser().absolute()
-    return root / Path(config.getini(f"mpq_{name}") or default).expanduser()
+    given = config.getini(f"mpq_{name}")
+    return root / Path(given).expanduser() if given else None
 
 
 def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:

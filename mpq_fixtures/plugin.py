@@ -19,6 +19,7 @@ import pytest
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.devices import let_waiting_threads_sleep, threads_for_worker
 from mpq_fixtures.evaluate import Workbench
+from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.record import Record
@@ -32,6 +33,8 @@ OPTIONS = pytest.StashKey[Options]()
 BENCH = pytest.StashKey[Workbench]()
 RESULT = pytest.StashKey[Result]()
 _STARTED = time.monotonic()
+_CASE = ("evaluation", "case")
+_NO_CASE = object()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +52,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything runs, and set up this process's part."""
     let_waiting_threads_sleep()
+    config.addinivalue_line("markers", MARKER)
     options = read_options(config)
     config.stash[OPTIONS] = options
     worker = getattr(config, "workerinput", None)
@@ -66,6 +70,45 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
     config.stash[BENCH] = bench
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Turn the cases that a test takes into its parameters; session scope keeps those of a model together.
+
+    A test takes cases when it asks for a ``case`` and for what belongs to it, ``evaluate`` or ``gate``, or has the marker.
+    """
+    names = [name for name in _CASE if name in metafunc.fixturenames]
+    marks = list(metafunc.definition.iter_markers("mpq"))
+    if "case" not in names or not (marks or "evaluation" in names):
+        return
+    config = metafunc.config
+    try:
+        cases = cases_for(marks, config.stash[OPTIONS], metafunc.definition.path.parent, bool(config.getoption("mpq_suite")))
+    except MarkerError as error:
+        raise pytest.Collector.CollectError(f"{metafunc.definition.name}: {error}") from None
+    values = [{"evaluation": case.evaluation, "case": case} for case in cases] or [dict.fromkeys(_CASE, _NO_CASE)]
+    metafunc.parametrize(
+        names,
+        [[value[name] for name in names] for value in values],
+        indirect=[name for name in names if name == "evaluation"],
+        ids=[case.id for case in cases] or ["none"],
+        scope="session",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem() -> Generator[None, object, object]:
+    """Leave out tests that no case of this run is for, which pytest would show as skipped."""
+    made = yield
+    if not isinstance(made, list):
+        return made
+    parameters = [getattr(getattr(item, "callspec", None), "params", {}) for item in made]
+    for item, own in zip(made, parameters, strict=True):
+        if isinstance(own.get("case"), Case) and (others := sorted(set(own) - set(_CASE))):
+            raise pytest.Collector.CollectError(
+                f"{item.originalname}: a test that takes cases is known by their ids: leave out its other parameters ({', '.join(others)})"
+            )
+    return [item for item, own in zip(made, parameters, strict=True) if own.get("case") is not _NO_CASE]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -140,10 +183,11 @@ class Controller:
         if not options.evaluations:
             return []
         samples = f"at most {options.samples} samples each" if options.samples else "all samples"
+        baselines = dict.fromkeys(str(options.baselines_of(evaluation)) for evaluation in options.evaluations)
         return [
             f"mpq: suite {', '.join(self.run.suites)}: {len(options.evaluations)} evaluations, {len(self.cases)} cases, {samples}",
             f"mpq: device {options.device}, store {options.cache}",
-            f"mpq: baselines {options.baselines}, results {options.out}",
+            f"mpq: baselines {', '.join(baselines)}, results {options.out}",
         ]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -88,7 +88,7 @@ class Run:
                 measured[result.case.evaluation].append(result.record)
         well = True
         for evaluation, records in measured.items():
-            file = baseline_file(self.options.baselines, evaluation.suite, evaluation.name)
+            file = baseline_file(self.options.baselines_of(evaluation), evaluation.suite, evaluation.name)
             order = [case.point for case in evaluation.cases]
             try:
                 changed = update_baselines(file, records, order, only_new=self.options.update_baselines == "new")
