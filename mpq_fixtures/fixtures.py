@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from shlex import quote
 from typing import NoReturn
 
@@ -143,7 +144,7 @@ def gate(
         given = request.config.getoption("mpq_baselines")
         baselines = f" --mpq-baselines {quote(given)}" if given else ""
         suite = case.evaluation.suite_argument
-        suite = quote(os.path.relpath(suite) if os.path.isabs(suite) else suite)
+        suite = quote(os.path.relpath(suite) if Path(suite).is_absolute() else suite)
         tests = quote(os.path.relpath(request.path.parent))
         approve = f"pytest {tests} --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
         verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)

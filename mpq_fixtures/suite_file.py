@@ -77,7 +77,9 @@ def find_suite(name: str, suites: Path) -> Path:
         return path
     path = suites / f"{name}.toml"
     if not path.is_file():
-        raise SuiteError(f"unknown suite {name!r}{nearest(name, _names_in(suites))}")
+        known = _names_in(suites)
+        hint = nearest(name, known) if known else ": no suite has a name here; give the path of a TOML file"
+        raise SuiteError(f"unknown suite {name!r}{hint}")
     return path
 
 
