@@ -132,7 +132,7 @@ class GitHub(Forge):
 
     recipe = yaml.safe_load((RECIPES / "github.yml").read_text())
 
-    def night(self, event: str = "schedule", **environment: str) -> Night:
+    def night(self, event: str = "schedule", approve: bool = False, **environment: str) -> Night:
         machine, folder = self.begin()
         stand_in = machine.bin / "gh"
         stand_in.write_text(GH.format(python=machine.bin / "python", folder=str(self.folder)))
@@ -158,6 +158,7 @@ class GitHub(Forge):
                 "github.repository": runner["GITHUB_REPOSITORY"],
                 "github.run_id": runner["GITHUB_RUN_ID"],
                 "github.run_attempt": "1",
+                "inputs.approve || ''": "true" if approve else "",
                 "job.status": "success" if night.green else "failure",
             }
             if "uses" in step:
@@ -394,6 +395,17 @@ class TestGitHub:
         night = GitHub(tmp_path, wheels).night(PIP_FIND_LINKS="")
         assert (night.green, night.said) == (False, ["issue list", "label create", "issue create"])
         assert "pytest" not in night.log
+
+    def test_keeps_baselines_in_the_cache_where_they_are_not_committed(self, wheels: Path, tmp_path: Path) -> None:
+        forge = GitHub(tmp_path, wheels)
+        shutil.rmtree(forge.repository / "tests" / "perception" / "baselines")
+        with (forge.repository / "pyproject.toml").open("a") as file:
+            file.write('mpq_baselines = ".mpq/baselines"\n')
+        forge.commit("Keep baselines in the cache")
+        first = forge.night(event="workflow_dispatch", approve=True)
+        assert (first.green, first.verdicts) == (True, dict.fromkeys(CASES, "new"))
+        second = forge.night()
+        assert (second.green, second.verdicts) == (True, dict.fromkeys(CASES, "same"))
 
     def test_started_by_hand_writes_no_issue(self, wheels: Path, tmp_path: Path) -> None:
         night = GitHub(tmp_path, wheels).night(event="workflow_dispatch", PIP_FIND_LINKS="")
