@@ -17,14 +17,13 @@ from mpq_fixtures.metrics import Additive, Chance, Statistic
 class Top1(Additive):
     """The share of samples whose predicted class is the target's (Russakovsky et al. 2015, with one guess). Statistic: 1 or 0, ``[]``.
 
-    The tolerance lets two of 200 samples flip, as near ties may on another CPU, and sees three; it lies between multiples of 1/200
-    so that rounding of the difference decides nothing.
+    The tolerance, two answers in a hundred, is twice what near ties turn from one machine to another.
     """
 
     name = "top1"
     unit = "accuracy"
     bounds = (0.0, 1.0)
-    tolerance = 0.012
+    tolerance = 0.02
 
     def __init__(self, classes: int | None = None) -> None:
         """Take the number of classes, which are ``0..classes - 1``; without it any index may be predicted."""
