@@ -118,18 +118,21 @@ def shares(metric: Metric, before: Sequence[Statistic], after: Sequence[Statisti
         values = [[metric.value([statistic]) for statistic in statistics] for statistics in (before, after)]
         return sign * (np.array(values[1]) - np.array(values[0]))
     first, last = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    axes = tuple(range(1, first.ndim))
-    measured = np.isfinite(first).all(axes) & np.isfinite(last).all(axes)
+    steps = (last - first).reshape(len(first), -1)  # finite where both are
+    measured = np.isfinite(steps @ np.ones(steps.shape[1]))
     found = np.where(measured, 0.0, np.nan)
-    moved = np.flatnonzero((first != last).any(axes) & measured)
+    moved = np.flatnonzero(steps.any(axis=1) & measured)
     if not len(moved):
         return found
     count = int(measured.sum())
-    start, end = (part[measured].sum(axis=0) for part in (first, last))
     step = last[moved] - first[moved]
-    worth, was = metric.score(np.stack([start, end]), count), metric.score(start + step, count)
-    found[moved] = count / 2 * (was - worth[0] + worth[1] - metric.score(end - step, count))
-    found[moved] += (count * (worth[1] - worth[0]) - found[moved].sum()) / len(moved)
+    start = first[measured].sum(axis=0)
+    end = start + step.sum(axis=0)
+    alone = metric.score(np.stack([start, end, *(start + step), *(end - step)]), count)
+    whole = float(alone[1] - alone[0])
+    without, without_others = alone[1] - alone[2 + len(moved) :], alone[2 : 2 + len(moved)] - alone[0]
+    found[moved] = count / 2 * (without + without_others)
+    found[moved] += (count * whole - found[moved].sum()) / len(moved)
     if step.ndim == 1 and np.allclose(found[moved], step, rtol=1e-9, atol=0):
         found[moved] = step  # of a plain mean: without rounding, so that right and wrong stay -1 and 1
     return sign * found

@@ -139,14 +139,13 @@ def pool(members: Sequence[CaseEffect]) -> tuple[float, float, float, float]:
     chances are taken, and the larger counts: Student's t against no change, and, since that says little of a few rare turns, the number
     of answers that turned wrong against `mpq_fixtures.gate.paired.JITTER`.
     """
+    if not any(effect.shares.any() for effect in members):
+        return 0.0, 0.0, 0.0, 1.0
     table, groups = _table(members)
     if not table.size:
         return math.nan, math.nan, math.nan, 1.0
-    mean_share = np.nanmean(table, axis=0)
     clusters = clusters_of(groups)
-    mean = cluster_mean(mean_share, clusters)
-    if not mean_share.any():
-        return 0.0, 0.0, 0.0, 1.0
+    mean = cluster_mean(np.nanmean(table, axis=0), clusters)
     if not np.isin(table[~np.isnan(table)], (-1.0, 0.0, 1.0)).all():
         p = mean.p_below(-margin_of(members) / 2)
     else:
@@ -189,6 +188,8 @@ def _table(members: Sequence[CaseEffect]) -> tuple[NDArray[np.float64], Sequence
                 named[number] = f"{effect.evaluation}/{group}" if group else ""
         groups = named
     measured = ~np.isnan(table).all(axis=0)
+    if measured.all():
+        return table, groups
     return table[:, measured], [group for group, there in zip(groups, measured, strict=True) if there]
 
 
