@@ -10,13 +10,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.gate.paired import JITTER, POWER, clusters_of, effect_of_shares, fewest_found, shares
+from mpq_fixtures.gate.paired import clusters_of, effect_of_shares, fewest_found, shares
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
@@ -54,11 +53,6 @@ class Point:
     @property
     def case(self) -> str:
         return "-".join(part for part in (self.evaluation, self.codec, self.quality) if part)
-
-    @cached_property
-    def own(self) -> Array:
-        """The value of each sample alone, for the tests that the gate is held against."""
-        return np.array([self.metric.value([statistic]) for statistic in self.statistics])
 
 
 def read_points(folder: Path) -> list[Point]:
@@ -325,3 +319,51 @@ def smallest_fall(samples: int, cases: int, power: float = 0.95) -> float:
 
     least = fewest_found(samples, 0, Top1.tolerance, level_of_case(cases))
     return float(betaincinv(least, samples - least + 1, power)) if least <= samples else math.inf
+
+
+# Tables -------------------------------------------------------------------------------------------------------------------------------
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)) + "\n"
+
+
+def percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{share:.1%}".replace("%", " %")
+
+
+def main() -> None:
+    """Print all tables."""
+    kinds = (NONE, NIGHT, BOTH)
+    rules = ("gate", "doubtful", "fixed", "ungrouped")
+    suites = {"pocket, 106 cases": Suite(read_points(POCKET)), "synthetic, 40 cases": Suite(synthetic_points())}
+    nights = []
+    for name, suite in suites.items():
+        for jitter in (NIGHT, BOTH):
+            tally = quiet_nights(suite, jitter)
+            nights.append([name, jitter, *(percent(tally.share(rule)) for rule in rules)])
+    print("Red nights of 1,000 in which nothing changed but jitter:\n")
+    print(table(["suite", "jitter", "the gate", "doubtful falls red too", "a fixed tolerance", "without groups"], nights))
+    faults = []
+    for exact, how in ((True, "exactly"), (False, "on average")):
+        hits = [faults_in_hits(0.05, 500, jitter, exact) for jitter in kinds]
+        shares_found = [percent(found.gate) for found in hits]
+        faults.append([f"{how} 5 points on 500 samples, one case of 100", *shares_found, percent(hits[0].welch), ""])
+        for samples in (500, 1000):
+            ladders = [faults_in_ladders(0.02, samples, jitter, exact) for jitter in kinds]
+            shares_found = [percent(found.gate) for found in ladders]
+            faults.append([f"{how} 2 points at each of 5 qualities, {samples} samples", *shares_found, "", percent(ladders[0].alone)])
+    for scatter in (0.1, 0.2, 0.3, 0.4):
+        sounds = faults_in_sounds(0.3, 50, scatter)
+        faults.append([f"0.3 dB of SDR on 50 tracks that differ by {scatter} dB", percent(sounds.gate), "", "", percent(sounds.welch), ""])
+    print("Nights of 1,000 in which a fault is found:\n")
+    print(table(["fault", *kinds, "Welch's test, no jitter", "each case alone, no jitter"], faults))
+    sizes = (50, 100, 240, 500, 1000)
+    print("The smallest fall of right answers, in points, that is found in 95 %:\n")
+    rows = [[f"{cases} cases", *(f"{100 * smallest_fall(samples, cases):.1f}" for samples in sizes)] for cases in (1, 20, 100, 2000)]
+    print(table(["run of", *(f"{samples} samples" for samples in sizes)], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Paired tests: whether a metric moved between two measurements of the same samples, by how much, and whether that can be luck. Pure functions.
+"""Paired tests: whether a metric moved between two measurements of the same samples, by how much, and whether that is luck. Pure functions.
 
 A fall is told from luck by two chances that a reader can check. *Jitter*: of the samples of a run in which nothing changed,
 `JITTER` turn for the worse at most (another CPU, another build), so that those that fell follow a binomial distribution. *Both ways
@@ -115,10 +115,10 @@ def shares(metric: Metric, before: Sequence[Statistic], after: Sequence[Statisti
     if not len(before):
         return np.empty(0)
     if not isinstance(metric, Additive):
-        values = [[metric.value([statistic]) for statistic in statistics] for statistics in (before, after)]
-        return sign * (np.array(values[1]) - np.array(values[0]))
+        return sign * np.array([_change_alone(metric, old, new) for old, new in zip(before, after, strict=True)])
     first, last = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    steps = (last - first).reshape(len(first), -1)  # finite where both are
+    with np.errstate(invalid="ignore"):
+        steps = (last - first).reshape(len(first), -1)  # finite where both are
     measured = np.isfinite(steps @ np.ones(steps.shape[1]))
     found = np.where(measured, 0.0, np.nan)
     moved = np.flatnonzero(steps.any(axis=1) & measured)
@@ -128,23 +128,37 @@ def shares(metric: Metric, before: Sequence[Statistic], after: Sequence[Statisti
     step = last[moved] - first[moved]
     start = first[measured].sum(axis=0)
     end = start + step.sum(axis=0)
-    alone = metric.score(np.stack([start, end, *(start + step), *(end - step)]), count)
-    whole = float(alone[1] - alone[0])
-    without, without_others = alone[1] - alone[2 + len(moved) :], alone[2 : 2 + len(moved)] - alone[0]
-    found[moved] = count / 2 * (without + without_others)
-    found[moved] += (count * whole - found[moved].sum()) / len(moved)
-    if step.ndim == 1 and np.allclose(found[moved], step, rtol=1e-9, atol=0):
-        found[moved] = step  # of a plain mean: without rounding, so that right and wrong stay -1 and 1
-    return sign * found
+    was, is_now, first_in, last_out = np.split(
+        metric.score(np.concatenate([start[None], end[None], start + step, end - step]), count), [1, 2, 2 + len(moved)]
+    )
+    part = count / 2 * (first_in - was + is_now - last_out)
+    part += (count * (is_now - was) - part.sum()) / len(moved)
+    if step.ndim == 1 and (np.abs(part - step) <= 1e-9 * np.abs(step)).all():
+        part = step  # of a plain mean: without rounding, so that right and wrong stay -1 and 1
+    found[moved] = sign * part
+    return found
+
+
+def _change_alone(metric: Metric, before: Statistic, after: Statistic) -> float:
+    if np.array_equal(before, after) and np.isfinite(before).all():
+        return 0.0
+    return metric.value([after]) - metric.value([before])
 
 
 def clusters_of(groups: Sequence[str]) -> NDArray[np.intp] | None:
     """Return the number of each sample's cluster, ``[samples]``, a sample without a group in one of its own; None where all are alone."""
+    return _clusters_of(tuple(groups)) if any(groups) else None
+
+
+@lru_cache(maxsize=64)  # the cases of an evaluation have the same samples
+def _clusters_of(groups: tuple[str, ...]) -> NDArray[np.intp] | None:
     named = [group for group in groups if group]
     if len(set(named)) == len(named):
         return None
     numbers: dict[str | int, int] = {}
-    return np.array([numbers.setdefault(group or place, len(numbers)) for place, group in enumerate(groups)], np.intp)
+    clusters = np.array([numbers.setdefault(group or place, len(numbers)) for place, group in enumerate(groups)], np.intp)
+    clusters.flags.writeable = False
+    return clusters
 
 
 def shared_clusters(groups: Sequence[str]) -> bool:
@@ -279,7 +293,7 @@ class ClusterMean:
         return self.mean - reach, self.mean + reach
 
     def detectable(self, margin: float, level: float) -> float:
-        """Return the smallest fall found in 80 % of runs: beyond the margin, and at ``level`` beyond half of it; infinite of one cluster."""
+        """Return the smallest fall found in 80 % of runs: beyond the margin, and at ``level`` beyond half of it; infinite of one."""
         from scipy.special import stdtrit
 
         if self.clusters < 2:
