@@ -174,7 +174,8 @@ def p_of_counts(fell: int, rose: int, samples: int) -> float:
     """Return the chance that as many of ``samples`` fall if nothing changed: the larger of those of jitter and of both ways alike.
 
     Where no sample rose at all, both ways alike is not what happened, and jitter alone is asked: with McNemar's test, five answers of
-    five that turned wrong would be a chance of one in 32.
+    five that turned wrong would be a chance of one in 32. The price: of 20 samples of which a fifth turn, both ways alike, one time in 50
+    enough of them fall and none rises; from 200 samples on the level is held.
     """
     jitter = p_of_jitter(fell, samples)
     return max(jitter, mcnemar_mid_p(fell, rose)) if rose else jitter

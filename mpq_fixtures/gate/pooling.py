@@ -145,8 +145,9 @@ def pool(members: Sequence[CaseEffect]) -> tuple[float, float, float, float]:
     if not table.size:
         return math.nan, math.nan, math.nan, 1.0
     clusters = clusters_of(groups)
-    mean = cluster_mean(np.nanmean(table, axis=0), clusters)
-    if not np.isin(table[~np.isnan(table)], (-1.0, 0.0, 1.0)).all():
+    there = ~np.isnan(table)
+    mean = cluster_mean(np.where(there, table, 0.0).sum(axis=0) / there.sum(axis=0), clusters)
+    if not np.isin(table[there], (-1.0, 0.0, 1.0)).all():
         p = mean.p_below(-margin_of(members) / 2)
     else:
         p = p_of_wrong_turns(table, clusters)
@@ -187,10 +188,10 @@ def _table(members: Sequence[CaseEffect]) -> tuple[NDArray[np.float64], Sequence
             for number, group in zip(index, effect.groups, strict=True):
                 named[number] = f"{effect.evaluation}/{group}" if group else ""
         groups = named
-    measured = ~np.isnan(table).all(axis=0)
-    if measured.all():
+    measured = np.flatnonzero(~np.isnan(table).all(axis=0))
+    if len(measured) == len(groups):
         return table, groups
-    return table[:, measured], [group for group, there in zip(groups, measured, strict=True) if there]
+    return table[:, measured], [groups[place] for place in measured]
 
 
 def _equal(samples: Sequence[str], others: Sequence[str]) -> bool:
