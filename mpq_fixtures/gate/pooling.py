@@ -191,7 +191,7 @@ def _table(members: Sequence[CaseEffect]) -> tuple[NDArray[np.float64], Sequence
     measured = np.flatnonzero(~np.isnan(table).all(axis=0))
     if len(measured) == len(groups):
         return table, groups
-    return table[:, measured], [groups[place] for place in measured]
+    return table[:, measured], [groups[int(place)] for place in measured]
 
 
 def _equal(samples: Sequence[str], others: Sequence[str]) -> bool:
