@@ -109,6 +109,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     record.example, record.example_sample = example or [], shown.id
     record.device, record.fingerprint = model.device, model.fingerprint
     record.codec_fingerprint, record.build = (codec.fingerprint(), codec.build()) if codec else ("", "")
+    record.parts = way.parts()
     seconds, computed, reused = before
     record.seconds = {step: spent - seconds[step] for step, spent in bench.clock.seconds.items()}
     record.work = {"computed": dict(bench.store.computed - computed), "reused": dict(bench.store.reused - reused)}
@@ -137,6 +138,11 @@ class _Way:
 
     def statistic_key(self, sample: Sample) -> str:
         return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, group=sample.group, row=ROW_FORMAT)
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Return what the model, the codec and the metric are made of."""
+        metric = {"packages": getattr(self.metric, "packages", {})}
+        return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
     def stored_rows(self, samples: Sequence[Sample]) -> dict[str, Row | Failure]:
         rows: dict[str, Row | Failure] = {}

@@ -11,7 +11,7 @@ import re
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -101,14 +101,23 @@ def digest_of_callable(name: str, folder: Path) -> str:
     return hashlib.sha256(name.encode() + b"\0" + source).hexdigest()
 
 
-def digest_of_folder(folder: Path) -> str:
-    """Return a digest of the names and contents of the files in a folder."""
-    digest = hashlib.sha256()
+def digests_of_folder(folder: Path) -> dict[str, str]:
+    """Return a digest of the content of each file in a folder by its name, in the order of their paths."""
+    digests = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
+            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def digest_of_files(digests: Mapping[str, str]) -> str:
+    """Return one digest of files from their names and digests."""
+    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in digests.items()).encode()).hexdigest()
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Return a digest of the names and contents of the files in a folder."""
+    return digest_of_files(digests_of_folder(folder))
 
 
 def _import(module_name: str, folder: Path, name: str) -> ModuleType:

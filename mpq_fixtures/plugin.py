@@ -22,6 +22,7 @@ from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
+from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.summary import summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
@@ -144,6 +145,7 @@ def _account(config: pytest.Config) -> dict[str, Any]:
         "reused": dict(bench.store.reused),
         "damaged": list(bench.store.damaged),
         "memory": _peak_memory(),
+        "loaded": loaded_libraries(),
     }
 
 

@@ -84,6 +84,7 @@ class Record:
 
     Rates are in ``rate_unit``, ``kbps`` is in 1,000 bits per second of sound. ``rate`` counts all bytes, ``rate_without_container``
     leaves out what a file format puts around the signal, and ``rate_nominal`` is what the quality names.
+    ``parts`` says of the ``model``, the ``codec`` and the ``metric`` what each is made of, so that a changed fingerprint can be explained.
     """
 
     case: str
@@ -116,6 +117,7 @@ class Record:
     fingerprint: str = ""
     codec_fingerprint: str = ""
     build: str = ""
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     example: list[dict[str, Any]] = field(default_factory=list)
     example_sample: str = ""
 

@@ -106,7 +106,7 @@ class Run:
             "complete": len(records) == len(self.expected),
             "exit_status": exit_status,
             "suites": self.suites,
-            "provenance": provenance(self.options, records, config),
+            "provenance": provenance(self.options, records, config, [account.get("loaded", {}) for account in self.accounts]),
             "seconds": self.seconds(),
             "work": self.work(),
             "similarity": self._similarity(records),

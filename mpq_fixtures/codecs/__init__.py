@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.codecs._sources import digest_of_sources
+from mpq_fixtures.codecs._sources import code_and_packages, digest_of_sources
 from mpq_fixtures.named import AssetError, MissingAsset, told
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.tasks import TASKS
@@ -155,8 +155,15 @@ class Codec(ABC):
 
         Settings stand in the code, so that a changed setting counts as a changed codec.
         """
-        modules = {base.__module__ for base in type(self).__mro__ if issubclass(base, Codec) and base is not Codec}
-        return hashlib.sha256(f"{self.name}\0{self.build()}\0{digest_of_sources(modules)}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.name}\0{self.build()}\0{digest_of_sources(self._modules())}".encode()).hexdigest()
+
+    def parts(self) -> dict[str, Any]:
+        """Return what the fingerprint is taken of besides the build, apart: a digest of the ``code`` and the versions of ``packages``."""
+        code, packages = code_and_packages(self._modules())
+        return {"code": code, "packages": packages}
+
+    def _modules(self) -> set[str]:
+        return {base.__module__ for base in type(self).__mro__ if issubclass(base, Codec) and base is not Codec}
 
     def address(self) -> dict[str, Any]:
         """Return what another process makes this codec from, see `from_address`: plain data."""

@@ -35,6 +35,14 @@ def digest_of_sources(modules: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def code_and_packages(modules: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Return what `digest_of_sources` is taken of, apart: a digest of the files, and the version of each installed distribution."""
+    files, packages = _reached(tuple(sorted(set(modules))))
+    code = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    listed = [one.partition(" ") for package in packages for one in _version(package).split(", ")]
+    return code, {name: found for name, _, found in listed if found}
+
+
 def _reached(modules: tuple[str, ...]) -> tuple[list[Path], list[str]]:
     """Return the files, in the order of their names and contents, and the packages that ``modules`` lead to."""
     files: dict[str, Path] = {}

@@ -87,6 +87,11 @@ class Scaled(Codec):
         """Return a digest of the codec's fingerprint and of this file."""
         return hashlib.sha256(f"{self._codec.fingerprint()}\0{self.build()}\0{digest_of_sources([__name__])}".encode()).hexdigest()
 
+    def parts(self) -> dict[str, Any]:
+        """Return what the codec is made of, and this file with it."""
+        parts, own = self._codec.parts(), super().parts()
+        return {"code": f"{parts['code']} {own['code']}", "packages": own["packages"] | parts["packages"]}
+
     def address(self) -> dict[str, Any]:
         """Return the codec's address inside this one's."""
         return {"codec": f"{__name__}:Scaled", "arguments": {"codec": self._codec.address()}}

@@ -75,9 +75,14 @@ def neighbours(folder: Path) -> str:
 
 def model_weights(evaluation: Evaluation) -> str:
     """Return a digest of a hub model: the commit, and the files as the cache names them, which is by their own digests."""
+    return key_of(commit=model_folder(evaluation).name, files=model_files(evaluation))
+
+
+def model_files(evaluation: Evaluation) -> dict[str, str]:
+    """Return of each file of a hub model what tells its content: its name in the cache, which is a digest of its own, and its size."""
     folder = model_folder(evaluation)
     files = {path.relative_to(folder).as_posix(): path.resolve() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return key_of(commit=folder.name, files={name: f"{path.name} {path.stat().st_size}" for name, path in files.items()})
+    return {name: f"{path.name} {path.stat().st_size}" for name, path in files.items()}
 
 
 def dataset_files(evaluation: Evaluation) -> list[Path]:

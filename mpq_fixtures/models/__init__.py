@@ -16,12 +16,24 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Protocol
 
 from mpq_fixtures.devices import set_up_torch
-from mpq_fixtures.hub import model_folder, model_repository, model_weights
-from mpq_fixtures.models._checkpoints import labels_of
-from mpq_fixtures.named import PYTHON, AssetError, call, digest_of_callable, digest_of_folder, find_callable, kind, texts, told
+from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
+from mpq_fixtures.models._checkpoints import PROCESSOR, WEIGHT_SUFFIXES, labels_of
+from mpq_fixtures.named import (
+    PYTHON,
+    AssetError,
+    call,
+    digest_of_callable,
+    digest_of_files,
+    digests_of_folder,
+    find_callable,
+    kind,
+    texts,
+    told,
+)
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Evaluation
@@ -62,7 +74,7 @@ class OpenModel:
         if source.startswith(PYTHON):
             weights = digest_of_callable(source, self._evaluation.folder)
         elif model_repository(self._evaluation) is None:
-            weights = digest_of_folder(model_folder(self._evaluation))
+            weights = digest_of_files(self._files)
         else:
             weights = model_weights(self._evaluation)
         return key_of(
@@ -73,6 +85,28 @@ class OpenModel:
             device=self.device.partition(":")[0],
             packages={package: version(package) for package in task.packages},
         )
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """What the fingerprint is taken of, apart: the ``code`` of a callable; else digests of a checkpoint's ``weights``, ``processor``
+        and ``configuration``, and the version of the ``preprocessing``."""
+        source = self._evaluation.model
+        packages = {"packages": {package: version(package) for package in self._evaluation.task.packages}}
+        if source.startswith(PYTHON):
+            return {"code": digest_of_callable(source, self._evaluation.folder), **packages}
+        parts: dict[str, dict[str, str]] = {"weights": {}, "processor": {}, "configuration": {}}
+        for name, digest in self._files.items():
+            file = Path(name)
+            part = "processor" if file.name in PROCESSOR else "weights" if file.suffix in WEIGHT_SUFFIXES else "configuration"
+            parts[part][name] = digest
+        return {part: digest_of_files(files) for part, files in parts.items()} | {"preprocessing": self._module.VERSION, **packages}
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """A digest of each file of the checkpoint."""
+        if model_repository(self._evaluation) is None:
+            return digests_of_folder(model_folder(self._evaluation))
+        return model_files(self._evaluation)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
