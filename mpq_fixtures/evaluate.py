@@ -83,7 +83,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     A batch is a fixed stretch of the data set and is predicted whole, so that a run that was stopped and goes on later sees
     the model at work on the very same batches.
     """
-    way = _Way(case, dataset, model, codec, bench)
+    way = Way(case, dataset, model, codec, bench)
     samples = dataset.samples
     before = bench.clock.seconds.copy(), bench.store.computed.copy(), bench.store.reused.copy()
     outcomes: dict[str, Row | Failure] = way.stored_rows(samples)
@@ -116,8 +116,12 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     return record
 
 
-class _Way:
-    """The steps of one case, each with its key in the store."""
+class Way:
+    """The steps of one case, each with its key in the store.
+
+    ``encoded_by`` and ``answered_by`` are the fingerprints of the codec and the model in the keys: those of another codec and model lead to
+    what these made of the same samples earlier, as far as the store still has it.
+    """
 
     def __init__(self, case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> None:
         self.case, self.dataset, self.model, self.codec = case, dataset, model, codec
@@ -127,16 +131,20 @@ class _Way:
         asked = evaluation.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
         self.beside = [metric for metric in asked if metric not in self.absent]
-        self._codec = codec.fingerprint() if codec else ""
+        self.encoded_by = codec.fingerprint() if codec else ""
+        self.answered_by = model.fingerprint
         self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
 
     def bitstream_key(self, sample: Sample) -> str:
-        return key_of(source=sample.source, codec=self._codec, quality=self.case.quality)
+        """Return the key of what the encoder made of a sample."""
+        return key_of(source=sample.source, codec=self.encoded_by, quality=self.case.quality)
 
     def prediction_key(self, sample: Sample) -> str:
-        return key_of(signal=self.bitstream_key(sample), model=self.model.fingerprint, entry=3)
+        """Return the key of what the model answered to that, decoded."""
+        return key_of(signal=self.bitstream_key(sample), model=self.answered_by, entry=3)
 
     def statistic_key(self, sample: Sample) -> str:
+        """Return the key of a sample's row."""
         return key_of(prediction=self.prediction_key(sample), scoring=self._scoring, group=sample.group, row=ROW_FORMAT)
 
     def parts(self) -> dict[str, dict[str, Any]]:
@@ -145,6 +153,7 @@ class _Way:
         return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
     def stored_rows(self, samples: Sequence[Sample]) -> dict[str, Row | Failure]:
+        """Return the rows that the store has, by sample."""
         rows: dict[str, Row | Failure] = {}
         for sample in samples:
             content = self.store.get(STATISTIC, self.statistic_key(sample))
@@ -161,7 +170,7 @@ class _Way:
                 spent = Ledger(sample.stored_bytes)
                 return Received(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
             data = self._bitstream(sample, signal, self.codec)
-            decoded = self._decode(data, signal, self.codec)
+            decoded = self.decode(data, signal, self.codec)
             with self.clock.step("score"):
                 ledger = _ledger(self.codec, data)
                 nominal = _attempt("score", self.codec.nominal_bits, signal, self.case.quality)
@@ -196,7 +205,12 @@ class _Way:
             self.store.put(BITSTREAM, key, encoded)
             return encoded
 
-    def _decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
+    def stored_bitstream(self, sample: Sample) -> bytes | None:
+        """Return what the encoder made of a sample, None where the store does not have it."""
+        return self.store.get(BITSTREAM, self.bitstream_key(sample))
+
+    def decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
+        """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
         with self.clock.step("decode"):
             decoded: Signal = _attempt("decode", codec.decode, data)
         if (shape := _shape(decoded)) != (expected := _shape(original)):
@@ -217,14 +231,15 @@ class _Way:
                             self.store.put(PREDICTION, key, bytes.fromhex(answer.given) + answer.data)
         return answers
 
-    def _stored_answer(self, key: str) -> Answer | None:
+    def stored_answer(self, key: str) -> Answer | None:
+        """Return what a model answered, None where the store does not have it."""
         entry = self.store.get(PREDICTION, key)
         return None if entry is None else Answer(entry[:_DIGEST].hex(), entry[_DIGEST:])
 
     def _stored_answers(self, keys: Sequence[str], received: Sequence[Received | SampleError]) -> list[Answer | SampleError] | None:
         answers: list[Answer | SampleError] = []
         for key, signal in zip(keys, received, strict=True):
-            answer = signal if isinstance(signal, SampleError) else self._stored_answer(key)
+            answer = signal if isinstance(signal, SampleError) else self.stored_answer(key)
             if answer is None:
                 return None
             answers.append(answer)
@@ -279,7 +294,7 @@ class _Way:
 
     def example(self, sample: Sample) -> list[dict[str, Any]] | None:
         """Return what the report shows of a sample at this point, or None where the store lacks what it takes."""
-        answer = self._stored_answer(self.prediction_key(sample))
+        answer = self.stored_answer(self.prediction_key(sample))
         data = self.store.get(BITSTREAM, self.bitstream_key(sample)) if self.codec else b""
         if answer is None or data is None:
             return None

@@ -133,15 +133,17 @@ def layer_of(before: Measured, after: Measured, original: tuple[Measured, Measur
             continue
         elif own and layer not in (BITSTREAM, DECODED):
             moved[layer] = own[0]
-        elif chain.knows(layer) and (own or _told_apart(layer, before, after)):
+        elif chain.knows(layer) and _may_have_moved(layer, before, after):
             unsettled.append(layer)
         accused[layer] = suspects
     between = _between(first, path, chain, clean)
     return Layer(first, between, chain.size, differ, moved, tuple(unsettled), accused)
 
 
-def _told_apart(layer: str, before: Measured, after: Measured) -> bool:
-    """Tell whether a fingerprint changed, so that the layer may have moved by something that it is not made of: a package, a library."""
+def _may_have_moved(layer: str, before: Measured, after: Measured) -> bool:
+    """Tell whether anything changed that could move the layer; where nothing is recorded of that, whether a fingerprint did."""
+    if before.provenance and after.provenance:
+        return bool(changed(layer, before, after))
     if layer in (BITSTREAM, DECODED):
         return bool(before.codec and after.codec and before.codec != after.codec)
     if layer in (GIVEN, ANSWER):

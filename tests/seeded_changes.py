@@ -1,0 +1,244 @@
+"""One change for each layer of the chain, made to a real codec and a real model: what attribution is tried on, and measured by.
+
+A `Bench` measures the pocket's pictures, through its ViT and JPEG, with any of the changes made. Every change is made where that layer
+lies: a stored item, what is read from it, the encoder, the decoder, the preprocessor's configuration, the weights, the metric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNAL, SOURCE, STATISTIC
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs.jpeg import Jpeg
+from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.gate.crossing import Crossing, cross
+from mpq_fixtures.gate.layers import Layer, layer_of
+from mpq_fixtures.gate.measured import Measured, of_record
+from mpq_fixtures.metrics import Statistic
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pocket.textures import classification
+from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.record import Record
+from mpq_fixtures.signals import Dataset, Image, Sample
+from mpq_fixtures.store import Store
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.tasks import TASKS
+
+POCKET = Path(__file__).parents[1] / "mpq_fixtures" / "pocket" / "models"
+CHANGES = {MADE_BY[layer]: layer for layer in (SOURCE, SIGNAL, BITSTREAM, DECODED, GIVEN, ANSWER, STATISTIC)}
+"""The layer of each change by its maker's name."""
+POINT = ("jpeg", "q10")
+
+
+class Changed(Jpeg):
+    """A codec whose file changed; the changes of this file are told apart by their classes, as files are by their content."""
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{super().fingerprint()}{type(self).__name__}".encode()).hexdigest()
+
+
+class FullChroma(Changed):
+    """An encoder's other settings: chroma in full resolution, and one step of quality less."""
+
+    def options(self, quality: str) -> dict[str, Any]:
+        return {"quality": self.qualities.number(quality) - 3, "subsampling": "4:4:4"}
+
+
+class Shifted(Changed):
+    """A decoder that is one pixel off."""
+
+    def decode(self, data: bytes) -> Image:
+        return Image(np.roll(super().decode(data).pixels, 1, axis=1))
+
+
+class FullChromaShifted(FullChroma, Shifted):
+    """Both."""
+
+
+class Strict(Top1):
+    """A metric that takes only every second class for known."""
+
+    version = 2
+
+    def observe(self, prediction: Any, target: Any) -> Statistic:
+        return super().observe(prediction, target) * (target % 2)
+
+
+CODECS: dict[tuple[bool, bool], type[Jpeg]] = {
+    (False, False): Jpeg,
+    (True, False): FullChroma,
+    (False, True): Shifted,
+    (True, True): FullChromaShifted,
+}
+
+
+class Apart:
+    """A model whose preprocessing is told apart from its network."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.batch_size, self.labels = model.batch_size, model.labels
+
+    def prepare(self, signals: list[Image]) -> list[np.ndarray[Any, Any]]:
+        return [self._model._prepare(signal).numpy() for signal in signals]
+
+    def infer(self, prepared: list[np.ndarray[Any, Any]]) -> list[int]:
+        import torch
+
+        with torch.inference_mode():
+            return [int(logits.argmax()) for logits in self._model._model(pixel_values=torch.from_numpy(np.concatenate(prepared))).logits]
+
+    def predict(self, signals: list[Image]) -> list[int]:
+        return self.infer(self.prepare(signals))
+
+
+class OpenApart(OpenModel):
+    """An evaluation's model, its preprocessing told apart."""
+
+    def ready(self) -> Any:
+        model = super().ready()
+        return model if hasattr(model, "prepare") else _apart(model)
+
+
+@cache
+def _apart(model: Any) -> Apart:
+    return Apart(model)
+
+
+@dataclass
+class Bench:
+    """Measures the pictures with changes made; ``folder`` is for changed models and the store, ``samples`` how many pictures."""
+
+    folder: Path
+    samples: int = 24
+    stored: bool = True
+    _done: dict[Any, tuple[Record, Measured]] = field(default_factory=dict)
+
+    def case(self, changes: Collection[str] = (), original: bool = False) -> Case:
+        metric = {"metric": lambda dataset, **options: Strict(len(dataset.labels))} if "metric" in changes else {}
+        task = replace(TASKS["image_classification"], **metric)  # type: ignore[arg-type]
+        evaluation = Evaluation(
+            "vit_pocket", "seeded", task, str(self.model_folder(changes)), {"path": "python:x:y"}, (POINT,), self.folder
+        )
+        return evaluation.cases[0] if original else evaluation.cases[1]
+
+    def measure(self, changes: Collection[str] = (), original: bool = False) -> tuple[Record, Measured]:
+        """Return what is measured with the changes made, each by the name of what it changes."""
+        key = (frozenset(changes), original)
+        if key not in self._done:
+            case = self.case(changes, original)
+            record = evaluate(
+                case, self.dataset(changes), self.model(changes), None if original else self.codec(changes), self.bench(changes)
+            )
+            self._done[key] = record, of_record(record, self.provenance(record))
+        return self._done[key]
+
+    def compare(self, *changes: str, original: bool = True) -> Layer | None:
+        """Return the layer that attribution names for the changes, with the help of the original case where it is asked for."""
+        pair = (self.measure(original=True)[1], self.measure(changes, original=True)[1]) if original else None
+        return layer_of(self.measure()[1], self.measure(changes)[1], pair)
+
+    def cross(self, *changes: str) -> Crossing:
+        before, after = self.measure()[1], self.measure(changes)[1]
+        pair = self.measure(original=True)[1], self.measure(changes, original=True)[1]
+        case, dataset = self.case(changes), self.dataset(changes)
+        metric = case.evaluation.task.metric(dataset)
+        return cross(case, dataset, self.model(changes), self.codec(changes), self.bench(changes), before, after, metric, pair)
+
+    def bench(self, changes: Collection[str]) -> Workbench:
+        """Return a bench whose store no other reader has seen: it knows the stored items by their source alone."""
+        name = "read-otherwise" if "reader" in changes else "store"
+        return Workbench(Store(self.folder / name), Clock())
+
+    def codec(self, changes: Collection[str]) -> Codec:
+        return CODECS["encoder" in changes, "decoder" in changes]()
+
+    def dataset(self, changes: Collection[str]) -> Dataset:
+        chosen = classification().choose(self.samples)
+        samples = [
+            _read_otherwise(sample) if "reader" in changes else sample
+            for sample in (_stored_otherwise(one) if "data set" in changes and not n % 3 else one for n, one in enumerate(chosen.samples))
+        ]
+        return Dataset(samples, chosen.labels)
+
+    def model(self, changes: Collection[str]) -> OpenModel:
+        return _opened(self.model_folder(changes))
+
+    def model_folder(self, changes: Collection[str]) -> Path:
+        """Return a copy of the pocket's ViT with its preprocessor's configuration, or its weights, changed."""
+        chosen = [name for name in ("preprocessing", "model") if name in changes]
+        folder = self.folder / "-".join(["vit", *chosen])
+        if not folder.is_dir():
+            shutil.copytree(POCKET / "vit_pocket", folder)
+            if "preprocessing" in chosen:
+                file = folder / "preprocessor_config.json"
+                configuration = json.loads(file.read_text())
+                file.write_text(json.dumps(configuration | {"image_mean": [mean + 0.2 for mean in configuration["image_mean"]]}))
+            if "model" in chosen:
+                perturb(folder / "model.safetensors", 1.5)
+        return folder
+
+    @staticmethod
+    def provenance(record: Record) -> dict[str, Any]:
+        """Return what a run records that matters here."""
+        main = record.metrics[record.metric]
+        return {
+            "python": "3.11",
+            "version": version("mpq"),
+            "packages": {"pillow": version("pillow"), "numpy": version("numpy"), "torch": version("torch")},
+            "libraries": loaded_libraries()["libraries"],
+            "codecs": {record.codec: record.build},
+            "code": {record.codec: record.parts["codec"]} if "codec" in record.parts else {},
+            "models": {record.evaluation: {"fingerprint": record.fingerprint, **record.parts["model"]}},
+            "metrics": {record.evaluation: {"name": record.metric, "version": main.version, "settings": main.settings}},
+        }
+
+
+@cache
+def _opened(folder: Path) -> OpenModel:
+    evaluation = Evaluation("vit_pocket", "seeded", TASKS["image_classification"], str(folder), {"path": "x"}, (), folder)
+    return OpenApart(evaluation, "cpu")
+
+
+def perturb(file: Path, amount: float) -> None:
+    """Add noise to a checkpoint's weights, ``amount`` times the spread of each tensor, always the same."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(7)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    tensors = {
+        name: tensor + amount * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        if tensor.is_floating_point() and tensor.numel() > 1
+        else tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, metadata)
+
+
+def _stored_otherwise(sample: Sample) -> Sample:
+    """A stored picture that was replaced by another: its mirror image."""
+    signal = sample.signal
+    source = hashlib.sha256(b"mirrored" + sample.source.encode()).hexdigest()
+    return replace(sample, source=source, signal=lambda: Image(np.ascontiguousarray(signal().pixels[:, ::-1])))
+
+
+def _read_otherwise(sample: Sample) -> Sample:
+    """A picture that another build of a library reads one level brighter."""
+    signal = sample.signal
+    return replace(sample, signal=lambda: Image(np.minimum(signal().pixels, 254) + np.uint8(1)))
