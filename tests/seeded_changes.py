@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,6 @@ class Bench:
 
     folder: Path
     samples: int = 24
-    stored: bool = True
     _done: dict[Any, tuple[Record, Measured]] = field(default_factory=dict)
 
     def case(self, changes: Collection[str] = (), original: bool = False) -> Case:
@@ -152,16 +152,29 @@ class Bench:
         return layer_of(self.measure()[1], self.measure(changes)[1], pair)
 
     def cross(self, *changes: str) -> Crossing:
-        before, after = self.measure()[1], self.measure(changes)[1]
-        pair = self.measure(original=True)[1], self.measure(changes, original=True)[1]
+        return self.cross_with(self.bench(changes), self.measure()[1], self.measure(changes)[1], *changes)
+
+    def cross_with(self, bench: Workbench, before: Measured, after: Measured, *changes: str) -> Crossing:
         case, dataset = self.case(changes), self.dataset(changes)
         metric = case.evaluation.task.metric(dataset)
-        return cross(case, dataset, self.model(changes), self.codec(changes), self.bench(changes), before, after, metric, pair)
+        originals = self.measure(original=True)[1], self.measure(changes, original=True)[1]
+        return cross(case, dataset, self.model(changes), self.codec(changes), bench, before, after, metric, originals)
 
     def bench(self, changes: Collection[str]) -> Workbench:
-        """Return a bench whose store no other reader has seen: it knows the stored items by their source alone."""
-        name = "read-otherwise" if "reader" in changes else "store"
-        return Workbench(Store(self.folder / name), Clock())
+        """Return a bench. Its store knows the stored items by their source alone, so that one that was read otherwise needs another:
+
+        an empty one, or, where another codec's keys are new anyway, one that holds what was approved and no more.
+        """
+        if "reader" not in changes:
+            return Workbench(Store(self.folder / "store"), Clock())
+        if not {"encoder", "decoder"} & set(changes):
+            return Workbench(Store(self.folder / "read-otherwise"), Clock())
+        folder = self.folder / "-".join(["read-otherwise", *sorted(changes)])
+        if not folder.is_dir():
+            approved = Bench(self.folder / "approved", self.samples)
+            approved.measure()
+            shutil.copytree(approved.folder / "store", folder)
+        return Workbench(Store(folder), Clock())
 
     def codec(self, changes: Collection[str]) -> Codec:
         return CODECS["encoder" in changes, "decoder" in changes]()
@@ -205,6 +218,25 @@ class Bench:
             "models": {record.evaluation: {"fingerprint": record.fingerprint, **record.parts["model"]}},
             "metrics": {record.evaluation: {"name": record.metric, "version": main.version, "settings": main.settings}},
         }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the confusion matrix: what was changed, and what attribution calls it: the first layer, and all that moved."""
+
+    made: tuple[str, ...]
+    first: str
+    named: tuple[str, ...]
+    crossing: Crossing
+
+
+def matrix(bench: Bench) -> list[Entry]:
+    """Return what attribution says of each change and of each pair of changes."""
+    entries = []
+    for changes in (*((name,) for name in CHANGES), *combinations(CHANGES, 2)):
+        layer, crossing = bench.compare(*changes), bench.cross(*changes)
+        entries.append(Entry(changes, layer.maker if layer else "none", crossing.moved, crossing))
+    return entries
 
 
 @cache

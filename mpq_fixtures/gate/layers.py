@@ -50,6 +50,7 @@ _COMPUTING = ("machine torch", "machine float32", "machine device", "machine ins
 _ANY = ("machine instruction", "machine processor", "machine system", "python", "mpq version", "mpq commit")
 _SILENT = ("weights", "processor", "configuration", "code")
 """Parts that are known by a digest, which tells a reader nothing."""
+_NOTHING = "nothing that is recorded changed"
 _WORDS = {"processor": "preprocessor's configuration", "configuration": "model's configuration", "code": "code"}
 
 
@@ -137,6 +138,8 @@ def layer_of(before: Measured, after: Measured, original: tuple[Measured, Measur
             unsettled.append(layer)
         accused[layer] = suspects
     between = _between(first, path, chain, clean)
+    listed = [one for layer in (first, *reversed(between)) for one in suspects_of(layer, before, after)]
+    accused[first] = list(dict.fromkeys(one for one in listed if not one.startswith(_NOTHING))) or listed[:1]
     return Layer(first, between, chain.size, differ, moved, tuple(unsettled), accused)
 
 
@@ -161,7 +164,9 @@ def _between(first: str, path: Sequence[str], *chains: _Chain | None) -> tuple[s
         unknown.append(layer)
     # A model that keeps its preprocessing to itself is given the very signal: what it makes of that shows in its answers.
     if first == ANSWER and not unknown and chains[0] is not None and chains[0].is_given_the_signal():
-        unknown.append(GIVEN)
+        own, its = (changed(layer, chains[0].before, chains[0].after, own=True) for layer in (ANSWER, GIVEN))
+        if not own or set(own) & set(its):  # nothing but the weights, or the like, is the network's own doing
+            unknown.append(GIVEN)
     return tuple(reversed(unknown))
 
 
@@ -278,7 +283,7 @@ def suspects(layer: str, before: Mapping[str, str], after: Mapping[str, str]) ->
     if found:
         return list(dict.fromkeys(found))
     looked = [_label(name) if _is_silent(name) else f"{_label(name)} {after[name]}" for name in names if name in after]
-    return [f"nothing that is recorded changed: {', '.join(looked[:8])}{' and others' if len(looked) > 8 else ''}"]
+    return [f"{_NOTHING}: {', '.join(looked[:8])}{' and others' if len(looked) > 8 else ''}"]
 
 
 def changed(layer: str, before: Measured, after: Measured, own: bool = False) -> list[str]:
@@ -346,7 +351,7 @@ def _label(name: str) -> str:
 
 
 def _suspicion(found: Sequence[str]) -> str:
-    if len(found) == 1 and found[0].startswith("nothing "):
+    if found[0].startswith(_NOTHING):
         return found[0]
     shown = [*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])]
     return f"suspect{'s' if len(found) > 1 else ''}: {', '.join(shown)}"
