@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, MADE_B
 from mpq_fixtures.gate.measured import WHOLE, Measured, whole
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.provenance import OWNERS, facts
+
+T = TypeVar("T")
 
 _PLURAL = {
     SOURCE: "sources",
@@ -174,12 +177,15 @@ class _Chain:
     """The chains of the samples that two measurements share, side by side."""
 
     def __init__(self, before: Measured, after: Measured) -> None:
-        places = {sample: number for number, sample in enumerate(before.samples)}
-        here = [number for number, sample in enumerate(after.samples) if sample in places]
-        there = [places[after.samples[number]] for number in here]
+        if before.samples == after.samples:  # as on most nights
+            here = there = list(range(len(after.samples)))
+        else:
+            places = {sample: number for number, sample in enumerate(before.samples)}
+            here = [number for number, sample in enumerate(after.samples) if sample in places]
+            there = [places[after.samples[number]] for number in here]
         self.before, self.after, self.size = before, after, len(here)
         self._there, self._here = np.asarray(there, np.intp), np.asarray(here, np.intp)
-        self._same_set = sorted(before.samples) == sorted(after.samples)
+        self._same_set = len(here) == len(before.samples) == len(after.samples)
         self._kept: dict[str, NDArray[np.bool_] | bool | None] = {}
 
     def different(self, layer: str) -> NDArray[np.bool_] | bool | None:
@@ -192,12 +198,11 @@ class _Chain:
         if not self.size:
             return None
         if layer == SOURCE:
-            sources = zip(self._there, self._here, strict=True)
-            return np.array([self.before.sources[old] != self.after.sources[new] for old, new in sources])
+            return np.array([old != new for old, new in zip(*self._pair(self.before.sources, self.after.sources), strict=True)])
         if layer == STATISTIC:
             if self.before.metric != self.after.metric:
                 return True
-            return _unequal([self.before.statistics[old] for old in self._there], [self.after.statistics[new] for new in self._here])
+            return _unequal(*self._pair(self.before.statistics, self.after.statistics))
         old, new = self.before.links.get(layer), self.after.links.get(layer)
         if old is not None and new is not None:
             bits = min(self.before.bits.get(layer, WHOLE), self.after.bits.get(layer, WHOLE))
@@ -206,6 +211,12 @@ class _Chain:
         if layer in self.before.whole and layer in self.after.whole and self._same_set:
             return self._whole(self.before, self._there, layer) != self._whole(self.after, self._here, layer)
         return None
+
+    def _pair(self, before: Sequence[T], after: Sequence[T]) -> tuple[list[T], list[T]]:
+        """Return what belongs to the shared samples of two lists."""
+        if self.before.samples == self.after.samples:
+            return list(before), list(after)
+        return [before[old] for old in self._there], [after[new] for new in self._here]
 
     @staticmethod
     def _whole(measured: Measured, order: NDArray[np.intp], layer: str) -> str:
@@ -257,9 +268,8 @@ class _Chain:
 
 def _unequal(before: Sequence[Statistic], after: Sequence[Statistic]) -> NDArray[np.bool_]:
     """Tell of each pair of statistics whether they differ as numbers; NaN equals NaN."""
-    shapes = {np.shape(statistic) for statistic in (*before, *after)}
-    if len(shapes) == 1 and np.prod(next(iter(shapes))) <= 64:
-        old, new = (np.stack(side).reshape(len(side), -1) for side in (before, after))
+    if np.size(before[0]) <= 64 and len({one.shape for one in (*before, *after)}) == 1:
+        old, new = (np.array(side, float).reshape(len(side), -1) for side in (before, after))
         return np.asarray(((old != new) & ~(np.isnan(old) & np.isnan(new))).any(axis=1))
     return np.array([not np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True)])
 
