@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from seeded_changes import CHANGES, Bench, matrix
+from seeded_changes import CHANGES, POCKET, Bench, matrix, perturb
 
-from mpq_fixtures.gate.crossing import Crossing
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs.opus import Opus
+from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.gate.crossing import Crossing, cross
+from mpq_fixtures.gate.measured import of_record
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pocket.speech import utterances
+from mpq_fixtures.store import Store
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +121,38 @@ class TestGone:
             found = bench.cross(change)
             assert list(shares(found)) == [(change,)]
             assert shares(found)[change,] == pytest.approx(value(bench, change) - value(bench))
+
+
+class TestNormaliser:
+    """The metric as it was approved can be made again where its options are all that changed: all four combinations can be had."""
+
+    @staticmethod
+    def measured(folder: Path, model: str, normaliser: str, store: str) -> tuple[Any, ...]:
+        options = {"normaliser": normaliser}
+        case = Evaluation(
+            "whisper_tried",
+            "tried",
+            TASKS["speech_recognition"],
+            str(folder / model),
+            {"path": "x"},
+            (("opus", "6k"),),
+            folder,
+            options=options,
+        ).cases[1]
+        opened, codec, bench = OpenModel(case.evaluation, "cpu"), Opus(), Workbench(Store(folder / store), Clock())
+        record = evaluate(case, utterances().choose(12), opened, codec, bench)
+        return case, opened, codec, bench, of_record(record, Bench.provenance(record)), record.value
+
+    def test_of_model_and_metric(self, tmp_path: Path) -> None:
+        for name in ("old", "new"):
+            shutil.copytree(POCKET / "whisper_pocket", tmp_path / name)
+        perturb(tmp_path / "new" / "model.safetensors", 0.15)
+        kinds = [(model, normaliser) for model in ("old", "new") for normaliser in ("none", "whisper_english")]
+        neither, metric, model, both = (self.measured(tmp_path, *kind, "another")[-1] for kind in kinds)
+        *_, before, _ = self.measured(tmp_path, "old", "none", "store")
+        case, opened, codec, bench, after, _ = self.measured(tmp_path, "new", "whisper_english", "store")
+        data = utterances().choose(12)
+        found = cross(case, data, opened, codec, bench, before, after, case.evaluation.task.metric(data, **case.evaluation.options))
+        assert shares(found) == pytest.approx({("model",): model - neither, ("metric",): both - model})
+        assert found.interactions[0].change == pytest.approx(both - metric - model + neither)
+        assert abs(found.interactions[0].change) > 0.01
