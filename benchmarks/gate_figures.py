@@ -6,7 +6,6 @@ against what the project promises. Nights are simulated from what each sample sc
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.gate.baselines import read_baselines, restore_metric
 from mpq_fixtures.gate.paired import clusters_of, effect_of_shares, fewest_found, shares
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
-from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import unpack
 
 Array = NDArray[np.float64]
 
@@ -59,13 +56,12 @@ def read_points(folder: Path) -> list[Point]:
     """Return the approved points of a suite. The only place that knows how baselines are kept."""
     points = []
     for file in sorted(folder.glob("*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for point, case in content["cases"].items():
+        for point, approved in read_baselines(file).items():
             codec, _, quality = point.partition("-")
-            statistics = np.stack(unpack(case["statistics"]))
-            metric = {"top1": Top1(), "miou": MeanIoU(statistics.shape[-1]), "word_accuracy": WordAccuracy(), "sdr": SDR(1)}[case["metric"]]
-            samples = case.get("ids", content["samples"])
-            points.append(Point(file.stem, codec, quality, metric, samples, [""] * len(samples), statistics))
+            metric = restore_metric(approved.metric, approved.settings)
+            assert metric is not None
+            statistics = np.stack(approved.statistics)
+            points.append(Point(file.stem, codec, quality, metric, approved.samples, approved.groups, statistics))
     return points
 
 

@@ -87,9 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
     fetch.add_argument("--codec", action="append", default=[], metavar="NAME", help="a codec, beside the suite's or alone; repeatable")
     fetch.add_argument("--metric", action="append", default=[], metavar="NAME", help="a metric of similarity, likewise")
-    compare = add("compare", "hold the second of two runs against the first; exit code 1 when it regressed", _compare)
-    compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run")
+    compare = add("compare", "hold a run against another, or against baselines, worst case first; exit code 1 when it is red", _compare)
+    compare.add_argument("before", type=Path, metavar="A", help="the folder of the first run, or of baselines")
     compare.add_argument("after", type=Path, metavar="B", help="the folder of the second run")
+    form = compare.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs: every case with its verdict, figures, samples and layer")
+    form.add_argument("--markdown", action="store_true", help="a table, as forges show it")
     approve = add("approve", "accept what a finished run measured as the baselines, without measuring again", _approve)
     approve.add_argument("results", nargs="?", type=Path, metavar="REPORT_FOLDER", help="the folder of a run, such as reports/latest")
     approve.add_argument("--case", action="append", default=[], metavar="GLOB", help="only cases whose whole id fits; repeatable")
@@ -142,9 +145,9 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mpq_fixtures.commands.compare import compare
+    from mpq_fixtures.commands.compare import compare_runs
 
-    return compare(options.before, options.after)
+    return compare_runs(options.before, options.after, "json" if options.json else "markdown" if options.markdown else "text")
 
 
 def _approve(options: argparse.Namespace) -> int:
@@ -158,6 +161,8 @@ def _approve(options: argparse.Namespace) -> int:
         )
         return 2
     return approve(options.results, options.case, options.new, options.baselines)
+
+
 def _history(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.history import history
 

@@ -19,6 +19,7 @@ from mpq_fixtures import chain, predictions
 from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import kind, told
@@ -132,12 +133,13 @@ class Way:
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
         self.beside = [metric for metric in asked if metric not in self.absent]
         self.encoded_by = codec.fingerprint() if codec else ""
+        self._readers = readers(evaluation.task.modality)
         self.answered_by = model.fingerprint
         self._scoring = [_identity(metric) for metric in (self.metric, *self.beside)]
 
     def bitstream_key(self, sample: Sample) -> str:
         """Return the key of what the encoder made of a sample."""
-        return key_of(source=sample.source, codec=self.encoded_by, quality=self.case.quality)
+        return key_of(source=sample.source, readers=self._readers, codec=self.encoded_by, quality=self.case.quality)
 
     def prediction_key(self, sample: Sample) -> str:
         """Return the key of what the model answered to that, decoded."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from shlex import quote
 from typing import NoReturn
@@ -17,16 +19,24 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
-from mpq_fixtures.gate.baselines import Baseline, BaselineError, baseline_file, judge, read_baseline
+from mpq_fixtures.gate.baselines import BaselineError, baseline_file, read_baselines
+from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
+from mpq_fixtures.gate.crossing import cross
+from mpq_fixtures.gate.layers import layer_of
+from mpq_fixtures.gate.measured import Measured, of_record
+from mpq_fixtures.gate.pooling import level_of_case
+from mpq_fixtures.gate.sanity import doubts
+from mpq_fixtures.gate.verdict import Rules, judge
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError, MissingAsset
+from mpq_fixtures.named import AssetError, MissingAsset, told
 from mpq_fixtures.options import Options
-from mpq_fixtures.plugin import BENCH, OPTIONS, RESULT
+from mpq_fixtures.plugin import BENCH, CASES, COMPARISON, OPTIONS, RESULT
+from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError
-from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.suite import FAIL, ORIGINAL, Case, Evaluation
 
 
 @pytest.fixture(scope="session")
@@ -120,14 +130,22 @@ def evaluate(
     return measure
 
 
+@pytest.fixture(scope="session")
+def approved(options: Options) -> Callable[[Evaluation], dict[str, Measured]]:
+    """What was approved of an evaluation's points; each file is read once a process."""
+
+    @cache
+    def read(evaluation: Evaluation) -> dict[str, Measured]:
+        return read_baselines(baseline_file(options.baselines_of(evaluation), evaluation.suite, evaluation.name))
+
+    return read
+
+
 @pytest.fixture
-def baseline(case: Case, dataset: Dataset, options: Options) -> Baseline | None:
-    """What was approved of this case, over the samples of this run."""
-    evaluation = case.evaluation
-    metric = evaluation.task.metric(dataset, **evaluation.options)
-    file = baseline_file(options.baselines_of(evaluation), evaluation.suite, evaluation.name)
+def baseline(case: Case, approved: Callable[[Evaluation], dict[str, Measured]], options: Options) -> Measured | None:
+    """What was approved of this case."""
     try:
-        return read_baseline(file, case.point, [sample.id for sample in dataset.samples], metric)
+        return approved(case.evaluation).get(case.point)
     except BaselineError as error:
         if options.update_baselines == "all":
             return None  # this run writes it anew
@@ -135,34 +153,102 @@ def baseline(case: Case, dataset: Dataset, options: Options) -> Baseline | None:
 
 
 @pytest.fixture
+def compared(
+    case: Case,
+    dataset: Dataset,
+    model: OpenModel,
+    codec: Codec | None,
+    bench: Workbench,
+    baseline: Measured | None,
+    approved: Callable[[Evaluation], dict[str, Measured]],
+    originals: dict[str, Record],
+    options: Options,
+    pytestconfig: pytest.Config,
+) -> Callable[[Record, bool], Comparison | None]:
+    """Hold a record against what was approved of its case, and say which layer moved; where asked, how much each of several did."""
+
+    def compare_record(record: Record, crossing: bool) -> Comparison | None:
+        if baseline is None:
+            return None
+        evaluation = case.evaluation
+        metric = evaluation.task.metric(dataset, **evaluation.options)
+        margins, level = margins_of(record.metrics, record.metric, evaluation.margins), level_of_case(pytestconfig.stash[CASES])
+        old, new = approved(evaluation).get(ORIGINAL), of_record(originals[evaluation.name])
+        now = of_record(record)
+        comparison = compare(baseline, now, metric, margins, level, (old, new) if old else None)
+        if comparison.layer is None:
+            return comparison
+        about = provenance(options, [record, originals[evaluation.name]], pytestconfig)
+        now, beside = replace(now, provenance=about), (old, replace(new, provenance=about)) if old else None
+        layer = layer_of(baseline, now, beside)
+        divided = ""
+        if crossing and layer and len(layer.moved) + len(layer.open) > 1:
+            try:
+                divided = str(cross(case, dataset, model, codec, bench, baseline, now, metric, beside))
+            except Exception as error:  # it explains a verdict, and must not take its place
+                divided = f"old and new could not be crossed: {told(error)}"
+        return replace(comparison, layer=layer, crossing=divided)
+
+    return compare_record
+
+
+@pytest.fixture
 def gate(
-    case: Case, baseline: Baseline | None, options: Options, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    case: Case,
+    dataset: Dataset,
+    compared: Callable[[Record, bool], Comparison | None],
+    options: Options,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> Callable[[Record], None]:
     """File a record with its verdict, as properties and for the report, and fail the test where the verdict says so."""
 
     def check(record: Record) -> None:
-        given = request.config.getoption("mpq_baselines")
-        baselines = f" --mpq-baselines {quote(given)}" if given else ""
-        suite = case.evaluation.suite_argument
-        suite = quote(os.path.relpath(suite) if Path(suite).is_absolute() else suite)
-        tests = quote(os.path.relpath(request.path.parent))
-        approve = f"pytest {tests} --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
-        verdict = judge(record, baseline, case.evaluation.thresholds, approve, options.update_baselines, options.strict)
+        evaluation, level = case.evaluation, level_of_case(request.config.stash[CASES])
+        rules = Rules(
+            approve=_approval(case, request),
+            strict=options.strict,
+            approving=options.update_baselines,
+            some_samples=options.samples is not None,
+            underpowered_fails=evaluation.underpowered == FAIL,
+        )
+        comparison = compared(record, False)
+        verdict = judge(record, comparison, evaluation.thresholds, rules, level)
+        if comparison and comparison.layer and not verdict.passes:
+            comparison = compared(record, True)
+            verdict = judge(record, comparison, evaluation.thresholds, rules, level)
+        said = doubts(record, evaluation.task.metric(dataset, **evaluation.options)) if case.is_original else []
         result = Result(
             case,
             record=record,
             verdict=verdict.name,
-            baseline=baseline.value if baseline else math.nan,
-            baseline_rate=baseline.rate if baseline else math.nan,
-            reason=verdict.message,
+            baseline=comparison.value_before if comparison else math.nan,
+            baseline_rate=comparison.rate_before if comparison else math.nan,
+            reason="\n".join(f"{case.id}: {fault}" for fault in verdict.faults),
+            notes="\n".join([*verdict.notes, *said]),
+            layer=comparison.layer.maker if comparison and comparison.layer else "",
+            suspect=", ".join(comparison.suspects) if comparison else "",
+            change=comparison.to_dict() if comparison else {},
         )
         request.node.stash[RESULT] = result
+        request.node.stash[COMPARISON] = comparison
         for name, value in result.row().items():
-            record_property(name, value)
+            if value is not None:  # a property is a text, and "None" would be one
+                record_property(name, value)
         if not verdict.passes:
-            pytest.fail(verdict.message, pytrace=False)
+            pytest.fail(result.reason, pytrace=False)
 
     return check
+
+
+def _approval(case: Case, request: pytest.FixtureRequest) -> str:
+    """Return the command that approves a case."""
+    given = request.config.getoption("mpq_baselines")
+    baselines = f" --mpq-baselines {quote(given)}" if given else ""
+    suite = case.evaluation.suite_argument
+    suite = quote(os.path.relpath(suite) if Path(suite).is_absolute() else suite)
+    tests = quote(os.path.relpath(request.path.parent))
+    return f"pytest {tests} --mpq-suite {suite} --mpq-case {quote(case.id)}{baselines} --mpq-update-baselines"
 
 
 def _give_up(error: AssetError, options: Options) -> NoReturn:

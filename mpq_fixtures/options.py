@@ -37,6 +37,7 @@ class Options:
     update_baselines: str
     strict: bool
     cases: tuple[str, ...] = ()
+    history: Path = Path("reports/history")
 
     def selects(self, case: Case) -> bool:
         """Tell whether ``--mpq-case`` takes a case; without it, all are taken."""
@@ -47,9 +48,14 @@ class Options:
 
         Those of the suites in ``evaluations/suites`` lie in ``evaluations/baselines``.
         """
-        folder = evaluation.folder
-        named = folder.parts[-len(SUITES.parts) :] == SUITES.parts
-        return self.baselines or (folder.parent if named else folder) / "baselines"
+        return self.baselines or baselines_beside(evaluation)
+
+
+def baselines_beside(evaluation: Evaluation) -> Path:
+    """Return the folder of an evaluation's baselines where nobody gave another."""
+    folder = evaluation.folder
+    named = folder.parts[-len(SUITES.parts) :] == SUITES.parts
+    return (folder.parent if named else folder) / "baselines"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -71,6 +77,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("cache", "the store of bitstreams, predictions and statistics (default: $MPQ_CACHE or the user's cache folder)",
         metavar="DIR")  # fmt: skip
     add("out", "where the results land (default: reports/latest)", metavar="DIR")
+    add(
+        "history",
+        "where every run leaves its figures and verdicts, for mpq history and the report (default: reports/history)",
+        metavar="DIR",
+    )
     add("baselines", "the approved records (default: baselines beside a suite's file; evaluations/baselines for a named suite)",
         metavar="DIR")  # fmt: skip
     add("update-baselines", "approve what was measured: all of it, or only cases that have no baseline; others are kept (default: off)",
@@ -110,6 +121,7 @@ def read_options(config: pytest.Config) -> Options:
         update_baselines=update,
         strict=bool(_given(config, "strict")),
         cases=globs,
+        history=_folder(config, "history", root) or root / "reports" / "history",
     )
 
 

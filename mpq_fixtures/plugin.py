@@ -8,6 +8,7 @@ Neither torch nor transformers nor datasets is imported here.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -19,20 +20,24 @@ import pytest
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.devices import let_waiting_threads_sleep, threads_for_worker
 from mpq_fixtures.evaluate import Workbench
+from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.options import Options, add_options, read_options
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.summary import summary_lines
+from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
-from mpq_fixtures.run import Run
+from mpq_fixtures.results.markdown import add_to_step_summary
+from mpq_fixtures.run import Run, counted
 from mpq_fixtures.store import Store
 from mpq_fixtures.suite import Case
 
 OPTIONS = pytest.StashKey[Options]()
 BENCH = pytest.StashKey[Workbench]()
 RESULT = pytest.StashKey[Result]()
+COMPARISON = pytest.StashKey[Comparison | None]()
+CASES = pytest.StashKey[int]()
 _STARTED = time.monotonic()
 _CASE = ("evaluation", "case")
 _NO_CASE = object()
@@ -71,6 +76,13 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
     config.stash[BENCH] = bench
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the cases of the run, over which its chance of a false alarm is shared."""
+    session.config.stash[CASES] = sum(
+        isinstance(getattr(getattr(item, "callspec", None), "params", {}).get("case"), Case) for item in session.items
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -124,8 +136,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             "baseline": result.baseline,
             "baseline_rate": result.baseline_rate,
             "reason": result.reason,
+            "notes": result.notes,
+            "layer": result.layer,
+            "suspect": result.suspect,
+            "change": result.change,
+            "shares": _shares(item.stash.get(COMPARISON, None)),
         }
     return report
+
+
+def _shares(comparison: Comparison | None) -> dict[str, Any] | None:
+    """Return what the end of the run needs of a case that was held against a baseline, as plain data."""
+    if comparison is None or comparison.unlike or not comparison.shared:
+        return None
+    return {"samples": list(comparison.shared), "groups": list(comparison.groups), "shares": comparison.shares.tobytes()}
 
 
 @pytest.hookimpl(trylast=True)
@@ -184,10 +208,11 @@ class Controller:
         options = self.options
         if not options.evaluations:
             return []
+        evaluations, cases = counted(len(options.evaluations), "evaluation"), counted(len(self.cases), "case")
         samples = f"at most {options.samples} samples each" if options.samples else "all samples"
         baselines = dict.fromkeys(str(options.baselines_of(evaluation)) for evaluation in options.evaluations)
         return [
-            f"mpq: suite {', '.join(self.run.suites)}: {len(options.evaluations)} evaluations, {len(self.cases)} cases, {samples}",
+            f"mpq: suite {', '.join(self.run.suites)}: {evaluations}, {cases}, {samples}",
             f"mpq: device {options.device}, store {options.cache}",
             f"mpq: baselines {', '.join(baselines)}, results {options.out}",
         ]
@@ -234,7 +259,12 @@ class Controller:
                 sent["baseline"],
                 sent["baseline_rate"],
                 sent["reason"],
+                sent["notes"],
+                sent["layer"],
+                sent["suspect"],
+                sent["change"],
             )
+            self.run.shares[case.id] = sent["shares"]
             del report.mpq
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -252,18 +282,47 @@ class Controller:
         if account:
             self.run.accounts.append(account)
 
+    @pytest.hookimpl(tryfirst=True)  # before junit's file is written
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the results, and fail a run that measured nothing or, when strict, not everything."""
+        """Judge what shows over many cases, write the results, and fail a run that measured nothing or, when strict, not everything."""
         self.board.stop()
         if not self.run.expected or self.config.option.collectonly:
             return
+        self._describe_run()
+        for name, sentence in self.run.judge_together():
+            self._fail(name, sentence)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not self.workers:
             self.run.accounts.append(_account(self.config))
         if session.exitstatus == pytest.ExitCode.OK and (complaint := self.run.complaint()):
             self.run.notes.append(complaint)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if not self.run.finish(int(session.exitstatus), self.config) and session.exitstatus == pytest.ExitCode.OK:
+        well = self.run.finish(int(session.exitstatus), self.config)
+        add_to_step_summary(step_summary(self.run), os.environ)
+        if not well and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _describe_run(self) -> None:
+        """Give junit's test suite the properties of the run; `record_testsuite_property` would record them in a worker, and lose them."""
+        with contextlib.suppress(ImportError, AttributeError):  # pytest has no public way there from here
+            from _pytest.junitxml import xml_key
+
+            if (xml := self.config.stash.get(xml_key, None)) is not None:
+                for name, value in self.run.properties(self.config).items():
+                    xml.add_global_property(name, value)
+
+    def _fail(self, name: str, sentence: str) -> None:
+        """Report a failed test that no worker ran: what only the whole run shows."""
+        report = pytest.TestReport(
+            nodeid=f"evaluations::gate[{name}]",
+            location=("evaluations", None, f"gate[{name}]"),
+            keywords={},
+            outcome="failed",
+            longrepr=sentence,
+            when="call",
+        )
+        self.config.hook.pytest_runtest_logreport(report=report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how it went, where the time went and where the report is."""

@@ -21,6 +21,7 @@ import pytest
 from mpq_fixtures import signals, statistics
 from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
+from mpq_fixtures.results.history import this_host
 
 _PACKAGES = (
     "mpq", "ai-edge-litert", "av", "cdpam", "datasets", "demucs", "imageio-ffmpeg", "jiwer", "lc3py", "museval", "numpy", "pandas", "pesq",
@@ -87,7 +88,13 @@ def provenance(
         "version": version("mpq"),
         "commit": _commit(config.rootpath),
         "python": platform.python_version(),
-        "machine": {"system": platform.platform(), "processor": _processor(), "instruction_set": _instruction_set(), **asked["settings"]},
+        "machine": {
+            "host": this_host(),
+            "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}".rstrip(", "),
+            "processor": _processor(),
+            "instruction_set": _instruction_set(),
+            **asked["settings"],
+        },
         "device": ", ".join(sorted({record.device for record in records})) or options.device,
         "packages": _versions(code.values()),
         "libraries": asked["libraries"],
@@ -102,6 +109,8 @@ def provenance(
             "device": options.device,
             "update_baselines": options.update_baselines,
             "strict": options.strict,
+            "baselines": {evaluation.suite: str(options.baselines_of(evaluation)) for evaluation in options.evaluations},
+            "history": str(options.history),
         },
         "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
     }

@@ -5,23 +5,29 @@ from __future__ import annotations
 import datetime
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpq_fixtures.clock import STEPS
-from mpq_fixtures.gate.baselines import BaselineError, baseline_file, update_baselines
+from mpq_fixtures.gate.baselines import BaselineError, accepted_lines, approved_points, baseline_file, write_baselines
+from mpq_fixtures.gate.measured import Measured, of_record
+from mpq_fixtures.gate.pooling import CaseEffect, judge_run
+from mpq_fixtures.gate.rates import RateChange, pool_rates
+from mpq_fixtures.gate.verdict import RATE, REGRESSED
 from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.similarity import similarity_correlations
-from mpq_fixtures.results.files import NOT_RUN, PASSED, SKIPPED, Result, write_results
+from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result, read_results, write_results
+from mpq_fixtures.results.history import append
 from mpq_fixtures.store import LAYERS
-from mpq_fixtures.suite import Case
+from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
 
 
 class Run:
@@ -31,6 +37,8 @@ class Run:
         self.options = options
         self.expected: dict[str, Case] = {}
         self.results: dict[str, Result] = {}
+        self.shares: dict[str, dict[str, Any] | None] = {}
+        self.pooled: list[tuple[str, str, str]] = []
         self.accounts: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.report: Path | None = None
@@ -50,6 +58,19 @@ class Run:
         missing = "the run ended before this case: it was stopped or a worker died"
         return [self.results.get(case.id) or Result(case, reason=missing) for case in order]
 
+    def properties(self, config: pytest.Config) -> dict[str, str]:
+        """Return what a dashboard is told of the run as a whole."""
+        about = provenance(self.options, [], config)
+        machine = about["machine"]
+        return {
+            "mpq_suites": ", ".join(self.suites),
+            "mpq_version": about["version"],
+            "mpq_commit": about["commit"],
+            "mpq_host": machine["host"],
+            "mpq_processor": machine["processor"],
+            "mpq_device": self.options.device,
+        }
+
     def complaint(self) -> str:
         """Say why a run without a failed test still fails; nothing when it does not."""
         outcomes = Counter(result.outcome for result in self.ordered())
@@ -59,18 +80,92 @@ class Run:
             return f"--mpq-strict: {unmeasured} of {len(self.expected)} cases were not measured"
         return ""
 
+    def judge_together(self) -> list[tuple[str, str]]:
+        """Judge what shows only when all cases are known; return names and sentences of what fails by that.
+
+        Holm's further steps over the cases, changes that the cases of a ladder, an evaluation or a codec share, and cases that were
+        approved and that the suites do not have any more. A run that approves all accepts the changes, and says them.
+        """
+        held = [result for result in self.ordered() if self.shares.get(result.case.id) and result.record is not None]
+        end = judge_run([self._effect(result) for result in held], len(self.expected))
+        rates = pool_rates([self._rate(result) for result in held if result.case.codec != ORIGINAL])
+        self.pooled = [(REGRESSED, group.name, str(group)) for group in end.groups if group.fails]
+        self.pooled += [(RATE, drift.name, str(drift)) for drift in rates if drift.fails]
+        shared = [(name, sentence) for _, name, sentence in self.pooled]
+        gone = list(self._gone())
+        if self.options.update_baselines == "all":
+            self.notes += [sentence for _, sentence in (*shared, *gone)]
+            return []
+        if not self.options.strict:
+            self.notes += [f"{sentence}; under --mpq-strict that fails" for _, sentence in gone]
+            gone = []
+        return [*map(self._fail, (case for case in end.regressed if self.results[case].verdict != REGRESSED)), *shared, *gone]
+
+    def _fail(self, case: str) -> tuple[str, str]:
+        """Let a case fail that only the others show to have fallen."""
+        result = self.results[case]
+        fallen = "in the light of the run's other cases that is a fall beyond the margin"
+        result.verdict, result.outcome = REGRESSED, FAILED
+        result.reason = "\n".join(f"{case}: {sentence}" for sentence in (*result.notes.splitlines(), fallen))
+        result.notes = ""
+        return case, result.reason
+
+    def _effect(self, result: Result) -> CaseEffect:
+        """Return what the pooled tests need of a case that was held against a baseline."""
+        sent, case, effect = self.shares[result.case.id] or {}, result.case, result.change["effect"]
+        return CaseEffect(
+            case=case.id,
+            evaluation=case.evaluation.name,
+            codec=case.codec,
+            quality=case.quality,
+            metric=result.record.metric if result.record else "",
+            margin=result.change["margin"],
+            samples=sent["samples"],
+            groups=sent["groups"],
+            shares=np.frombuffer(sent["shares"]),
+            p_worse=effect.get("p_worse", 1.0),
+            change=effect.get("change", 0.0),
+        )
+
+    @staticmethod
+    def _rate(result: Result) -> RateChange:
+        change = result.change
+        return RateChange(result.case.id, result.case.codec, change["rate_before"], change["rate_now"], change["rate_margin"])
+
+    def _gone(self) -> Iterator[tuple[str, str]]:
+        """Yield names and sentences of evaluations of which something was approved that the suites do not have any more."""
+        folders = {self.options.baselines_of(evaluation) / evaluation.suite for evaluation in self.options.evaluations}
+        known = {(evaluation.suite, evaluation.name): evaluation for evaluation in self.options.evaluations}
+        for file in sorted(file for folder in folders for file in folder.glob("*.json")):
+            evaluation = known.get((file.parent.name, file.stem))
+            points = [] if evaluation is None else [case.point for case in evaluation.cases]
+            left_out = () if evaluation is None else evaluation.left_out
+            try:
+                gone = [point for point in approved_points(file) if point not in points and point.partition("-")[0] not in left_out]
+            except BaselineError:  # which the cases say
+                continue
+            if gone:
+                named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+                cases = f"{counted(len(gone), 'approved case')} of {file} {'is' if len(gone) == 1 else 'are'}"
+                yield file.stem, f"{cases} not in the suite any more: {named}; delete their lines if they are gone for good"
+
     def finish(self, exit_status: int, config: pytest.Config) -> bool:
         """Write the results, the report and, where asked, the baselines; return whether results and baselines were written.
 
         What goes wrong here is noted, and loses nothing else.
         """
         results = self.ordered()
+        about = self._about(exit_status, config)
         try:
-            write_results(self.options.out, results, self._about(exit_status, config))
+            write_results(self.options.out, results, about)
         except Exception as error:
             reason = (error.strerror if isinstance(error, OSError) else "") or told(error)
             self.notes.append(f"the results could not be written to {self.options.out}: {reason}")
             return False
+        try:
+            append(self.options.history, read_results(self.options.out))
+        except OSError as error:
+            self.notes.append(f"the run could not be added to the history in {self.options.history}: {error.strerror or error}")
         try:
             from mpq_fixtures.report.html import write_report
 
@@ -79,24 +174,24 @@ class Run:
             self.notes.append(
                 f"the report could not be made ({told(error)}); the other files are there, try: mpq report {self.options.out}"
             )
-        return self._update_baselines(results) if self.options.update_baselines else True
+        return self._update_baselines(results, about["provenance"]) if self.options.update_baselines else True
 
-    def _update_baselines(self, results: Sequence[Result]) -> bool:
-        measured = defaultdict(list)
+    def _update_baselines(self, results: Sequence[Result], about: dict[str, Any]) -> bool:
+        measured: dict[Evaluation, list[Measured]] = defaultdict(list)
         for result in results:
             if result.record is not None and result.outcome == PASSED:
-                measured[result.case.evaluation].append(result.record)
+                measured[result.case.evaluation].append(of_record(result.record, about))
         well = True
         for evaluation, records in measured.items():
             file = baseline_file(self.options.baselines_of(evaluation), evaluation.suite, evaluation.name)
             order = [case.point for case in evaluation.cases]
             try:
-                changed = update_baselines(file, records, order, only_new=self.options.update_baselines == "new")
+                accepted = write_baselines(file, records, order, only_new=self.options.update_baselines == "new")
             except (BaselineError, OSError) as error:
                 self.notes.append(f"baselines: {file} could not be written: {getattr(error, 'strerror', None) or error}")
                 well = False
             else:
-                self.notes.append(f"baselines: {len(changed)} of {len(records)} cases approved anew in {file}")
+                self.notes += [f"baselines: {len(accepted)} of {len(records)} cases approved anew in {file}", *accepted_lines(accepted)]
         return well
 
     def _about(self, exit_status: int, config: pytest.Config) -> dict[str, Any]:
@@ -110,6 +205,7 @@ class Run:
             "seconds": self.seconds(),
             "work": self.work(),
             "similarity": self._similarity(records),
+            "pooled": [{"verdict": verdict, "name": name, "sentence": sentence} for verdict, name, sentence in self.pooled],
         }
 
     @staticmethod
@@ -143,3 +239,8 @@ class Run:
             kind: {layer: sum(account[kind].get(layer, 0) for account in self.accounts) for layer in LAYERS}
             for kind in ("computed", "reused")
         }
+
+
+def counted(number: int, word: str) -> str:
+    """Write a number with its word: ``1 case``, ``2 cases``."""
+    return f"{number:,} {word if number == 1 else word + 's'}"

@@ -86,39 +86,6 @@ CODECS: dict[tuple[bool, bool], type[Jpeg]] = {
 }
 
 
-class Apart:
-    """A model whose preprocessing is told apart from its network."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.batch_size, self.labels = model.batch_size, model.labels
-
-    def prepare(self, signals: list[Image]) -> list[np.ndarray[Any, Any]]:
-        return [self._model._prepare(signal).numpy() for signal in signals]
-
-    def infer(self, prepared: list[np.ndarray[Any, Any]]) -> list[int]:
-        import torch
-
-        with torch.inference_mode():
-            return [int(logits.argmax()) for logits in self._model._model(pixel_values=torch.from_numpy(np.concatenate(prepared))).logits]
-
-    def predict(self, signals: list[Image]) -> list[int]:
-        return self.infer(self.prepare(signals))
-
-
-class OpenApart(OpenModel):
-    """An evaluation's model, its preprocessing told apart."""
-
-    def ready(self) -> Any:
-        model = super().ready()
-        return model if hasattr(model, "prepare") else _apart(model)
-
-
-@cache
-def _apart(model: Any) -> Apart:
-    return Apart(model)
-
-
 @dataclass
 class Bench:
     """Measures the pictures with changes made; ``folder`` is for changed models and the store, ``samples`` how many pictures."""
@@ -242,7 +209,7 @@ def matrix(bench: Bench) -> list[Entry]:
 @cache
 def _opened(folder: Path) -> OpenModel:
     evaluation = Evaluation("vit_pocket", "seeded", TASKS["image_classification"], str(folder), {"path": "x"}, (), folder)
-    return OpenApart(evaluation, "cpu")
+    return OpenModel(evaluation, "cpu")
 
 
 def perturb(file: Path, amount: float) -> None:

@@ -116,7 +116,7 @@ class TestApprove:
         assert list(read_baselines(file())) == ORDER
 
     def test_writes_where_it_is_told_or_where_the_run_had_its_own(self) -> None:
-        run(hits("1101"), baselines="beside the suite")
+        run(hits("1101"), baselines={"tests": "beside the suite"})
         assert main(["approve", "run"]) == 0
         assert main(["approve", "run", "--baselines", "elsewhere"]) == 0
         assert [file(folder).exists() for folder in ("beside the suite", "elsewhere", "evaluations/baselines")] == [True, True, False]

@@ -1,73 +1,150 @@
-"""``mpq compare``: the second run held against the first."""
+"""``mpq compare``: a run held against another, or against baselines, by the rules of the gate."""
+
+from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trial_records import EVALUATION, hits, record
 
 from mpq_fixtures.__main__ import main
+from mpq_fixtures.gate.baselines import baseline_file, write_baselines
+from mpq_fixtures.gate.measured import of_record
+from mpq_fixtures.record import Failure, Record
+from mpq_fixtures.results.files import PASSED, Result, write_results
+from mpq_fixtures.suite import Case
+
+Compared = Callable[..., tuple[int, list[str]]]
 
 
-def case(name: str, value: float | None, rate: float) -> dict[str, Any]:
-    measure = {"value": value, "ci_low": None, "ci_high": None, "unit": "accuracy", "higher_is_better": True}
-    measure |= {"tolerance": 0.01, "bounds": [0, 1], "settings": {}}
-    return {"case": name, "metric": "top1", "value": value, "rate": rate, "rate_unit": "bpp", "metrics": {"top1": measure},
-            "samples": 4, "failures": []}  # fmt: skip
+def write_run(folder: Path, records: Sequence[Record]) -> Path:
+    write_results(folder, [Result(Case(EVALUATION, one.codec, one.quality), PASSED, one) for one in records], {"provenance": {}})
+    return folder
 
 
 @pytest.fixture
-def compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> tuple[int, list[str]]:
-        for name, cases in (("before", before), ("after", after)):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "results.json").write_text(json.dumps({"schema": 1, "cases": cases}))
-        status = main(["compare", str(tmp_path / "before"), str(tmp_path / "after")])
+def compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compared:
+    def run(before: Sequence[Record], after: Sequence[Record], *options: str) -> tuple[int, list[str]]:
+        folders = [write_run(tmp_path / name, records) for name, records in (("before", before), ("after", after))]
+        status = main(["compare", *map(str, folders), *options])
         return status, capsys.readouterr().out.splitlines()
 
     return run
 
 
+@pytest.fixture(autouse=True)
+def _outside_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
 class TestComparingRuns:
-    def test_is_quiet_when_nothing_moved(self, compared: Any) -> None:
-        assert compared([case("a", 0.9, 1.0)], [case("a", 0.895, 1.005)]) == (0, ["1 cases: 1 same"])
+    def test_is_quiet_when_nothing_moved(self, compared: Compared) -> None:
+        assert compared([record(hits(90, 10))], [record(hits(90, 10))]) == (0, ["1 case: 1 same"])
 
-    def test_fails_when_a_value_fell(self, compared: Any) -> None:
-        status, lines = compared([case("a", 0.9, 1.0), case("b", 0.9, 1.0)], [case("a", 0.8, 1.0), case("b", 0.95, 1.0)])
+    def test_says_the_worst_first_with_the_samples_that_fell(self, compared: Compared) -> None:
+        before = [record(hits(480, 20), quality=quality) for quality in ("q5", "q10", "q20")]
+        after = [
+            record(hits(480, 20), quality="q5"),
+            record([0.0] * 25 + hits(455, 20), quality="q10"),
+            record(hits(480, 20), 99.0, quality="q20"),
+        ]
+        status, lines = compared(before, after)
         assert status == 1
-        assert lines[0].startswith("regressed: a: top1 0.8000 against the baseline's 0.9000: -0.1000 accuracy, tolerance 0.01")
-        assert lines[1:] == ["improved: b", "2 cases: 1 regressed, 1 improved"]
+        assert lines[0] == "regressed: tried-jpeg-q10"
+        assert lines[1].startswith("    top1 0.9100, approved 0.9600: -0.0500 accuracy [")
+        assert "    fell: s0, s1, s2, s3, s4 and 20 more" in lines
+        assert lines[-1] == "3 cases: 1 regressed, 1 improved, 1 same"
 
-    def test_fails_when_a_rate_rose(self, compared: Any) -> None:
-        assert compared([case("a", 0.9, 1.0)], [case("a", 0.9, 1.02)])[0] == 1
+    def test_names_the_layer(self, compared: Compared) -> None:
+        moved = record(hits(480, 20))
+        moved.rows = [replace(row, chain=row.chain | {"decoded": "9" * 16, "given": "9" * 16}) for row in moved.rows]
+        status, lines = compared([record(hits(480, 20))], [moved])
+        assert status == 0
+        assert lines[0] == "same: tried-jpeg-q5"
+        assert lines[1].startswith("    decoder: decoded signals differ in 500 of 500, bitstreams in none, answers in none")
 
-    def test_fails_when_a_value_is_no_number(self, compared: Any) -> None:
-        assert compared([case("a", 0.9, 1.0)], [case("a", None, 1.0)])[0] == 1
+    def test_fails_when_a_rate_rose(self, compared: Compared) -> None:
+        status, lines = compared([record(hits(9, 1))], [record(hits(9, 1), size=102)])
+        assert (status, lines[0]) == (1, "rate: tried-jpeg-q5")
 
-    def test_fails_when_a_case_is_missing(self, compared: Any) -> None:
-        status, lines = compared([case("a", 0.9, 1.0)], [])
-        assert (status, lines[0]) == (1, "missing: a: not measured by the second run")
+    def test_fails_when_a_value_is_no_number(self, compared: Compared) -> None:
+        assert compared([record(hits(9, 1))], [record([*hits(9, 0), math.nan])])[0] == 1
 
-    def test_fails_when_more_samples_failed(self, compared: Any) -> None:
-        failed = case("a", 0.95, 0.9) | {"samples": 3, "failures": [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]}
-        status, lines = compared([case("a", 0.9, 1.0)], [failed])
-        assert (status, lines[0]) == (1, "regressed: a: 1 samples failed; the first is 's3', at decode: ValueError: cut")
-
-    @pytest.mark.parametrize("changed", [{"samples": 3}, {"metric": "top5", "metrics": {"top5": case("a", 0.9, 1.0)["metrics"]["top1"]}}])
-    def test_fails_when_runs_cannot_be_compared(self, compared: Any, changed: dict[str, Any]) -> None:
-        status, lines = compared([case("a", 0.9, 1.0)], [case("a", 0.9, 1.0) | changed])
+    def test_fails_when_a_case_is_missing(self, compared: Compared) -> None:
+        before = [record(hits(9, 1)), record(hits(9, 1), quality="q10")]
+        status, lines = compared(before, before[:1])
         assert status == 1
-        assert lines[0].startswith("not comparable: a: ")
+        assert lines[:2] == ["missing: tried-jpeg-q10", "    not measured by the second run"]
 
-    def test_passes_new_cases(self, compared: Any) -> None:
-        assert compared([case("a", 0.9, 1.0)], [case("a", 0.9, 1.0), case("b", 0.1, 1.0)])[0] == 0
+    def test_fails_when_more_samples_failed(self, compared: Compared) -> None:
+        failed = record(hits(9, 0))
+        failed.failures = [Failure("s9", "decode", "ValueError: cut")]
+        status, lines = compared([record(hits(9, 1))], [failed])
+        assert status == 1
+        assert "    1 sample failed; the first is 's9', at decode: ValueError: cut" in lines
 
+    def test_pairs_by_id_and_source(self, compared: Compared) -> None:
+        other = record(hits(9, 1))
+        other.rows[0] = replace(other.rows[0], source="f" * 64)
+        status, lines = compared([record(hits(9, 1))], [other])
+        assert status == 1
+        assert "    1 (s0) of the 10 samples were never approved, or have another source now" in lines
+        assert "    1 (s0) of the 10 approved samples were not measured" in lines
+
+    def test_passes_new_cases(self, compared: Compared) -> None:
+        assert compared([record(hits(9, 1))], [record(hits(9, 1)), record(hits(1, 9), quality="q10")])[0] == 0
+
+    def test_fails_when_nothing_was_measured(self, compared: Compared) -> None:
+        assert compared([], [])[0] == 1
+
+
+class TestForms:
+    def test_json_has_every_case_with_its_figures(self, compared: Compared) -> None:
+        status, lines = compared([record(hits(480, 20))], [record([0.0] * 25 + hits(455, 20))], "--json")
+        content = json.loads("\n".join(lines))
+        (case,) = content["cases"]
+        assert status == 1
+        assert (case["case"], case["verdict"], case["red"], case["layer"]) == ("tried-jpeg-q5", "regressed", True, "model")
+        assert case["fell"] == [f"s{number}" for number in range(25)]
+        assert (case["change"]["effect"]["worse"], case["change"]["effect"]["better"]) == (25, 0)
+
+    def test_markdown_is_a_table_in_which_no_text_is_markup(self, compared: Compared) -> None:
+        failed = record(hits(9, 0))
+        failed.failures = [Failure("s9", "decode", "<b>|`x`")]
+        status, lines = compared([record(hits(9, 1))], [failed], "--markdown")
+        assert status == 1
+        assert lines[0] == "**1 case: 1 regressed**"
+        assert lines[2].startswith("| case | verdict |")
+        assert len([line for line in lines if line.startswith("| `tried-jpeg-q5` | **regressed** |")]) == 1
+        assert "<b>" not in "\n".join(lines)
+
+    def test_a_step_s_summary_gets_the_table(self, compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+        compared([record(hits(9, 1))], [record(hits(9, 1), size=102)])
+        assert "| `tried-jpeg-q5` | **rate** |" in (tmp_path / "summary.md").read_text()
+
+
+class TestBaselinesAsTheFirstSide:
+    def test_are_read_from_their_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = baseline_file(tmp_path / "baselines", "tests", "tried")
+        write_baselines(file, [of_record(record(hits(480, 20)))], ["jpeg-q5"], only_new=False)
+        run = write_run(tmp_path / "run", [record([0.0] * 25 + hits(455, 20))])
+        assert main(["compare", str(tmp_path / "baselines"), str(run)]) == 1
+        assert capsys.readouterr().out.startswith("regressed: tried-jpeg-q5\n")
+
+
+class TestFolders:
     @pytest.mark.parametrize(
         ("content", "says"),
         [(None, "no results.json in"), ("[]", "not what a run writes"), ("{", "damaged"), ('{"schema": 9, "cases": []}', "has schema 9")],
     )
     @pytest.mark.parametrize("command", ["compare", "report"])
-    def test_says_what_is_not_a_run(
+    def test_say_what_is_not_a_run(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: str | None, says: str
     ) -> None:
         if content is not None:
@@ -78,7 +155,19 @@ class TestComparingRuns:
         assert says in error
         assert error.count("\n") == 1
 
-    def test_says_that_a_run_s_samples_are_damaged(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize("samples", [b"PAR1", None])
+    def test_say_that_a_run_s_samples_are_damaged_or_gone(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], samples: bytes | None
+    ) -> None:
+        write_run(tmp_path, [record(hits(3, 1))])
+        file: Any = tmp_path / "samples.parquet"
+        file.unlink() if samples is None else file.write_bytes(samples)
+        assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "samples.parquet cannot be read" in error
+        assert error.count("\n") == 1
+
+    def test_say_that_a_report_s_samples_are_damaged(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "results.json").write_text('{"schema": 1, "cases": []}')
         (tmp_path / "samples.parquet").write_bytes(b"PAR1")
         assert main(["report", str(tmp_path)]) == 2

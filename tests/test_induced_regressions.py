@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from projects import Project
 from seeded_changes import POCKET, perturb
-from test_plugin import Project
 
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, of_results
@@ -158,7 +158,9 @@ class TestInducedRegression:
     def found(self, approved: Path, tmp_path: Path, regression: Regression) -> Nights:
         return next_night(Path(shutil.copytree(approved, tmp_path / "project")), regression)
 
-    def test_is_called_by_its_right_name(self, found: Nights, regression: Regression) -> None:
+    def test_is_red_and_called_by_its_right_name(self, found: Nights, regression: Regression) -> None:
+        assert found.code == 1
+        assert regression.maker in found.output
         layer = found.layer(regression.case)
         assert layer is not None
         assert layer.maker == regression.maker

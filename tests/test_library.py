@@ -84,7 +84,7 @@ class TestExample:
         assert verdicts(project) == dict.fromkeys(CASES, "regressed")
         assert "1 passed" in run.stdout  # the product's other tests know nothing of it
 
-        [command] = set(re.findall(r"approve it: (pytest .*keypad-opus-6k .*)", run.stdout))
+        [command] = set(re.findall(r"new values: (pytest .*keypad-opus-6k .*)", run.stdout))
         assert machine.run(*shlex.split(command), cwd=project).returncode == 0
         assert machine.run("pytest", cwd=project).returncode == 1
         assert verdicts(project) == {case: "same" if case == "keypad-opus-6k" else "regressed" for case in CASES}

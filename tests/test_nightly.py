@@ -385,7 +385,6 @@ class TestGitHub:
         assert github.green_again.said == ["issue list", "issue close"]
         assert github.green_again.calls[-1]["body"] == "Green again: https://github.example/somebody/keypad/actions/runs/1004"
 
-    @pytest.mark.xfail(reason="a run does not write GITHUB_STEP_SUMMARY yet")
     def test_shows_the_cases_on_the_runs_page(self, github: Nights) -> None:
         for night, verdict in ((github.green, "same"), (github.red, "regressed")):
             assert verdict in night.summary

@@ -88,7 +88,7 @@ class TestCsv:
         assert header == (
             "case,suite,evaluation,task,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
             "retention,rate,rate_mean,rate_unit,kbps,rate_nominal,rate_without_container,bytes,bytes_payload,bytes_container,bytes_side,"
-            "compression_ratio,baseline,verdict,reason,psnr"
+            "compression_ratio,baseline,verdict,reason,notes,layer,suspect,psnr"
         )
 
     def test_has_columns_that_the_readme_describes(self) -> None:
@@ -109,6 +109,7 @@ class TestCsv:
             "rate_nominal": "1.0", "rate_without_container": "1.2", "bytes": "60",
             "bytes_payload": "42", "bytes_container": "15", "bytes_side": "3",
             "compression_ratio": "15.0", "baseline": "0.75", "verdict": "regressed", "reason": "tried-jpeg-q5: 1 of 4 samples failed",
+            "notes": "", "layer": "", "suspect": "",
             "psnr": "25.0",
         }  # fmt: skip
 
@@ -203,7 +204,8 @@ class TestParquet:
         part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
         expected = {
             "case": pa.string(), "sample": pa.string(), "group": pa.string(),
-            **dict.fromkeys(("source", "signal", "bitstream", "decoded", "given", "answer"), pa.string()), "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
+            **dict.fromkeys(("source", "signal", "bitstream", "decoded", "given", "answer"), pa.string()),
+            "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
             "bytes_payload": pa.int64(), "bytes_container": pa.int64(), "bytes_side": pa.int64(),
             "prediction": pa.string(), "target": pa.string(), "score": pa.float64(), "psnr": pa.float64(),
             "statistic": pa.list_(pa.float64()), "statistic_shape": pa.list_(pa.int32()), "error": pa.string(), "example": pa.list_(part),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.gate.sanity import copies, doubts
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
@@ -23,7 +23,6 @@ from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.predictions import describe, digest_of
 from mpq_fixtures.record import Record, Row, summarise
 from mpq_fixtures.signals import Audio, Dataset
-from mpq_fixtures.statistics import unpack
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import TASKS
@@ -65,7 +64,7 @@ def classes(answers: Sequence[int], targets: Sequence[int]) -> list[str]:
 class TestSameAnswer:
     def test_for_different_classes_is_said_with_the_answer(self) -> None:
         assert classes([1, 1, 1, 1], [0, 1, 2, 0]) == [
-            "tried-original: the model gave the same answer, 'dog', for all 4 samples on the originals, which have 3 different targets"
+            "the model gave the same answer, 'dog', for all 4 samples on the originals, which have 3 different targets"
         ]
 
     @pytest.mark.parametrize("heard", ["yes", ""])
@@ -94,7 +93,7 @@ class TestChance:
     def test_of_classes_is_the_most_frequent_target(self) -> None:
         targets = [0] * 60 + [1] * 40
         (sentence,) = classes([0] * 99 + [1], targets)  # 61 right, all but one of them by always saying "cat"
-        assert sentence.startswith("tried-original: top1 0.61 (")
+        assert sentence.startswith("top1 0.61 (")
         assert sentence.endswith(") on the originals cannot be told from chance with 100 samples: 'cat' for every sample reaches 0.6")
         (sentence,) = classes([1] * 99 + [0], targets)
         assert "is no better than chance" in sentence
@@ -197,9 +196,7 @@ class TestCopies:
     def test_are_counted_and_named(self) -> None:
         measured = self.given("a", "b", "a", "c", "b", "a")
         assert copies(measured.rows) == [["s0", "s2", "s5"], ["s1", "s4"]]
-        assert doubts(measured, Top1()) == [
-            "tried-original: 3 of 6 samples are copies of others (same source): s0 and s2 and s5, s1 and s4"
-        ]
+        assert doubts(measured, Top1()) == ["3 of 6 samples are copies of others (same source): s0 and s2 and s5, s1 and s4"]
 
     def test_are_shown_up_to_three(self) -> None:
         (sentence,) = doubts(self.given(*"abcdabcd"), Top1())
@@ -219,9 +216,8 @@ class TestPocket:
     @pytest.mark.parametrize("evaluation", load_suite(EVALUATIONS / "suites" / "pocket.toml"), ids=lambda evaluation: evaluation.name)
     def test_raises_no_doubt(self, evaluation: Evaluation) -> None:
         dataset: Dataset = load_dataset(evaluation)
-        approved = json.loads((EVALUATIONS / "baselines" / "pocket" / f"{evaluation.name}.json").read_text())
-        statistics = unpack(approved["cases"]["original"]["statistics"])
-        assert approved["samples"] == [sample.id for sample in dataset.samples]
+        approved = read_baselines(EVALUATIONS / "baselines" / "pocket" / f"{evaluation.name}.json")["original"]
+        assert approved.samples == [sample.id for sample in dataset.samples]
         metric = evaluation.task.metric(dataset, **evaluation.options)
         named = evaluation.task.name in ("image_classification", "speech_recognition")
         rows = [
@@ -238,10 +234,10 @@ class TestPocket:
                 source=sample.source,
                 chain={SIGNAL: sample.source[:16], ANSWER: sample.source[:16]},
             )
-            for sample, statistic in zip(dataset.samples, statistics, strict=True)
+            for sample, statistic in zip(dataset.samples, approved.statistics, strict=True)
         ]
         measured = summarise(evaluation.cases[0], rows, [], metric, [])
-        assert measured.value == pytest.approx(approved["cases"]["original"]["value"], abs=1e-6)
+        assert measured.value == pytest.approx(approved.value, abs=1e-6)
         assert doubts(measured, metric) == []
         blind = [replace(row, chain={**row.chain, ANSWER: "0" * 16}) for row in rows]
         assert len(doubts(replace(measured, rows=blind), metric)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -49,13 +49,14 @@ def approve(folder: Path, cases: Sequence[str], only_new: bool, baselines: Path 
     broken = {one.case: reason for one in chosen if (reason := why_not(one))}
     for case, reason in broken.items():
         _refuse(f"{case} is left out: {reason}")
-    target = baselines or Path(provenance.get("options", {}).get("baselines") or BASELINES)
+    folders = provenance.get("options", {}).get("baselines") or {}
+    target = {one.suite: baselines or Path(folders.get(one.suite, BASELINES)) for one in chosen}
     accepted, well = _write([one for one in chosen if one.case not in broken], list(measured.values()), only_new, target)
     lines = accepted_lines(accepted)
     lines.append(
-        f"{len(accepted)} of {len(chosen)} cases approved in {target}"
+        f"{len(accepted)} of {len(chosen)} cases approved in {_named(target)}"
         if accepted
-        else f"nothing to approve in {target}: {_why(chosen, broken, only_new)}"
+        else f"nothing to approve in {_named(target)}: {_why(chosen, broken, only_new)}"
     )
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0 if well and chosen and not broken else 2
@@ -77,14 +78,18 @@ def migrate(folder: Path) -> int:
     return code
 
 
-def _write(chosen: Sequence[Measured], run: Sequence[Measured], only_new: bool, target: Path) -> tuple[list[Accepted], bool]:
+def _named(folders: Mapping[str, Path]) -> str:
+    return ", ".join(dict.fromkeys(map(str, folders.values()))) or str(BASELINES)
+
+
+def _write(chosen: Sequence[Measured], run: Sequence[Measured], only_new: bool, target: Mapping[str, Path]) -> tuple[list[Accepted], bool]:
     """Write the chosen cases of a run into the files of their evaluations; return what changed, and whether all could be written."""
     evaluations: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for one in chosen:
         evaluations[one.suite, one.evaluation].append(one)
     accepted, well = [], True
     for (suite, name), group in evaluations.items():
-        file = baseline_file(target, suite, name)
+        file = baseline_file(target[suite], suite, name)
         try:
             order = _order(approved_points(file), [one.point for one in run if (one.suite, one.evaluation) == (suite, name)])
             accepted += write_baselines(file, group, order, only_new)

@@ -1,66 +1,162 @@
-"""Two runs side by side: ``mpq compare A B`` takes the first as the baseline of the second."""
+"""``mpq compare A B``: two runs, or what was approved and a run, held against each other by the rules of the gate."""
 
 from __future__ import annotations
 
-import math
+import json
+import os
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.gate.baselines import NEW, REGRESSED, SAME, Baseline, hold_against
+from mpq_fixtures.gate.baselines import BaselineError, read_baselines, restore_metric
+from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
+from mpq_fixtures.gate.measured import Measured, of_results
+from mpq_fixtures.gate.pooling import level_of_case
+from mpq_fixtures.gate.verdict import NEW, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples
+from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Measure
 from mpq_fixtures.results.files import read_results
+from mpq_fixtures.results.markdown import add_to_step_summary, table
+from mpq_fixtures.suite import ORIGINAL
 
-MISSING, UNLIKE = "missing", "not comparable"
-"""The verdicts on a case that the first run measured and the second did not, and on one that was measured in another way."""
+MISSING = "missing"
+"""The verdict on a case that the first side has and the second has not."""
+
+ORDER = (MISSING, *VERDICTS)
+MOST_SAMPLES = 5
 
 
-def compare(before: Path, after: Path) -> int:
-    """Print what differs between the results in two folders, and return the exit code.
+@dataclass(frozen=True)
+class Standing:
+    """What became of a case from the first side to the second; ``fell`` and ``rose`` are samples, those that moved most first."""
 
-    1 when the second regressed, lacks a case or cannot be held against the first, or nothing was measured; 2 when one cannot be read.
+    case: str
+    verdict: str
+    faults: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    comparison: Comparison | None = None
+    fell: Sequence[str] = field(default=())
+    rose: Sequence[str] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        layer = self.comparison.layer if self.comparison else None
+        return {
+            "case": self.case,
+            "verdict": self.verdict,
+            "red": bool(self.faults),
+            "faults": list(self.faults),
+            "notes": list(self.notes),
+            "layer": layer.maker if layer else "",
+            "suspect": ", ".join(self.comparison.suspects) if self.comparison else "",
+            "fell": list(self.fell),
+            "rose": list(self.rose),
+            "change": self.comparison.to_dict() if self.comparison else {},
+        }
+
+
+def compare_runs(first: Path, second: Path, form: str = "text") -> int:
+    """Print what became of each case from ``first`` to ``second``, worst first, as ``text``, ``json`` or ``markdown``.
+
+    ``first`` is a folder of results, or of baselines; ``second`` one of results. Returns the exit code: 1 when a case is red or
+    nothing could be compared, 2 when a folder cannot be read.
     """
     try:
-        old, new = _cases(before), _cases(after)
-    except ValueError as error:
+        before, now, content = _measured(first), of_results(second), read_results(second)
+    except (ValueError, BaselineError) as error:
         sys.stderr.write(f"mpq compare: {error}\n")
         return 2
-    verdicts = {case: _verdict(old.get(case), new.get(case)) for case in old | new}
-    for case, (name, detail) in verdicts.items():
-        if name != SAME:
-            sys.stdout.write(f"{name}: {case}{f': {detail}' if detail else ''}\n")
-    counts = Counter(name for name, _ in verdicts.values())
-    sys.stdout.write(
-        f"{len(verdicts)} cases: {', '.join(f'{count} {name}' for name, count in counts.most_common()) or 'nothing measured'}\n"
+    cases = {case["case"]: case for case in content["cases"]}
+    standings = sorted(_standings(before, now, cases), key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
+    counts = Counter(standing.verdict for standing in standings)
+    sentence = (
+        f"{_count(len(standings), 'case')}: {', '.join(f'{counts[name]} {name}' for name in ORDER if counts[name]) or 'nothing measured'}"
     )
-    return int(not verdicts or bool(counts[REGRESSED] + counts[MISSING] + counts[UNLIKE]))
+    if form == "json":
+        sys.stdout.write(json.dumps({"sentence": sentence, "cases": [standing.to_dict() for standing in standings]}, indent=1) + "\n")
+    elif form == "markdown":
+        sys.stdout.write(_markdown(sentence, standings))
+    else:
+        sys.stdout.write("".join(f"{line}\n" for standing in standings for line in _lines(standing)) + f"{sentence}\n")
+    add_to_step_summary(_markdown(sentence, standings), os.environ)
+    return int(not standings or any(standing.faults for standing in standings))
 
 
-def _cases(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the measured cases of a run by their ids."""
-    return {case["case"]: case for case in read_results(folder)["cases"] if case["metrics"]}
+def _measured(folder: Path) -> dict[str, Measured]:
+    """Return the cases of a run, or those of the baselines in a folder and its folders."""
+    files = sorted(folder.rglob("*.json")) if folder.is_dir() and not (folder / "results.json").exists() else []
+    if not files:
+        return of_results(folder)
+    return {measured.case: measured for file in files for measured in read_baselines(file).values()}
 
 
-def _verdict(old: dict[str, Any] | None, new: dict[str, Any] | None) -> tuple[str, str]:
-    if new is None:
-        return MISSING, "not measured by the second run"
-    if old is None:
-        return NEW, ""
-    if len(new["failures"]) > len(old["failures"]):
-        first = new["failures"][0]
-        return REGRESSED, f"{len(new['failures'])} samples failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}"
-    measure, earlier = Measure(**new["metrics"][new["metric"]]), Measure(**old["metrics"][old["metric"]])
-    if (old["metric"], earlier.version) != (new["metric"], measure.version):
-        return UNLIKE, f"scored by {old['metric']} in version {earlier.version}, and by {new['metric']} in version {measure.version}"
-    taken, taken_now = (case["samples"] + len(case["failures"]) for case in (old, new))
-    if taken != taken_now:
-        return UNLIKE, f"{taken} samples in the first run, {taken_now} in the second"
-    measure = Measure(**{**vars(measure), "value": _number(measure.value)})
-    return hold_against(
-        Baseline(_number(old["value"]), _number(old["rate"])), new["metric"], measure, _number(new["rate"]), new["rate_unit"]
-    )
+def _standings(before: Mapping[str, Measured], now: Mapping[str, Measured], cases: Mapping[str, Any]) -> list[Standing]:
+    level, originals = level_of_case(len(before.keys() & now.keys())), _originals(before, now)
+    standings = []
+    for name in dict.fromkeys([*before, *now]):
+        if name not in now:
+            reason = cases.get(name, {}).get("reason") or "not measured by the second run"
+            standings.append(Standing(name, MISSING, [reason]))
+        elif name not in before:
+            standings.append(Standing(name, NEW))
+        else:
+            standings.append(_standing(before[name], now[name], cases[name], level, originals.get(now[name].evaluation)))
+    return standings
 
 
-def _number(figure: float | None) -> float:
-    return math.nan if figure is None else figure
+def _originals(before: Mapping[str, Measured], now: Mapping[str, Measured]) -> dict[str, tuple[Measured, Measured]]:
+    """Return both sides' originals of each evaluation."""
+    return {
+        measured.evaluation: (before[name], measured) for name, measured in now.items() if measured.point == ORIGINAL and name in before
+    }
+
+
+def _standing(
+    before: Measured, now: Measured, case: Mapping[str, Any], level: float, original: tuple[Measured, Measured] | None
+) -> Standing:
+    metric = restore_metric(now.metric, now.settings)
+    if metric is None:
+        return Standing(now.case, REGRESSED, [f"its metric, {now.metric}, is not here: install the package that brings it"])
+    metrics = {name: Measure(**measure) for name, measure in case["metrics"].items()}
+    margins = margins_of(metrics, now.metric, case.get("margins", {}))
+    comparison = compare(before, now, metric, margins, level, None if now.point == ORIGINAL else original)
+    name, wrong, notes = hold(comparison, now.metric, metrics[now.metric].unit, case["rate_unit"], level, Rules(""))
+    if now.failed > before.failed:
+        first = case["failures"][0]
+        wrong.append(f"{_count(now.failed, 'sample')} failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}")
+    if lacking := lacking_samples(comparison):
+        wrong.append(lacking)
+    fell, rose = _moved(comparison, metric)
+    return Standing(now.case, REGRESSED if wrong and name == SAME else name, wrong, notes, comparison, fell, rose)
+
+
+def _moved(comparison: Comparison, metric: Metric) -> tuple[list[str], list[str]]:
+    """Return the samples that fell and those that rose, most first."""
+    order = sorted(range(len(comparison.shares)), key=lambda number: comparison.shares[number])
+    moved = [(comparison.shared[number], comparison.shares[number]) for number in order]
+    return [sample for sample, share in moved if share < 0], [sample for sample, share in reversed(moved) if share > 0]
+
+
+def _lines(standing: Standing) -> list[str]:
+    if standing.verdict == SAME and not standing.notes:
+        return []
+    lines = [f"{standing.verdict}: {standing.case}", *(f"    {sentence}" for sentence in (*standing.faults, *standing.notes))]
+    if standing.faults:
+        lines += [f"    {word}: {_some(samples)}" for word, samples in (("fell", standing.fell), ("rose", standing.rose)) if samples]
+    return lines
+
+
+def _markdown(sentence: str, standings: Sequence[Standing]) -> str:
+    return table(sentence, [standing.to_dict() for standing in standings if standing.verdict != SAME or standing.notes])
+
+
+def _some(samples: Sequence[str]) -> str:
+    named = ", ".join(samples[:MOST_SAMPLES])
+    return f"{named} and {len(samples) - MOST_SAMPLES:,} more" if len(samples) > MOST_SAMPLES else named
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word if number == 1 else word + 's'}"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import assets, suites_folder, used_codecs
+from mpq_fixtures.gate.baselines import BaselineError, baseline_file, read_baselines
 from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.named import told
-from mpq_fixtures.options import user_cache
+from mpq_fixtures.options import baselines_beside, user_cache
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import SuiteError, find_suite, load_suite, mistakes
 
@@ -32,7 +33,9 @@ def doctor(suite: str = "pocket") -> int:
             sys.stderr.write(f"mpq doctor: {mistake}\n")
         return 1
     evaluations = load_suite(file)
-    problems = _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _similarity(evaluations) + _store()
+    problems = (
+        _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _similarity(evaluations) + _baselines(evaluations) + _store()
+    )
     if problems:
         _title("what to do")
         for problem in problems:
@@ -102,6 +105,30 @@ def _similarity(evaluations: list[Evaluation]) -> list[str]:
         settings = ", ".join(f"{key} {value}" for key, value in (metric.settings | metric.packages).items())
         _row(name, "missing" if metric.missing() else settings or "here", width)
     return [f"metric {name}: {lack}" for name, metric in sorted(metrics.items()) if (lack := metric.missing())]
+
+
+def _baselines(evaluations: list[Evaluation]) -> list[str]:
+    """Write what was approved of each evaluation, when and by which mpq; a case that nothing was approved of is no problem yet."""
+    _title("baselines")
+    problems = []
+    width = max(len(evaluation.name) for evaluation in evaluations)
+    for evaluation in evaluations:
+        file = baseline_file(baselines_beside(evaluation), evaluation.suite, evaluation.name)
+        try:
+            approved = read_baselines(file)
+        except BaselineError as error:
+            problems.append(str(error))
+            _row(evaluation.name, "cannot be read", width)
+            continue
+        points = [case.point for case in evaluation.cases]
+        count = sum(point in approved for point in points)
+        dates = sorted(str(one.provenance.get("when", ""))[:10] for one in approved.values() if one.provenance.get("when"))
+        when = f", from {dates[0]} to {dates[-1]}" if dates else ""
+        gone = len(approved) - count
+        _row(
+            evaluation.name, f"{count} of {len(points)} cases approved{when}{f'; {gone} more are not in the suite' if gone else ''}", width
+        )
+    return problems
 
 
 def _store() -> list[str]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.signals import Audio, Image, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,11 @@ _STATED = re.compile(rb"(Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")
 
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "asf")
 """FFmpeg's names of containers that state how long their streams are."""
+
+
+def readers(modality: Modality) -> dict[str, str]:
+    """Return the versions of the packages that read files of a modality: another one may read another signal."""
+    return {package: version(package) for package in (("pillow",) if modality is Modality.IMAGE else ("av", "soundfile"))}
 
 
 def read_image(data: bytes) -> Image:

@@ -22,25 +22,22 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNAL, SOURCE, STATISTIC, digest
 from mpq_fixtures.files import write_atomically
-from mpq_fixtures.gate.measured import LINKS, Measured, of_record
+from mpq_fixtures.gate.measured import LINKS, Measured
 from mpq_fixtures.gate.packing import from_leading_bits, leading_bits, leading_size, pack, pack_bytes, unpack, unpack_bytes
 from mpq_fixtures.gate.schema_1 import cases_of_schema_1
 from mpq_fixtures.metrics import Additive, Metric, Statistic
-from mpq_fixtures.record import Measure, Record
-from mpq_fixtures.suite import Threshold
 
 SCHEMA = 2
 BITS = {SIGNAL: 12, BITSTREAM: 8, DECODED: 12, ANSWER: 12}
 """Bits that are kept of each sample's links; of all links of a layer together there is a whole digest, which misses nothing."""
 SOURCE_DIGITS = 8
-SAME, REGRESSED, IMPROVED, UNDERPOWERED, NEW = "same", "regressed", "improved", "underpowered", "new"
-RATE_TOLERANCE = 0.01
-"""The share by which a rate may move: builds of one codec differ by less, a changed setting by more."""
+NEW = "new"
 _LEVELS = 63
 """Steps into which a case's similarity is cut for each sample; one more says that the sample has none."""
 _UNNAMED = "-"
 _EXACT = 1e-6  # to which figures are shown
-_NO_PART = ("command", "options", "codecs", "models")  # of a run's provenance: of no account, or of other evaluations too
+_NO_PART = ("command", "options", "seeds")  # of a run's provenance: of no account
+_OF_CODECS, _OF_EVALUATIONS = ("codecs", "code"), ("models", "metrics", "data")
 _RESTORE = "restore the file from version control, or approve the case anew with --mpq-update-baselines"
 
 
@@ -387,7 +384,7 @@ def _restored(file: Path, content: Mapping[str, Any], point: str, sets: dict[str
         count = len(shared.samples)
         stack = unpack(entry["statistics"], shared.reference)
         sizes = np.asarray(unpack(entry["bytes"])).astype(np.int64)
-        similarity = _restored_similarity(entry, count)
+        similarity, steps = _restored_similarity(entry, count)
         whole = dict(entry.get("whole", {}))
         links = _restored_links(entry, count)
         if shared.links is not None:
@@ -409,6 +406,7 @@ def _restored(file: Path, content: Mapping[str, Any], point: str, sets: dict[str
             bytes=sizes,
             elements=shared.elements,
             similarity=similarity,
+            steps=steps,
             links=links,
             bits={layer: BITS[layer] for layer in links},
             whole=whole,
@@ -437,19 +435,21 @@ def _value(one: Measured, stack: NDArray[np.float64] | list[Statistic]) -> float
     return metric.value(one.statistics)
 
 
-def _restored_similarity(entry: Mapping[str, Any], samples: int) -> dict[str, NDArray[np.float64]]:
+def _restored_similarity(entry: Mapping[str, Any], samples: int) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Return the values of each signal metric, and the steps that they are rounded to."""
     means = entry.get("similarity", {})
     if not means:
-        return {}
+        return {}, {}
     line, _, data = unpack_bytes(entry["levels"]).partition(b"\n")
     levels = np.frombuffer(data, np.uint8).reshape(len(means), samples)
-    restored = {}
+    restored, steps = {}, {}
     for (name, mean), span, level in zip(means.items(), json.loads(line), levels, strict=True):
         try:
             restored[name] = _restored_values(mean, span, level)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    return restored
+        steps[name] = (span[1] - span[0]) / (_LEVELS - 1)
+    return restored, steps
 
 
 def _restored_links(entry: Mapping[str, Any], samples: int) -> dict[str, NDArray[np.uint64]]:
@@ -485,6 +485,10 @@ def _same_sources(before: Sequence[str], after: Sequence[str]) -> bool:
     return all(one[:SOURCE_DIGITS] == other[:SOURCE_DIGITS] for one, other in zip(before, after, strict=True) if one and other)
 
 
+def _only(parts: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if name in names}
+
+
 def _approve(content: dict[str, Any], cases: Mapping[str, Any], chosen: Sequence[Measured], when: str) -> None:
     """Say of the chosen cases by what they were measured and when they were approved, and forget what no case refers to."""
     origin = chosen[0].provenance
@@ -492,8 +496,9 @@ def _approve(content: dict[str, Any], cases: Mapping[str, Any], chosen: Sequence
     approval = {
         "when": when,
         **{name: part for name, part in origin.items() if name not in (*_NO_PART, "when", "fingerprints", "model")},
-        "codecs": {name: build for name, build in origin.get("codecs", {}).items() if name in codecs},
-        "models": {name: model for name, model in origin.get("models", {}).items() if name == chosen[0].evaluation},
+        **{name: _only(origin.get(name, {}), codecs) for name in _OF_CODECS},
+        **{name: _only(origin.get(name, {}), [chosen[0].evaluation]) for name in _OF_EVALUATIONS},
+        "machine": {name: fact for name, fact in origin.get("machine", {}).items() if name != "host"},
         "model": chosen[0].model,
         "fingerprints": {name: codecs[name].codec for name in sorted(codecs)},
     }
@@ -569,113 +574,3 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
 
     parts = ",\n".join(f' "{part}": {{\n{lines(part)}\n }}' for part in ("approvals", "cases", "sets"))
     write_atomically(file, f'{{\n "schema": {SCHEMA},\n{parts}\n}}\n'.encode())
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What was approved of a case, over the samples of a run: the metric's value and the rate."""
-
-    value: float
-    rate: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a record stands against its baseline and its suite's thresholds. ``message`` says why it fails, and is empty when it passes."""
-
-    name: str
-    message: str = ""
-
-    @property
-    def passes(self) -> bool:
-        """Tell whether the case passes."""
-        return not self.message
-
-
-def read_baseline(file: Path, point: str, samples: Sequence[str], metric: Metric) -> Baseline | None:
-    """Return what was approved of an operating point over ``samples``; None where nothing was.
-
-    Raises `BaselineError` for a damaged file, and for what cannot be held against: approved over other samples, or by another metric or
-    version of it.
-    """
-    kept = read_baselines(file, [point]).get(point)
-    if kept is None:
-        return None
-    index = {sample: number for number, sample in enumerate(kept.samples)}
-    missing = [sample for sample in samples if sample not in index]
-    if missing:
-        raise BaselineError(
-            f"{file}: {point}: approved without {len(missing)} of the {len(samples)} samples, the first of them {missing[0]!r}: "
-            "the data set changed; approve it anew with --mpq-update-baselines"
-        )
-    if (kept.metric, kept.version) != (metric.name, metric.version):
-        raise BaselineError(
-            f"{file}: {point}: approved by {kept.metric} in version {kept.version}, and scored by {metric.name} in version "
-            f"{metric.version} now: approve it anew with --mpq-update-baselines"
-        )
-    chosen = kept.take([index[sample] for sample in samples])
-    return Baseline(metric.value(chosen.statistics), chosen.rate)
-
-
-def update_baselines(file: Path, records: Sequence[Record], order: Sequence[str], only_new: bool) -> list[str]:
-    """Write the records of one evaluation into its baseline file, keep every other case, and return the cases that changed."""
-    return [one.case for one in write_baselines(file, [of_record(record) for record in records], order, only_new)]
-
-
-def judge(
-    record: Record, baseline: Baseline | None, thresholds: Iterable[Threshold], approve: str, approving: str = "", strict: bool = False
-) -> Verdict:
-    """Hold a record against its baseline and its thresholds.
-
-    ``approve`` is the command that would accept the record as it is; ``approving`` is ``all`` in a run that does. With ``strict`` a
-    case without a baseline fails, unless this run approves new ones, and so does one that lacks a signal metric that was asked for.
-    """
-    measure = record.metrics[record.metric]
-    complaints = []
-    if record.failures:
-        first = record.failures[0]
-        complaints.append(
-            f"{len(record.failures)} of {len(record.failures) + record.samples} samples failed; "
-            f"the first is {first.sample!r}, at {first.step}: {first.reason}"
-        )
-    if not math.isfinite(measure.value):
-        complaints.append(f"{record.metric} is {measure.value}: the model or the metric gave no number")
-    if strict:
-        complaints += [
-            f"{name} could not be measured of any sample: {other.why_missing}"
-            for name, other in record.metrics.items()
-            if other.missing and other.missing == record.samples
-        ]
-    figures = {"value": measure.value, "retention": record.retention, "rate": record.rate}
-    for threshold in thresholds:
-        if not threshold.holds(figures[threshold.figure]):
-            complaints.append(f"threshold of the suite missed: {threshold}, measured {figures[threshold.figure]:.4g}")
-    name = NEW
-    if baseline is not None:
-        name, drift = hold_against(baseline, record.metric, measure, record.rate, record.rate_unit)
-        if drift and approving != "all":
-            complaints.append(f"{drift}\nIf this is meant, approve it: {approve}")
-    elif strict and not approving:
-        complaints.append(f"no baseline; approve one: {approve}=new")
-    return Verdict(name, "\n".join(f"{record.case}: {complaint}" for complaint in complaints))
-
-
-def hold_against(baseline: Baseline, metric: str, measure: Measure, rate: float, rate_unit: str) -> tuple[str, str]:
-    """Return the verdict's name for a value and a rate, and what is wrong when it is a regression."""
-    sign = 1 if measure.higher_is_better else -1
-    gain = sign * (measure.value - baseline.value)
-    saving = (baseline.rate - rate) / baseline.rate if baseline.rate else math.nan
-    wrong = []
-    # Written as "not at least", so that NaN is a regression.
-    if not gain >= -measure.tolerance:
-        wrong.append(
-            f"{metric} {measure.value:.4f} against the baseline's {baseline.value:.4f}: "
-            f"{measure.value - baseline.value:+.4f} {measure.unit}, tolerance {measure.tolerance:g}"
-        )
-    if not saving >= -RATE_TOLERANCE:
-        wrong.append(
-            f"rate {rate:.4f} {rate_unit} against the baseline's {baseline.rate:.4f}: {-saving:+.1%}, tolerance {RATE_TOLERANCE:.0%}"
-        )
-    if wrong:
-        return REGRESSED, "; ".join(wrong)
-    return (IMPROVED if gain > measure.tolerance or saving > RATE_TOLERANCE else SAME), ""

@@ -23,7 +23,7 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNA
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.evaluate import Answer, Received, SampleError, Way, Workbench
 from mpq_fixtures.gate.layers import Layer, changed, layer_of
-from mpq_fixtures.gate.measured import WHOLE, Measured, whole
+from mpq_fixtures.gate.measured import WHOLE, Measured, same_source, whole
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.signals import Dataset, Sample, Signal
@@ -99,7 +99,7 @@ def cross(
     """
     places = {sample: number for number, sample in enumerate(before.samples)}
     here = [number for number, sample in enumerate(after.samples) if sample in places]
-    paired = [number for number in here if before.sources[places[after.samples[number]]] == after.sources[number]]
+    paired = [number for number in here if same_source(before.sources[places[after.samples[number]]], after.sources[number])]
     old, new = before.take([places[after.samples[number]] for number in paired]), after.take(paired)
     gone = [f"{len(here) - len(paired)} samples have another source now and were left out"] if len(here) > len(paired) else []
     layer = layer_of(before, after, original)
@@ -347,9 +347,9 @@ class _Crossed:
         if (self.old.metric, self.old.version) != (self.new.metric, self.new.version):
             return None
         evaluation = self.case.evaluation
-        options = {name: self.old.settings.get(name, value) for name, value in evaluation.options.items()}
+        options = {name: (self.old.settings or {}).get(name, value) for name, value in evaluation.options.items()}
         former = evaluation.task.metric(self.dataset, **options)
-        return former if dict(former.settings) == dict(self.old.settings) else None
+        return former if dict(former.settings) == dict(self.old.settings or {}) else None
 
     def _observe(self, metric: Metric, prediction: str, sample: Sample, answer: Answer) -> Statistic:
         key = key_of(crossed=prediction, metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, MADE_BY, SIGNAL, SOURCE, STATISTIC
-from mpq_fixtures.gate.measured import WHOLE, Measured, whole
+from mpq_fixtures.gate.measured import WHOLE, Measured, same_sources, whole
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.provenance import OWNERS, facts
 
@@ -154,7 +154,7 @@ def _may_have_moved(layer: str, before: Measured, after: Measured) -> bool:
         return bool(before.codec and after.codec and before.codec != after.codec)
     if layer in (GIVEN, ANSWER):
         return bool(before.model and after.model and before.model != after.model)
-    return layer == STATISTIC and (before.version, dict(before.settings)) != (after.version, dict(after.settings))
+    return layer == STATISTIC and (before.version, dict(before.settings or {})) != (after.version, dict(after.settings or {}))
 
 
 def _between(first: str, path: Sequence[str], *chains: _Chain | None) -> tuple[str, ...]:
@@ -198,16 +198,19 @@ class _Chain:
         if not self.size:
             return None
         if layer == SOURCE:
-            return np.array([old != new for old, new in zip(*self._pair(self.before.sources, self.after.sources), strict=True)])
+            return ~same_sources(*self._pair(self.before.sources, self.after.sources))
         if layer == STATISTIC:
             if self.before.metric != self.after.metric:
                 return True
-            return _unequal(*self._pair(self.before.statistics, self.after.statistics))
+            return unequal(*self._pair(self.before.statistics, self.after.statistics))
         old, new = self.before.links.get(layer), self.after.links.get(layer)
         if old is not None and new is not None:
             bits = min(self.before.bits.get(layer, WHOLE), self.after.bits.get(layer, WHOLE))
             shift = np.uint64(WHOLE - bits)
-            return np.asarray(old[self._there] >> shift != new[self._here] >> shift)
+            differs = old[self._there] >> shift != new[self._here] >> shift
+            if layer == BITSTREAM:  # of which a file keeps few bits, and the size besides
+                differs |= self.before.bytes[self._there] != self.after.bytes[self._here]
+            return np.asarray(differs)
         if layer in self.before.whole and layer in self.after.whole and self._same_set:
             return self._whole(self.before, self._there, layer) != self._whole(self.after, self._here, layer)
         return None
@@ -266,7 +269,7 @@ class _Chain:
         return False
 
 
-def _unequal(before: Sequence[Statistic], after: Sequence[Statistic]) -> NDArray[np.bool_]:
+def unequal(before: Sequence[Statistic], after: Sequence[Statistic]) -> NDArray[np.bool_]:
     """Tell of each pair of statistics whether they differ as numbers; NaN equals NaN."""
     if np.size(before[0]) <= 64 and len({one.shape for one in (*before, *after)}) == 1:
         old, new = (np.array(side, float).reshape(len(side), -1) for side in (before, after))
@@ -308,7 +311,7 @@ def _facts(measured: Measured) -> dict[str, str]:
     """Return the facts of a case; what the measurement itself says of its metric comes before what its provenance does."""
     codec = measured.point.partition("-")[0]
     found = facts(measured.provenance, measured.evaluation, codec)
-    found |= {f"metric setting {name}": str(value) for name, value in measured.settings.items()}
+    found |= {f"metric setting {name}": str(value) for name, value in (measured.settings or {}).items()}
     return found | {"metric name": measured.metric, "metric version": str(measured.version)}
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ class Measured:
 
     ``settings`` are the options of the task's metric, None where an old baseline does not say; ``value`` is the metric over all samples,
     NaN where that is not known; ``statistics`` are as it kept them. ``bytes`` and ``elements`` are ``[samples]``.
-    ``similarity`` has the value of each signal metric for each sample, NaN where it has none. ``links`` holds, for each layer of the
+    ``similarity`` has the value of each signal metric for each sample, NaN where it has none; where a file rounds them, ``steps`` says to
+    what, and their mean is exact over all samples alone. ``links`` holds, for each layer of the
     chain that is known, a digest for each sample as ``uint64``, of which the leading ``bits[layer]`` count; a layer that is known of
     all samples together alone is in ``whole`` only: a digest over the links in their order, hex. ``codec`` and ``model`` are their
     fingerprints, ``provenance`` is what `mpq_fixtures.provenance` says of the run. ``failed`` samples have no row here.
@@ -50,6 +51,7 @@ class Measured:
     links: Mapping[str, NDArray[np.uint64]]
     bits: Mapping[str, int] = field(default_factory=dict)
     whole: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
     value: float = math.nan
     failed: int = 0
     codec: str = ""
@@ -67,6 +69,12 @@ class Measured:
         total = int(self.elements.sum())
         return 8 * int(self.bytes.sum()) / total if total else math.nan
 
+    def stacked(self) -> Measured:
+        """Return the same case with its statistics in one array where they have one shape, for whoever asks for them often."""
+        if not len(self.statistics) or len({np.shape(statistic) for statistic in self.statistics}) > 1:
+            return self
+        return replace(self, statistics=cast("Sequence[Statistic]", np.array(self.statistics, np.float64)))
+
     def take(self, index: Sequence[int]) -> Measured:
         """Return the case over some of its samples; what is known of all together, its value too, is not known of them."""
         chosen = np.asarray(index, np.intp)
@@ -83,6 +91,20 @@ class Measured:
             whole={},
             value=math.nan,
         )
+
+
+def same_source(one: str, other: str) -> bool:
+    """Tell whether two digests of sources agree in what both keep of them: files keep more or fewer digits, and old ones none."""
+    kept = min(len(one), len(other))
+    return one[:kept] == other[:kept]
+
+
+def same_sources(before: Sequence[str], now: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell of each pair of sources whether they are the same, as `same_source` does, quickly where all have as many digits."""
+    kept = min(min(map(len, before), default=0), min(map(len, now), default=0))
+    if [one[:kept] for one in before] == [one[:kept] for one in now]:
+        return np.ones(len(now), bool)
+    return np.array([same_source(one, other) for one, other in zip(before, now, strict=True)], bool)
 
 
 def whole(links: NDArray[np.uint64]) -> str:

@@ -28,7 +28,7 @@ def doubts(record: Record, metric: Metric) -> list[str]:
     """
     rows = record.rows
     found = [sentence for sentence in (_same(record) or _chance(record, metric), _copied(rows)) if sentence]
-    return [f"{record.case}: {sentence}" for sentence in found]
+    return found
 
 
 def copies(rows: Sequence[Row]) -> list[list[str]]:

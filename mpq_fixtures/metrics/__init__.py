@@ -133,7 +133,8 @@ class Additive(Metric):
         """Return the metric over a set, NaN when the set is empty."""
         if not len(statistics):
             return float("nan")
-        return float(self.score(np.sum(np.stack(statistics), axis=0), len(statistics)))
+        stack = statistics if isinstance(statistics, np.ndarray) else np.stack(statistics)
+        return float(self.score(np.sum(stack, axis=0), len(statistics)))
 
 
 class MetricError(ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 KEPT = 0.95
 """The share of the original's score that counts as kept."""
 
-STATUSES = ("failed", "regressed", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
+STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
 """What can have become of a case, worst first; ``passed`` is a case without a verdict."""
 
 METRIC_TITLES = {
@@ -34,7 +34,10 @@ METRIC_TITLES = {
     "visqol": "ViSQOL",
 }
 UNIT_TITLES = {"bpp": "bits per pixel", "bits/sample": "bits per audio sample"}
-_WORDS = ("case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason")
+_WORDS = (
+    "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason", "notes",
+    "layer", "suspect",
+)  # fmt: skip
 _FIGURES = (
     "reference", "retention", "rate", "kbps", "rate_nominal", "rate_without_container", "bytes", "bytes_payload", "bytes_container",
     "bytes_side", "compression_ratio", "baseline", "baseline_rate",
@@ -131,6 +134,9 @@ class Case:
     outcome: str
     verdict: str
     reason: str
+    notes: str
+    layer: str
+    suspect: str
     failures: tuple[Mapping[str, Any], ...]
 
     @property
@@ -172,6 +178,12 @@ class Case:
     def status(self) -> str:
         """One of `STATUSES`."""
         return status_of(self.verdict, self.outcome)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What failed it and what was said of it, a sentence each, without its name in front."""
+        lines = [*self.reason.splitlines(), *self.notes.splitlines()]
+        return [line.removeprefix(f"{self.case}: ") for line in lines]
 
     @property
     def difference(self) -> float | None:
@@ -263,7 +275,7 @@ def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
 
 def status_of(verdict: str, outcome: str) -> str:
     """Return one of `STATUSES`: the verdict, unless the outcome says something worse."""
-    if verdict == "regressed":
+    if verdict in ("regressed", "rate"):
         return verdict
     if outcome in ("failed", "not run", "skipped"):
         return outcome

@@ -19,6 +19,7 @@ from mpq_fixtures.files import write_atomically
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
+from mpq_fixtures.report.changes import NAMES, changes
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, lighter, over_time
 from mpq_fixtures.results.files import read_results
@@ -35,7 +36,7 @@ TASK_TITLES = {
     "speech_recognition": "speech recognition",
     "source_separation": "source separation",
 }
-ATTENTION = ("failed", "regressed", "not run", "skipped")
+ATTENTION = ("failed", "regressed", "rate", "not run", "skipped", "underpowered")
 
 
 def write_report(folder: Path, history: Path | None = None) -> Path:
@@ -82,12 +83,15 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
         sentence=reading.sentence(cases, bool(results.get("complete", True))),
         well=bool(cases) and all(case.outcome == "passed" for case in cases),
         statuses=reading.count_statuses(cases),
+        changed=changes(results.get("cases", ())),
+        pooled=results.get("pooled") or (),
         attention=[case for case in reading.worst_first(cases) if case.status in ATTENTION],
         sections=sections,
         replication=replication.replicate(results["cases"]) if replication.concerns(cases) else None,
         cases=reading.worst_first(cases),
         further=_further(cases),
         most_failures=MOST_FAILURES,
+        links=NAMES,
         off=reading.OFF,
         kept=f"{reading.KEPT:.0%}".replace("%", " %"),
         provenance=results.get("provenance") or {},

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.report.cases import keeps, status_of
-from mpq_fixtures.results.files import FAILED, NOT_RUN, Result
-from mpq_fixtures.run import Run
+from mpq_fixtures.report.changes import changes
+from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, Result
+from mpq_fixtures.results.markdown import table
+from mpq_fixtures.run import Run, counted
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL
 
@@ -23,6 +25,8 @@ def summary_lines(run: Run) -> list[str]:
     own = [[result for result in results if result.case.evaluation is evaluation] for evaluation in run.options.evaluations]
     lines = _aligned([_HEADER, *(_evaluation_row(group) for group in own if group)])
     lines += [f"{result.outcome}: {result.case.id}" for result in results if result.outcome in (FAILED, NOT_RUN)][:_MOST_NAMED]
+    lines += [f"changed: {changed.sentence}" for changed in changes(result.to_dict() for result in results if result.layer)]
+    lines += _said(results)
     seconds, work = run.seconds(), run.work()
     if run.accounts:
         steps = ", ".join(f"{step} {seconds[step]:.0f} s" for step in STEPS)
@@ -40,6 +44,39 @@ def summary_lines(run: Run) -> list[str]:
     lines += run.notes
     lines.append(f"results: {run.options.out}" if run.report is None else f"report: {run.report}")
     return lines
+
+
+def step_summary(run: Run) -> str:
+    """Return the run as Markdown, for the page of the step that it ran in: its evaluations, then what is red or was said of cases."""
+    results = run.ordered()
+    own = [[result for result in results if result.case.evaluation is evaluation] for evaluation in run.options.evaluations]
+    lines = [_HEADER, ("---",) * len(_HEADER), *(_evaluation_row(group) for group in own if group)]
+    evaluations = "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+    shared = [{"case": name, "verdict": verdict, "red": True, "faults": [sentence]} for verdict, name, sentence in run.pooled]
+    cases = [
+        {
+            "case": result.case.id,
+            "verdict": status_of(result.verdict, result.outcome),
+            "red": result.outcome == FAILED,
+            "faults": result.reason.splitlines(),
+            "notes": result.notes.splitlines(),
+            "layer": result.layer,
+            "suspect": result.suspect,
+            "change": result.change,
+        }
+        for result in results
+        if result.outcome != PASSED or result.notes
+    ]
+    counts = Counter(status_of(result.verdict, result.outcome) for result in results)
+    sentence = f"{', '.join(run.suites)}: {counted(len(results), 'case')}: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
+    return f"{table(sentence, [*shared, *cases])}\n{evaluations}\n"
+
+
+def _said(results: Sequence[Result]) -> list[str]:
+    """Repeat what was said of cases, the first of them."""
+    notes = [f"{result.verdict}: {result.case.id}: {note}" for result in results for note in result.notes.splitlines()]
+    shown = notes[:_MOST_NAMED]
+    return [*shown, f"... and {_count(len(notes) - len(shown), 'more note')}, in the report"] if len(notes) > len(shown) else shown
 
 
 def _absent(results: Sequence[Result]) -> list[str]:

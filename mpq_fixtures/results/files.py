@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ SCHEMA = 2
 COLUMNS = (
     "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low", "ci_high",
     "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
-    "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason",
+    "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason", "notes", "layer", "suspect",
 )  # fmt: skip
 SHORT = 16
 """Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
@@ -32,7 +32,11 @@ PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
 @dataclass
 class Result:
-    """What became of a case: its record where something was measured, the verdict, and why it did not pass."""
+    """What became of a case: its record where something was measured, the verdict, and why it did not pass.
+
+    ``notes`` are said though they fail nothing, a sentence a line. ``layer`` is the first one of the chain that changed since the
+    baseline, by who makes it, ``suspect`` what changed with it; ``change`` is `Comparison.to_dict`.
+    """
 
     case: Case
     outcome: str = NOT_RUN
@@ -41,6 +45,10 @@ class Result:
     baseline: float = math.nan
     baseline_rate: float = math.nan
     reason: str = ""
+    notes: str = ""
+    layer: str = ""
+    suspect: str = ""
+    change: dict[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """Return the case's row of ``results.csv``; figures that do not exist are None."""
@@ -60,6 +68,9 @@ class Result:
             "baseline": _figure(self.baseline),
             "verdict": self.verdict,
             "reason": self.reason,
+            "notes": self.notes,
+            "layer": self.layer,
+            "suspect": self.suspect,
         }
         if record is None:
             return row
@@ -86,7 +97,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the case's entry of ``results.json``."""
         record = self.record
-        entry = self.row() | {"outcome": self.outcome, "baseline_rate": _figure(self.baseline_rate)}
+        entry = self.row() | {"outcome": self.outcome, "baseline_rate": _figure(self.baseline_rate), "change": self.change}
         if record is None:
             return entry | {"metrics": {}, "failures": [], "seconds": {}, "tolerance": None}
         return entry | {
@@ -94,6 +105,7 @@ class Result:
             "codec_fingerprint": record.codec_fingerprint,
             "model_fingerprint": record.fingerprint,
             "tolerance": record.metrics[record.metric].tolerance,
+            "margins": dict(self.case.evaluation.margins),
             "failures": [asdict(failure) for failure in record.failures],
             "seconds": {step: round(seconds, 3) for step, seconds in record.seconds.items()},
         }

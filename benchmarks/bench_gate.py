@@ -1,4 +1,4 @@
-"""How long a baseline file takes to read, and how much it holds: the gate reads 2,000 cases of 1,000 samples in at most 4 s."""
+"""How long the gate takes to read baselines and to judge, and how much they hold: 2,000 cases of 1,000 samples in at most 10 s."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL
-from mpq_fixtures.gate.baselines import baseline_file, read_baselines, write_baselines
+from mpq_fixtures.gate.baselines import baseline_file, read_baselines, restore_metric, write_baselines
+from mpq_fixtures.gate.comparison import Comparison, Margins, compare
 from mpq_fixtures.gate.measured import Measured, whole
+from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
 
 CASES, SAMPLES = 50, 1000
 LIMIT = 4.0 * CASES / 2000
@@ -68,3 +70,40 @@ def test_read(benchmark: BenchmarkFixture, kind: str, tmp_path: Path) -> None:
     benchmark.extra_info["bytes a case and sample"] = file.stat().st_size / CASES / SAMPLES
     if benchmark.enabled:
         assert benchmark.stats.stats.median < LIMIT
+
+
+def turned(one: Measured) -> Measured:
+    """The case after a night in which every signal was decoded otherwise, and 2 % of the samples scored otherwise."""
+    generator = np.random.default_rng(1)
+    moved = generator.random(SAMPLES) < 0.02
+    statistics = [np.abs(each - step) for each, step in zip(one.statistics, moved, strict=True)]
+    links = {layer: each if layer in (SIGNAL, BITSTREAM) else each ^ np.uint64(2**63) for layer, each in one.links.items()}
+    return replace(one, statistics=statistics, links=links, whole={layer: whole(each) for layer, each in links.items()})
+
+
+def judged(file: Path, now: list[Measured]) -> list[Comparison]:
+    """Read what was approved, compare every case, and judge the run."""
+    kept = read_baselines(file)
+    metric, margins = restore_metric(now[0].metric, now[0].settings), Margins(0.02, similarity={"psnr": 0.05, "ssim": 0.002})
+    assert metric is not None
+    comparisons = [compare(kept[one.point], one, metric, margins, level_of_case(2000)) for one in now]
+    effects = [
+        CaseEffect(one.case, "tried", "jpeg", str(number), now[0].metric, 0.02, one.shared, one.groups, one.shares,
+                   one.effect.p_worse if one.effect else 1.0, one.effect.change if one.effect else 0.0)
+        for number, one in enumerate(comparisons)
+    ]  # fmt: skip
+    judge_run(effects, len(effects))
+    return comparisons
+
+
+@pytest.mark.benchmark(group=f"judging {CASES} cases of {SAMPLES} samples", timer=time.process_time)
+@pytest.mark.parametrize("kind", ["top1", "word_accuracy"])
+@pytest.mark.parametrize("night", ["nothing changed", "all changed"])
+def test_judge(benchmark: BenchmarkFixture, kind: str, night: str, tmp_path: Path) -> None:
+    file, approved = baseline_file(tmp_path, "bench", "tried"), cases(kind)
+    write_baselines(file, approved, [], only_new=False)
+    now = approved if night == "nothing changed" else [turned(one) for one in approved]
+    comparisons = benchmark(judged, file, now)
+    assert all((one.effect is None) == (night == "nothing changed") for one in comparisons)
+    if benchmark.enabled:
+        assert benchmark.stats.stats.median < 10.0 * CASES / 2000

@@ -1,0 +1,172 @@
+"""The verdict on a case: what fails it, what is only said, and in which words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mpq_fixtures.gate.comparison import Comparison
+from mpq_fixtures.gate.paired import Effect
+from mpq_fixtures.record import Record
+from mpq_fixtures.suite import Threshold
+
+SAME, REGRESSED, RATE, IMPROVED, UNDERPOWERED, NEW = "same", "regressed", "rate", "improved", "underpowered", "new"
+VERDICTS = (REGRESSED, RATE, UNDERPOWERED, NEW, IMPROVED, SAME)
+"""Worst first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a case stands. ``faults`` fail it, ``notes`` are said; both are sentences."""
+
+    name: str
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def passes(self) -> bool:
+        """Tell whether the case passes."""
+        return not self.faults
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a run judges: whether what was not measured fails, whether it approves (``new`` or ``all``), whether it measures some samples
+    by choice, and the command that would approve the case."""
+
+    approve: str
+    strict: bool = False
+    approving: str = ""
+    some_samples: bool = False
+    underpowered_fails: bool = False
+
+
+def judge(record: Record, comparison: Comparison | None, thresholds: Iterable[Threshold], rules: Rules, level: float) -> Verdict:
+    """Judge a record by itself, by its suite's thresholds, and by what was approved of it."""
+    faults = [*_own_faults(record, rules), *_missed(record, thresholds)]
+    if comparison is None:
+        if rules.strict and not rules.approving:
+            faults.append(f"no baseline; approve one: {rules.approve}=new")
+        return Verdict(NEW, tuple(faults))
+    name, worse, notes = hold(comparison, record.metric, record.metrics[record.metric].unit, record.rate_unit, level, rules)
+    lacking = lacking_samples(comparison)
+    if lacking and rules.strict and not rules.some_samples:
+        worse.append(lacking)
+    elif lacking and not rules.some_samples:
+        notes.append(f"{lacking}; under --mpq-strict that fails")
+    if worse and rules.approving != "all":
+        faults += [*worse, f"to accept the new values: {rules.approve}"]
+    elif worse:
+        notes += worse
+    return Verdict(name, tuple(faults), tuple(notes))
+
+
+def hold(comparison: Comparison, metric: str, unit: str, rate_unit: str, level: float, rules: Rules) -> tuple[str, list[str], list[str]]:
+    """Return the verdict's name for what became of a case, what is wrong with it, and what is said of it all the same."""
+    if comparison.unlike:
+        return REGRESSED, [f"metric: {comparison.unlike}"], []
+    wrong, notes = [], []
+    if comparison.unapproved:
+        wrong.append(
+            f"{_some(comparison.unapproved)} of the {len(comparison.shared) + len(comparison.unapproved)} samples were never approved, "
+            f"or have another source now"
+        )
+    if not comparison.shared:
+        return REGRESSED, wrong or ["not one sample was approved"], []
+    name, effect = SAME, comparison.effect
+    figures = f"{metric} {comparison.value_now:.4f}, approved {comparison.value_before:.4f}"
+    if effect is None:
+        pass
+    elif math.isfinite(comparison.value_before) and not math.isfinite(comparison.value_now):
+        name = REGRESSED
+        wrong.append(figures)
+    elif effect.change < -comparison.margins.value and effect.p_worse <= level:
+        name = REGRESSED
+        wrong.append(f"{figures}: {_effect(effect, unit)}, margin {comparison.margins.value:g}; {_chance(effect.p_worse)}")
+    elif effect.change > comparison.margins.value and effect.p_better <= level:
+        name = IMPROVED
+        notes.append(f"{figures}: {_effect(effect, unit)}")
+    elif effect.low < -comparison.margins.value:
+        name = UNDERPOWERED
+        doubt = f"cannot tell whether that is more than the margin, {comparison.margins.value:g}; {_power(effect, unit)}"
+        sentence = f"{figures}: {_effect(effect, unit)}; {doubt}"
+        (wrong if rules.underpowered_fails and effect.change < -comparison.margins.value else notes).append(sentence)
+    fallen = {other: shift for other, shift in comparison.similarity.items() if shift.fell}
+    if fallen:
+        name = REGRESSED
+        wrong += [
+            f"{other} {shift.now:.4g}, approved {shift.before:.4g}: decoded signals are further from the originals by {-shift.change:.3g}, "
+            f"margin {shift.margin:g}"
+            for other, shift in fallen.items()
+        ]
+    if not comparison.dearer <= comparison.margins.rate:
+        name = name if name == REGRESSED else RATE
+        wrong.append(
+            f"rate {comparison.rate_now:.4f} {rate_unit}, approved {comparison.rate_before:.4f}: {comparison.dearer:+.1%}, "
+            f"margin {comparison.margins.rate:.3g}"
+        )
+    elif comparison.dearer < -comparison.margins.rate and name == SAME:
+        name = IMPROVED
+    said = [str(comparison.layer)] if comparison.layer else []
+    if comparison.crossing:
+        said.append(comparison.crossing)
+    (wrong if wrong else notes).extend(said)
+    return name, wrong, notes
+
+
+def lacking_samples(comparison: Comparison) -> str:
+    """Say which approved samples were not measured; "" when all were."""
+    if not comparison.lacking or comparison.unlike:
+        return ""
+    return f"{_some(comparison.lacking)} of the {len(comparison.shared) + len(comparison.lacking)} approved samples were not measured"
+
+
+def _own_faults(record: Record, rules: Rules) -> list[str]:
+    faults = []
+    if record.failures:
+        first = record.failures[0]
+        faults.append(
+            f"{len(record.failures)} of {len(record.failures) + record.samples} samples failed; "
+            f"the first is {first.sample!r}, at {first.step}: {first.reason}"
+        )
+    if not math.isfinite(record.value):
+        faults.append(f"{record.metric} is {record.value}: the model or the metric gave no number")
+    if rules.strict:
+        faults += [
+            f"{name} could not be measured of any sample: {other.why_missing}"
+            for name, other in record.metrics.items()
+            if other.missing and other.missing == record.samples
+        ]
+    return faults
+
+
+def _missed(record: Record, thresholds: Iterable[Threshold]) -> list[str]:
+    figures = {"value": record.value, "retention": record.retention, "rate": record.rate}
+    return [
+        f"threshold of the suite missed: {threshold}, measured {figures[threshold.figure]:.4g}"
+        for threshold in thresholds
+        if not threshold.holds(figures[threshold.figure])
+    ]
+
+
+def _effect(effect: Effect, unit: str) -> str:
+    moved = f"{effect.worse} of {effect.samples} samples fell, {effect.better} rose"
+    return f"{effect.change:+.4f} {unit} [{effect.low:+.4f}, {effect.high:+.4f}]; {moved}"
+
+
+def _chance(p: float) -> str:
+    """Say how often answers that turn at random would look like this."""
+    if p < 1e-12:
+        return "answers that turn at random do not look like this once in a million million runs"
+    return f"answers that turn at random look like this in one of {1 / p:,.0f} runs"
+
+
+def _power(effect: Effect, unit: str) -> str:
+    seen = f"{effect.samples} samples show a fall from {effect.detectable:.3g} {unit} on"
+    return seen + (f", {effect.needed:,} would show one of twice the margin" if effect.needed else "")
+
+
+def _some(samples: Sequence[str]) -> str:
+    named = ", ".join(samples[:3]) + (", ..." if len(samples) > 3 else "")
+    return f"{len(samples):,} ({named})"

@@ -1,0 +1,51 @@
+"""Records to hold against one another: made of what a metric keeps of each sample, without a codec or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mpq_fixtures.chain import digest
+from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics.psnr import ImagePSNR
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.record import Record, Row, summarise
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.tasks import TASKS
+
+EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "a/model", {"path": "a/set"}, (), Path())
+
+
+def record(
+    hits: Sequence[float],
+    size: float = 100,
+    psnr: float = 30.0,
+    metric: Metric | None = None,
+    first: int = 0,
+    quality: str = "q5",
+) -> Record:
+    """A record of one sample for each hit, each of 100 pixels in ``size`` bytes."""
+    metric = metric or Top1()
+    rows = [
+        Row(
+            sample=f"s{first + number}",
+            bytes=round(size * 100),
+            elements=10_000,
+            prediction="",
+            target="",
+            statistic=hit if np.isscalar(hit) else list(hit),
+            beside={"psnr": psnr},
+            scores={metric.name: metric.value([np.asarray(hit, float)]), "psnr": psnr},
+            ledger={"payload": round(size * 100), "container": 0, "side": 0},
+            source=f"{first + number:064x}",
+            chain={"signal": "1" * 16, "bitstream": "2" * 16, "decoded": "3" * 16, "given": "4" * 16, "answer": digest(repr(hit).encode())},
+        )
+        for number, hit in enumerate(hits)
+    ]
+    return summarise(Case(EVALUATION, "jpeg", quality), rows, [], metric, [ImagePSNR()])
+
+
+def hits(right: int, wrong: int) -> list[float]:
+    return [1.0] * right + [0.0] * wrong
