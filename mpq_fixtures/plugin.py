@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ class Controller:
         case = self._case(report.nodeid)
         if case is None:
             return
-        sent = getattr(report, "mpq", None)
+        sent, earlier = getattr(report, "mpq", None), self.run.results.get(case.id)
         if sent is not None:
             measured = Record.from_dict(sent["record"])
             self.run.results[case.id] = Result(
@@ -270,10 +271,11 @@ class Controller:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self.run.results[case.id] = Result(case, SKIPPED, reason=reason.removeprefix("Skipped: "))
         elif report.failed:
-            previous = self.run.results.get(case.id)
-            record = previous.record if previous else None
             crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None) or str(report.longrepr)
-            self.run.results[case.id] = Result(case, FAILED, record, reason=crash.strip())
+            # What the gate found stays, whatever fails after it: the teardown, another test of the case, the end of the run.
+            result = self.run.results[case.id] = replace(earlier or Result(case), outcome=FAILED)
+            if (reason := crash.strip()) not in result.reason:
+                result.reason = "\n".join(filter(None, (result.reason, reason)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

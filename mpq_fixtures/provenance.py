@@ -109,11 +109,18 @@ def provenance(
             "device": options.device,
             "update_baselines": options.update_baselines,
             "strict": options.strict,
-            "baselines": {evaluation.suite: str(options.baselines_of(evaluation)) for evaluation in options.evaluations},
+            "baselines": {
+                evaluation.suite: _below(options.baselines_of(evaluation), config.rootpath) for evaluation in options.evaluations
+            },
             "history": str(options.history),
         },
         "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
     }
+
+
+def _below(folder: Path, root: Path) -> str:
+    """Return a folder of the project from its root on, since the results may be read in another checkout; any other as it is."""
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
 
 
 def loaded_libraries() -> dict[str, dict[str, str]]:

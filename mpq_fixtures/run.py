@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -99,16 +101,18 @@ class Run:
         if not self.options.strict:
             self.notes += [f"{sentence}; under --mpq-strict that fails" for _, sentence in gone]
             gone = []
-        return [*map(self._fail, (case for case in end.regressed if self.results[case].verdict != REGRESSED)), *shared, *gone]
+        fallen = map(self._fail, (case for case in end.regressed if self.results[case].verdict != REGRESSED))
+        accept = f"to accept the new values: mpq approve {quote(os.path.relpath(self.options.out))}"
+        return [*((name, f"{sentence}\n{accept}") for name, sentence in (*fallen, *shared)), *gone]
 
     def _fail(self, case: str) -> tuple[str, str]:
         """Let a case fail that only the others show to have fallen."""
         result = self.results[case]
         fallen = "in the light of the run's other cases that is a fall beyond the margin"
         result.verdict, result.outcome = REGRESSED, FAILED
-        result.reason = "\n".join(f"{case}: {sentence}" for sentence in (*result.notes.splitlines(), fallen))
-        result.notes = ""
-        return case, result.reason
+        sentences = "\n".join(f"{case}: {sentence}" for sentence in (*result.notes.splitlines(), fallen))
+        result.reason, result.notes = "\n".join(filter(None, (result.reason, sentences))), ""
+        return case, sentences
 
     def _effect(self, result: Result) -> CaseEffect:
         """Return what the pooled tests need of a case that was held against a baseline."""

@@ -50,6 +50,13 @@ def file(baselines: str = "evaluations/baselines") -> Path:
 
 
 class TestApprove:
+    def test_finds_the_baselines_of_the_checkout_that_it_is_in(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (here / "tests" / "baselines").mkdir(parents=True)
+        run(hits("1101"), baselines={"tests": "tests/baselines"})
+        monkeypatch.chdir(here / "tests")
+        assert main(["approve", "../run"]) == 0
+        assert (here / "tests" / "baselines" / "tests" / "tried.json").exists()
+
     def test_takes_over_what_a_run_measured(self, capsys: pytest.CaptureFixture[str]) -> None:
         run(hits("1111", "original"), hits("1101"))
         assert main(["approve", "run"]) == 0

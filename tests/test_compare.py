@@ -72,6 +72,58 @@ class TestComparingRuns:
         status, lines = compared([record(hits(9, 1))], [record(hits(9, 1), size=102)])
         assert (status, lines[0]) == (1, "rate: tried-jpeg-q5")
 
+    def test_fails_when_the_rates_of_a_codec_rose_together(self, compared: Compared) -> None:
+        qualities = ("q5", "q10", "q20")
+        before = [record(hits(9, 1), size=1000, quality=quality) for quality in qualities]
+        status, lines = compared(before, [record(hits(9, 1), size=1008, quality=quality) for quality in qualities])
+        assert (status, lines[0]) == (1, "rate: jpeg")
+        assert lines[1] == "    jpeg, 3 cases together: rate +0.8 % on average, margin 0.5 %"
+        assert lines[-1] == "3 cases: 3 same"
+
+    def test_fails_when_a_ladder_fell_together(self, compared: Compared) -> None:
+        qualities = ("q5", "q10", "q20", "q50", "q90")
+        before = [record(hits(1000, 0), quality=quality) for quality in qualities]
+        fallen = [record([1.0] * 40 * number + [0.0] * 18 + hits(982 - 40 * number, 0), quality=q) for number, q in enumerate(qualities)]
+        status, lines = compared(before, fallen)
+        assert (status, lines[0]) == (1, "regressed: tried-jpeg")
+        assert lines[1].startswith("    tried-jpeg, 5 cases together: top1 -0.0180 on average")
+        _, lines = compared(before, fallen, "--json")
+        assert [group["name"] for group in json.loads("\n".join(lines))["pooled"]] == ["tried-jpeg"]
+
+    def test_takes_the_further_steps_of_holm_as_a_run_does(self, compared: Compared) -> None:
+        # 4 of 40 turned wrong: p is .00069, above .005 / 9 and below .005 / 5, which counts once four others are known to have fallen.
+        qualities = [f"q{number}" for number in range(1, 10)]
+        before = [record(hits(40, 0), quality=quality) for quality in qualities]
+        wrong = [20, 20, 20, 20, 4, 0, 0, 0, 0]
+        after = [record(hits(40 - count, count), quality=quality) for count, quality in zip(wrong, qualities, strict=True)]
+        status, lines = compared(before, after)
+        assert (status, lines[-1]) == (1, "9 cases: 5 regressed, 4 same")
+        assert "    in the light of the other cases that is a fall beyond the margin" in lines
+
+    def test_fails_when_a_signal_metric_lost_values(self, compared: Compared) -> None:
+        lost = record(hits(9, 1))
+        lost.rows = [replace(row, scores=row.scores | {"psnr": math.nan}) if row.sample == "s3" else row for row in lost.rows]
+        status, lines = compared([record(hits(9, 1))], [lost])
+        assert (status, lines[:2]) == (1, ["regressed: tried-jpeg-q5", "    psnr has no value any more for 1 of 10 samples"])
+
+    def test_takes_no_suite_for_another(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for suite, right in (("tests", 9), ("worse", 1)):
+            file = baseline_file(tmp_path / "baselines", suite, "tried")
+            write_baselines(file, [of_record(record(hits(right, 10 - right)))], [], only_new=False)
+        run = write_run(tmp_path / "run", [record(hits(9, 1))])
+        assert main(["compare", str(tmp_path / "baselines"), str(run)]) == 0
+        assert capsys.readouterr().out == "1 case: 1 same\n"
+
+    @pytest.mark.parametrize("command", ["compare", "approve"])
+    def test_says_what_results_of_another_mpq_lack(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+        run = write_run(tmp_path / "run", [record(hits(9, 1))])
+        file = run / "results.json"
+        content = json.loads(file.read_text())
+        del content["cases"][0]["metrics"]["top1"]["version"]
+        file.write_text(json.dumps(content))
+        assert main([command, str(run), *([str(run)] if command == "compare" else [])]) == 2
+        assert capsys.readouterr().err.endswith("lacks 'version' of tried-jpeg-q5: it was written by another mpq, or changed; run again\n")
+
     def test_fails_when_a_value_is_no_number(self, compared: Compared) -> None:
         assert compared([record(hits(9, 1))], [record([*hits(9, 0), math.nan])])[0] == 1
 

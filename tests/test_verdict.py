@@ -114,6 +114,10 @@ class TestSimilarity:
         assert verdict.name == REGRESSED
         assert verdict.faults[0].startswith("psnr 29.7, approved 30: decoded signals are further from the originals by 0.3, margin 0.05")
 
+    def test_of_signals_that_are_no_numbers_is_red_though_the_model_does_not_mind(self) -> None:
+        verdict = judged(record(hits(9, 1)), record(hits(9, 1), psnr=math.nan))
+        assert verdict.faults == ("psnr is nan: decoded signals, or what it makes of them, are no numbers",)
+
     def test_within_its_margin_passes(self) -> None:
         assert judged(record(hits(9, 1)), record(hits(9, 1), psnr=29.96)).passes
         assert judged(record(hits(9, 1)), record(hits(9, 1), psnr=29.7), psnr=0.5).passes
@@ -146,6 +150,13 @@ class TestSamples:
 
     def test_of_which_none_is_shared_are_red(self) -> None:
         assert not judged(record(hits(5, 0)), record(hits(5, 0), first=5)).passes
+
+    def test_that_all_failed_are_not_to_be_approved(self) -> None:
+        before, failed = record(hits(9, 1)), record([])
+        failed.failures = [Failure(row.sample, "encode", "no disc") for row in before.rows]
+        verdict = judged(before, failed)
+        assert verdict.name == REGRESSED
+        assert verdict.faults[-1] == "not one of the approved samples was measured"
 
 
 class TestUnlike:

@@ -50,7 +50,7 @@ def approve(folder: Path, cases: Sequence[str], only_new: bool, baselines: Path 
     for case, reason in broken.items():
         _refuse(f"{case} is left out: {reason}")
     folders = provenance.get("options", {}).get("baselines") or {}
-    target = {one.suite: baselines or Path(folders.get(one.suite, BASELINES)) for one in chosen}
+    target = {one.suite: baselines or _from_root(Path(folders.get(one.suite, BASELINES))) for one in chosen}
     accepted, well = _write([one for one in chosen if one.case not in broken], list(measured.values()), only_new, target)
     lines = accepted_lines(accepted)
     lines.append(
@@ -76,6 +76,13 @@ def migrate(folder: Path) -> int:
         else:
             sys.stdout.write(f"{file}: {f'{count} cases migrated from schema 1' if count else 'is of this schema already'}\n")
     return code
+
+
+def _from_root(folder: Path) -> Path:
+    """Return a folder of the project, which the run named from the project's root on, from where the user stands in it."""
+    here = Path.cwd()
+    found = next((parent / folder for parent in (here, *here.parents) if (parent / folder).is_dir()), folder)
+    return folder if found == here / folder else found
 
 
 def _named(folders: Mapping[str, Path]) -> str:

@@ -6,16 +6,17 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.gate.baselines import BaselineError, read_baselines, restore_metric
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_results
-from mpq_fixtures.gate.pooling import level_of_case
-from mpq_fixtures.gate.verdict import NEW, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples
+from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
+from mpq_fixtures.gate.rates import RateChange, pool_rates
+from mpq_fixtures.gate.verdict import NEW, RATE, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Measure
 from mpq_fixtures.results.files import read_results
@@ -65,31 +66,70 @@ def compare_runs(first: Path, second: Path, form: str = "text") -> int:
     nothing could be compared, 2 when a folder cannot be read.
     """
     try:
-        before, now, content = _measured(first), of_results(second), read_results(second)
+        now, content = of_results(second), read_results(second)
+        before = _measured(first, {one.suite for one in now.values()})
     except (ValueError, BaselineError) as error:
         sys.stderr.write(f"mpq compare: {error}\n")
         return 2
     cases = {case["case"]: case for case in content["cases"]}
-    standings = sorted(_standings(before, now, cases), key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
+    standings, together = _in_the_light_of_all(_standings(before, now, cases), now, cases)
+    standings = sorted(standings, key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
     counts = Counter(standing.verdict for standing in standings)
     sentence = (
         f"{_count(len(standings), 'case')}: {', '.join(f'{counts[name]} {name}' for name in ORDER if counts[name]) or 'nothing measured'}"
     )
     if form == "json":
-        sys.stdout.write(json.dumps({"sentence": sentence, "cases": [standing.to_dict() for standing in standings]}, indent=1) + "\n")
+        sys.stdout.write(json.dumps(_document(sentence, standings, together), indent=1) + "\n")
     elif form == "markdown":
-        sys.stdout.write(_markdown(sentence, standings))
+        sys.stdout.write(_markdown(sentence, [*together, *standings]))
     else:
-        sys.stdout.write("".join(f"{line}\n" for standing in standings for line in _lines(standing)) + f"{sentence}\n")
-    add_to_step_summary(_markdown(sentence, standings), os.environ)
-    return int(not standings or any(standing.faults for standing in standings))
+        sys.stdout.write("".join(f"{line}\n" for standing in (*together, *standings) for line in _lines(standing)) + f"{sentence}\n")
+    add_to_step_summary(_markdown(sentence, [*together, *standings]), os.environ)
+    return int(not standings or any(standing.faults for standing in (*together, *standings)))
 
 
-def _measured(folder: Path) -> dict[str, Measured]:
-    """Return the cases of a run, or those of the baselines in a folder and its folders."""
+def _document(sentence: str, standings: Sequence[Standing], together: Sequence[Standing]) -> dict[str, Any]:
+    pooled = [{"verdict": group.verdict, "name": group.case, "sentence": group.faults[0]} for group in together]
+    return {"sentence": sentence, "pooled": pooled, "cases": [standing.to_dict() for standing in standings]}
+
+
+def _in_the_light_of_all(
+    standings: Sequence[Standing], now: Mapping[str, Measured], cases: Mapping[str, Any]
+) -> tuple[list[Standing], list[Standing]]:
+    """Return the standings with Holm's further steps taken, and those of groups of cases that fell together, as at the end of a run."""
+    effects, rates = [], []
+    for standing in standings:
+        found, case = standing.comparison, cases.get(standing.case, {})
+        if found is None or found.unlike or not found.shared:
+            continue
+        p, change = (1.0, 0.0) if found.effect is None else (found.effect.p_worse, found.effect.change)
+        evaluation, codec, quality, metric = (case[name] for name in ("evaluation", "codec", "quality", "metric"))
+        effects.append(
+            CaseEffect(
+                *(standing.case, evaluation, codec, quality, metric, found.margins.value),
+                *(found.shared, found.groups, found.shares, p, change),
+            )
+        )
+        if now[standing.case].point != ORIGINAL:
+            rates.append(RateChange(standing.case, codec, found.rate_before, found.rate_now, found.margins.rate))
+    end = judge_run(effects, len(effects))
+    late = "in the light of the other cases that is a fall beyond the margin"
+    judged = [
+        replace(standing, verdict=REGRESSED, faults=[*standing.faults, *standing.notes, late], notes=[])
+        if standing.case in end.regressed and standing.verdict != REGRESSED
+        else standing
+        for standing in standings
+    ]
+    groups = [Standing(group.name, REGRESSED, [str(group)]) for group in end.groups if group.fails]
+    return judged, [*groups, *(Standing(drift.name, RATE, [str(drift)]) for drift in pool_rates(rates) if drift.fails)]
+
+
+def _measured(folder: Path, suites: Collection[str]) -> dict[str, Measured]:
+    """Return the cases of a run, or those of the baselines in a folder and its folders; where suites lie there, of ``suites`` alone."""
     files = sorted(folder.rglob("*.json")) if folder.is_dir() and not (folder / "results.json").exists() else []
     if not files:
         return of_results(folder)
+    files = [file for file in files if file.parent.name in suites] or files
     return {measured.case: measured for file in files for measured in read_baselines(file).values()}
 
 

@@ -40,12 +40,16 @@ def margins_of(metrics: Mapping[str, Measure], metric: str, given: Mapping[str, 
 
 @dataclass(frozen=True)
 class Shift:
-    """How the mean of a signal metric moved; ``change`` is positive where signals came nearer to the originals."""
+    """How the mean of a signal metric moved; ``change`` is positive where signals came nearer to the originals.
+
+    ``lost`` samples of those that it is taken over had a value before, and the metric is not made for what they are now.
+    """
 
     before: float
     now: float
     change: float
     margin: float
+    lost: int = 0
 
     @property
     def fell(self) -> bool:
@@ -198,7 +202,8 @@ def _shift(name: str, old: Measured, new: Measured, margins: Margins, rounded: b
     before, now = float(one[both].mean()), float(other[both].mean())
     change = before - now if name in margins.lower_is_better else now - before
     room = ROUNDING * old.steps.get(name, 0.0) / math.sqrt(both.sum()) if rounded else 0.0
-    return Shift(before, now, change, margins.similarity.get(name, math.inf) + room)
+    lost = int((np.isfinite(one) & ~np.isfinite(other)).sum())
+    return Shift(before, now, change, margins.similarity.get(name, math.inf) + room, lost)
 
 
 def _plain(value: Any) -> Any:

@@ -157,7 +157,10 @@ def of_results(folder: Path) -> dict[str, Measured]:
     found = {}
     for name, rows in table.groupby("case", sort=False):
         if name in cases:
-            found[str(name)] = _of_table(cases[str(name)], rows[rows["error"].isna()], content.get("provenance", {}))
+            try:
+                found[str(name)] = _of_table(cases[str(name)], rows[rows["error"].isna()], content.get("provenance", {}))
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"{folder} lacks {error} of {name}: it was written by another mpq, or changed; run again") from None
     return found
 
 

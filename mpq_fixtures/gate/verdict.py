@@ -56,7 +56,8 @@ def judge(record: Record, comparison: Comparison | None, thresholds: Iterable[Th
     elif lacking and not rules.some_samples:
         notes.append(f"{lacking}; under --mpq-strict that fails")
     if worse and rules.approving != "all":
-        faults += [*worse, f"to accept the new values: {rules.approve}"]
+        # Failed samples and what is no number cannot be approved.
+        faults += [*worse, *([] if record.failures or math.isnan(record.value) else [f"to accept the new values: {rules.approve}"])]
     elif worse:
         notes += worse
     return Verdict(name, tuple(faults), tuple(notes))
@@ -73,7 +74,7 @@ def hold(comparison: Comparison, metric: str, unit: str, rate_unit: str, level: 
             f"or have another source now"
         )
     if not comparison.shared:
-        return REGRESSED, wrong or ["not one sample was approved"], []
+        return REGRESSED, wrong or ["not one of the approved samples was measured"], []
     name, effect = SAME, comparison.effect
     figures = f"{metric} {comparison.value_now:.4f}, approved {comparison.value_before:.4f}"
     if effect is None:
@@ -100,6 +101,10 @@ def hold(comparison: Comparison, metric: str, unit: str, rate_unit: str, level: 
             f"margin {shift.margin:g}"
             for other, shift in fallen.items()
         ]
+    lost = {other: shift.lost for other, shift in comparison.similarity.items() if shift.lost}
+    if lost:
+        name = REGRESSED
+        wrong += [f"{other} has no value any more for {count} of {len(comparison.shared)} samples" for other, count in lost.items()]
     if not comparison.dearer <= comparison.margins.rate:
         name = name if name == REGRESSED else RATE
         wrong.append(
@@ -132,6 +137,11 @@ def _own_faults(record: Record, rules: Rules) -> list[str]:
         )
     if not math.isfinite(record.value):
         faults.append(f"{record.metric} is {record.value}: the model or the metric gave no number")
+    faults += [
+        f"{name} is {other.value}: decoded signals, or what it makes of them, are no numbers"
+        for name, other in record.metrics.items()
+        if name != record.metric and other.missing < record.samples and not math.isfinite(other.value)
+    ]
     if rules.strict:
         faults += [
             f"{name} could not be measured of any sample: {other.why_missing}"
