@@ -11,10 +11,12 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL
-from mpq_fixtures.gate.baselines import baseline_file, read_baselines, restore_metric, write_baselines
+from mpq_fixtures.gate.baseline_files import baseline_file
+from mpq_fixtures.gate.baselines import read_baselines, write_baselines
 from mpq_fixtures.gate.comparison import Comparison, Margins, compare
 from mpq_fixtures.gate.measured import Measured, whole
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
+from mpq_fixtures.metrics import restore_metric
 
 CASES, SAMPLES = 50, 1000
 LIMIT = 4.0 * CASES / 2000

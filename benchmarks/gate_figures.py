@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.gate.baselines import read_baselines, restore_metric
+from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.gate.paired import clusters_of, effect_of_shares, fewest_found, shares
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Metric, restore_metric
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1

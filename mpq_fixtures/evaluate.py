@@ -6,43 +6,31 @@
 from __future__ import annotations
 
 import json
-import sysconfig
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import chain, predictions
-from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
+from mpq_fixtures.answers import Answer, ask
+from mpq_fixtures.chain import digest, digest_of_signal
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import kind, told
 from mpq_fixtures.record import ROW_FORMAT, Failure, Record, Row, summarise
 from mpq_fixtures.report.examples import make_example
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
-from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, StoreError, key_of
+from mpq_fixtures.step import SampleError, attempt
+from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of
 from mpq_fixtures.suite import Case
 
-_OWN = Path(__file__).parent
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
-_INSTALLED = {"site-packages", "dist-packages", Path(sysconfig.get_path("stdlib")).name}
 
 Progress = Callable[[str, int, int], None]
 """Told the case, how many of its samples are done, and how many there are."""
-
-
-class SampleError(Exception):
-    """A sample stopped at a step; the reason is for people."""
-
-    def __init__(self, step: str, reason: str) -> None:
-        super().__init__(reason)
-        self.step = step
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +56,6 @@ class Received:
     beside: dict[str, Statistic]
     unmeasured: dict[str, str]
     chain: dict[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a model said of a signal, serialised, and the digest of what it was given of it."""
-
-    given: str
-    data: bytes
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
@@ -166,7 +146,7 @@ class Way:
     def receive(self, sample: Sample) -> Received | SampleError:
         """Send a sample through the codec, or hand over the original."""
         try:
-            signal = _attempt("read", sample.signal).protected()
+            signal = attempt("read", sample.signal).protected()
             links = {chain.SIGNAL: digest_of_signal(signal)}
             if self.codec is None:
                 spent = Ledger(sample.stored_bytes)
@@ -175,7 +155,7 @@ class Way:
             decoded = self.decode(data, signal, self.codec)
             with self.clock.step("score"):
                 ledger = _ledger(self.codec, data)
-                nominal = _attempt("score", self.codec.nominal_bits, signal, self.case.quality)
+                nominal = attempt("score", self.codec.nominal_bits, signal, self.case.quality)
                 beside, unmeasured = self._compare(decoded, signal)
                 links |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
         except SampleError as error:
@@ -188,7 +168,7 @@ class Way:
         unmeasured: dict[str, str] = {}
         for metric in self.beside:
             try:
-                beside[metric.name] = _attempt("score", metric.observe, decoded, original)
+                beside[metric.name] = attempt("score", metric.observe, decoded, original)
             except SampleError as error:
                 if not isinstance(error.__cause__, NotMeasurable):
                     raise
@@ -203,7 +183,7 @@ class Way:
             if (data := self.store.get(BITSTREAM, key)) is not None:
                 return data
             with self.clock.step("encode"):
-                encoded: bytes = _attempt("encode", lambda: bytes(memoryview(codec.encode(signal, self.case.quality))))
+                encoded: bytes = attempt("encode", lambda: bytes(memoryview(codec.encode(signal, self.case.quality))))
             self.store.put(BITSTREAM, key, encoded)
             return encoded
 
@@ -214,7 +194,7 @@ class Way:
     def decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
         """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
         with self.clock.step("decode"):
-            decoded: Signal = _attempt("decode", codec.decode, data)
+            decoded: Signal = attempt("decode", codec.decode, data)
         if (shape := _shape(decoded)) != (expected := _shape(original)):
             raise SampleError("decode", f"came back as {shape}, not {expected}")
         return decoded.copied()  # a codec may use its buffer again
@@ -248,14 +228,11 @@ class Way:
         return answers
 
     def _answers(self, received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
-        """Ask the model for the whole batch at once; if it refuses, one by one, so that only what it cannot do is lost."""
+        """Ask the model for what came through of a batch; what stopped before stays as it is."""
         model = self.model.ready()
         signals = [item.signal for item in received if isinstance(item, Received)]
         with self.clock.step("predict"):
-            try:
-                found: Iterator[Answer | SampleError] = iter(_predict(model, signals))
-            except SampleError as refusal:
-                found = iter([refusal] if len(signals) == 1 else [_predict_alone(model, signal) for signal in signals])
+            found = iter(ask(model, signals))
             return [next(found) if isinstance(item, Received) else item for item in received]
 
     def score(self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError) -> Row | Failure:
@@ -264,10 +241,10 @@ class Way:
             if isinstance(answer, SampleError):
                 raise answer
             assert isinstance(received, Received)
-            target = _attempt("read", sample.target)
+            target = attempt("read", sample.target)
             prediction = predictions.from_bytes(answer.data)
             with self.clock.step("score"):
-                statistic = _attempt("score", self.metric.observe, prediction, target)
+                statistic = attempt("score", self.metric.observe, prediction, target)
                 floor = self.metric.floor(received.signal, target) if self.codec is None else None
                 scores = {self.metric.name: self.metric.value([statistic])}
                 scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
@@ -306,59 +283,8 @@ class Way:
         return make_example(task, signal, prediction, sample.target(), self.dataset.labels, level=original)
 
 
-def _predict(model: Any, signals: Sequence[Signal]) -> list[Answer | SampleError]:
-    if hasattr(model, "prepare") and hasattr(model, "infer"):
-        inputs = _attempt("predict", lambda: list(model.prepare(signals)))
-        if len(inputs) != len(signals):
-            raise SampleError("predict", f"the model prepared {len(inputs)} inputs for {len(signals)} signals")
-        given = [_attempt("predict", _digest_of_prepared, prepared) for prepared in inputs]
-        answers = _attempt("predict", lambda: list(model.infer(inputs)))
-    else:  # what it makes of a signal before its network sees it, it keeps to itself
-        given = [digest_of_signal(signal) for signal in signals]
-        answers = _attempt("predict", lambda: list(model.predict(signals)))
-    if len(answers) != len(signals):
-        raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
-    return [Answer(seen, _attempt("predict", predictions.to_bytes, answer)) for seen, answer in zip(given, answers, strict=True)]
-
-
-def _digest_of_prepared(prepared: Any) -> str:
-    """Return the digest of what a model made of a signal for its network: of an array, or of each part of a tuple."""
-    import numpy as np
-
-    if isinstance(prepared, tuple):
-        return digest(*(_digest_of_prepared(part).encode() for part in prepared))
-    values = np.asarray(prepared)
-    if values.dtype.hasobject:  # whose bytes are addresses
-        raise TypeError(f"prepare returns arrays, or tuples of arrays and numbers, and not {kind(prepared)}")
-    return digest_of_array(values)
-
-
-def _predict_alone(model: Any, signal: Signal) -> Answer | SampleError:
-    try:
-        return _predict(model, [signal])[0]
-    except SampleError as error:
-        return error
-
-
-def _attempt(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a step; what goes wrong in it is the sample's failure, but a full disk is the run's."""
-    try:
-        return action(*arguments)
-    except StoreError:
-        raise
-    except Exception as error:
-        raise SampleError(step, told(error) + _where(error)) from error
-
-
-def _where(error: Exception) -> str:
-    """Return the file and line where somebody else's code raised, in brackets; "" where none did: our own errors say enough."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _INSTALLED & set(Path(frame.filename).parts)]
-    frames = [frame for frame in frames if not Path(frame.filename).is_relative_to(_OWN)]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-
-
 def _ledger(codec: Codec, data: bytes) -> Ledger:
-    ledger: Ledger = _attempt("score", codec.ledger, data)
+    ledger: Ledger = attempt("score", codec.ledger, data)
     if (total := ledger.payload + ledger.container + ledger.side) != len(data):
         raise SampleError("score", f"the codec's ledger adds up to {total} of {len(data)} bytes")
     return ledger

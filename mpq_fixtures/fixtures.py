@@ -19,7 +19,8 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
-from mpq_fixtures.gate.baselines import BaselineError, baseline_file, read_baselines
+from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
+from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.crossing import cross
 from mpq_fixtures.gate.layers import layer_of

@@ -15,8 +15,8 @@ import platformdirs
 import pytest
 
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
+from mpq_fixtures.suite import Case, Evaluation, SuiteError
+from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 SUITES = Path("evaluations", "suites")

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from mpq_fixtures.clock import STEPS
-from mpq_fixtures.gate.baselines import BaselineError, accepted_lines, approved_points, baseline_file, write_baselines
+from mpq_fixtures.gate.accepted import accepted_lines
+from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
+from mpq_fixtures.gate.baselines import approved_points, write_baselines
 from mpq_fixtures.gate.measured import Measured, of_record
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run
 from mpq_fixtures.gate.rates import RateChange, pool_rates

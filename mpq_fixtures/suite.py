@@ -16,6 +16,10 @@ SAY, FAIL = "say", "fail"
 _PATHS = (".", "/", "~", "$")  # what a path begins with that cannot be a hub id or a name
 
 
+class SuiteError(ValueError):
+    """A suite that cannot be run: unknown, malformed, or naming what does not exist."""
+
+
 @dataclass(frozen=True)
 class Threshold:
     """A bound that a figure of every case must keep, such as ``value >= 0.8``."""

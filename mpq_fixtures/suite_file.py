@@ -5,10 +5,9 @@ Every mistake in a file is a `SuiteError` that says where it is and what would b
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,18 @@ from mpq_fixtures import codecs
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
-from mpq_fixtures.metrics import Metric, registered_signal_metrics
+from mpq_fixtures.metrics import registered_signal_metrics
 from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.suite import FAIL, SAY, Evaluation, Threshold
+from mpq_fixtures.suite import FAIL, SAY, Evaluation, SuiteError
+from mpq_fixtures.suite_limits import read_margins, read_thresholds
+from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import TASKS, Task
 
 _PART = re.compile(r"[a-z0-9_.]+")
-_BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
 _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "options")
 _PRECISIONS = ("float32", "float16", "bfloat16")
-_BOUNDED = ("value", "retention", "rate")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
 
@@ -62,10 +61,6 @@ _DATASET = {
     "labels": (lambda value: value == "by index" or _is_texts(value), 'a list of names, or "by index"'),
 }
 """What a data set's table may hold besides the columns of its task."""
-
-
-class SuiteError(ValueError):
-    """A suite that cannot be run: unknown, malformed, or naming what does not exist."""
 
 
 def find_suite(name: str, suites: Path) -> Path:
@@ -131,7 +126,7 @@ def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
-    _check_keys(content, ("name", "evaluation"), ("name", "codec", "evaluation"), str(path))
+    check_keys(content, ("name", "evaluation"), ("name", "codec", "evaluation"), str(path))
     suite = content["name"]
     if not isinstance(suite, str) or not _PART.fullmatch(suite):
         raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
@@ -162,14 +157,14 @@ def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
 
 def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own: Mapping[str, Codec]) -> Evaluation:
     place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
-    _check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
+    check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
     name = table["name"]
     if not isinstance(name, str) or not _PART.fullmatch(name):
         raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
     for codec in (*codecs.registered(), *own):
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
-    task = TASKS[_choice(table["task"], TASKS, f"{place}: task")]
+    task = TASKS[choice(table["task"], TASKS, f"{place}: task")]
     dataset = _dataset(table["dataset"], task, f"{place}: dataset")
     if not isinstance(table["model"], str):
         raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
@@ -192,9 +187,9 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         left_out=left_out,
         folder=path.resolve().parent,
         samples=samples,
-        thresholds=_thresholds(table.get("thresholds", {}), metric, f"{place}: thresholds"),
-        margins=_margins(table.get("margins", {}), metric, task, similarity, f"{place}: margins"),
-        underpowered=_choice(table.get("underpowered", SAY), (SAY, FAIL), f"{place}: underpowered"),
+        thresholds=read_thresholds(table.get("thresholds", {}), metric, f"{place}: thresholds"),
+        margins=read_margins(table.get("margins", {}), metric, task, similarity, f"{place}: margins"),
+        underpowered=choice(table.get("underpowered", SAY), (SAY, FAIL), f"{place}: underpowered"),
         options=options,
         model_options=model_options,
         file=path,
@@ -204,7 +199,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
 def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
     if not isinstance(table, dict) or not isinstance(table.get("path"), str):
         raise SuiteError(f'{place}: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
-    _check_keys(table, (), (*_DATASET, *task.columns), place)
+    check_keys(table, (), (*_DATASET, *task.columns), place)
     for key, value in table.items():
         wanted, what = _DATASET.get(key, _COLUMN if key != "stems" else _STEMS)
         if not wanted(value):
@@ -228,7 +223,7 @@ def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: 
             raise SuiteError(f'{place}: {key}: write a list, ["opus", "mp3"]')
         for name in names:
             if name != "*":
-                _choice(name, [*classes, *declared], f"{place}: {key}")
+                choice(name, [*classes, *declared], f"{place}: {key}")
             if [*wanted, *optional].count(name) > 1:
                 raise SuiteError(f"{place}: {key}: {name!r} stands twice")
     names = [one for name in wanted for one in (automatic if name == "*" else [name])]
@@ -250,7 +245,7 @@ def _points(qualities: Any, chosen: Mapping[str, Codec], place: str) -> tuple[tu
     if not isinstance(qualities, dict):
         raise SuiteError(f'{place}: write a table, {{ opus = ["6k", "12k"] }}')
     for name in qualities:
-        _choice(name, chosen, place)
+        choice(name, chosen, place)
     points = []
     for name, codec in chosen.items():
         wanted = qualities.get(name, ["*"])
@@ -280,60 +275,15 @@ def _similarity(names: Any, task: Task, place: str) -> tuple[str, ...]:
         raise SuiteError(f'{place}: write a list, ["lpips"]')
     known = registered_signal_metrics(task.modality)
     for name in names:
-        _choice(name, known, place)
+        choice(name, known, place)
     return tuple(dict.fromkeys(names))
-
-
-def _thresholds(table: Any, metric: Metric, place: str) -> tuple[Threshold, ...]:
-    if not isinstance(table, dict):
-        raise SuiteError(f'{place}: write a table, {{ value = ">= 0.8" }}')
-    _check_keys(table, (), _BOUNDED, place)
-    thresholds = []
-    for figure, text in table.items():
-        match = _BOUND.fullmatch(text) if isinstance(text, str) else None
-        if match is None or not math.isfinite(float(match[2])):
-            raise SuiteError(f'{place}: {figure}: {text!r} must be a relation and a number, such as ">= 0.8"')
-        threshold = Threshold(figure, match[1], float(match[2]))
-        kept = set(map(threshold.holds, _bounds(figure, metric)))
-        if len(kept) == 1:
-            what = "hold: no result keeps it" if kept == {False} else "be missed: every result keeps it"
-            lies = "{} lies in {:g} to {:g}".format(metric.name if figure == "value" else figure, *_bounds(figure, metric))
-            raise SuiteError(f"{place}: {threshold} can never {what}, since {lies}")
-        thresholds.append(threshold)
-    return tuple(thresholds)
-
-
-def _bounds(figure: str, metric: Metric) -> tuple[float, float]:
-    """Return the least and the greatest that a figure can be: what keeps both of them or neither keeps all or none between."""
-    if figure == "value":
-        return metric.bounds
-    floored = figure == "retention" and metric.bounds[0] < 0  # where what is lost can be more than there was
-    return -math.inf if floored else 0.0, math.inf
-
-
-def _margins(table: Any, metric: Metric, task: Task, similarity: tuple[str, ...], place: str) -> dict[str, float]:
-    """Return how much worse each figure may get; a margin that no fall can exceed is a mistake, as is one of what is not measured."""
-    if not isinstance(table, dict):
-        raise SuiteError(f"{place}: write a table, {{ value = 0.02, rate = 0.01 }}")
-    measured = {other.name: other.bounds for other in task.signal_metrics(similarity)}
-    widths = {name: high - low for name, (low, high) in {"value": metric.bounds, "rate": (0.0, 1.0), **measured}.items()}
-    for figure, margin in table.items():
-        if figure not in widths and figure in registered_signal_metrics(task.modality):
-            raise SuiteError(f'{place}: {figure} is not measured here: add similarity = ["{figure}"], or leave it out')
-        _choice(figure, widths, place)
-        if not isinstance(margin, int | float) or isinstance(margin, bool) or not 0 < margin < math.inf:
-            raise SuiteError(f"{place}: {figure}: {margin!r} must be a number above 0")
-        if margin >= widths[figure]:
-            share = ", a share: 0.01 is 1 %" if figure == "rate" else ""
-            raise SuiteError(f"{place}: {figure}: {margin:g} lets everything pass: write less than {widths[figure]:g}{share}")
-    return {figure: float(margin) for figure, margin in table.items()}
 
 
 def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of the metric and those of the model's loader, with the task's defaults where the file says nothing."""
     if not isinstance(table, dict):
         raise SuiteError(f"{place}: write a table")
-    _check_keys(table, (), (*task.options, *task.model_options), place)
+    check_keys(table, (), (*task.options, *task.model_options), place)
     options = {key: table.get(key, default) for key, default in task.options.items()}
     if options:
         try:
@@ -345,25 +295,10 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
             raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
         return options, {}
     model_options = {key: table.get(key, default) for key, default in task.model_options.items()}
-    _choice(model_options["precision"], _PRECISIONS, f"{place}: precision")
+    choice(model_options["precision"], _PRECISIONS, f"{place}: precision")
     if not _is_text(model_options.get("language", "")):
         raise SuiteError(f'{place}: language: {model_options["language"]!r} must be a text, such as "german"')
     return options, model_options
-
-
-def _check_keys(table: Mapping[str, Any], required: Sequence[str], allowed: Sequence[str], place: str) -> None:
-    for key in table:
-        if key not in allowed:
-            raise SuiteError(f"{place}: unknown key {key!r}{nearest(key, allowed)}")
-    for key in required:
-        if key not in table:
-            raise SuiteError(f"{place}: {key!r} is missing")
-
-
-def _choice(name: Any, known: Collection[str], place: str) -> str:
-    if not isinstance(name, str) or name not in known:
-        raise SuiteError(f"{place}: unknown {name!r}{nearest(str(name), known)}")
-    return name
 
 
 def _names_in(suites: Path) -> list[str]:

@@ -17,22 +17,13 @@ import numpy as np
 import pytest
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, digest
-from mpq_fixtures.gate.baselines import (
-    BITS,
-    Accepted,
-    BaselineError,
-    accepted_lines,
-    approved_points,
-    baseline_file,
-    changed_by,
-    migrate_baselines,
-    read_baselines,
-    restore_metric,
-    why_not,
-    write_baselines,
-)
+from mpq_fixtures.gate.accepted import Accepted, accepted_lines, changed_by
+from mpq_fixtures.gate.baseline_cases import BITS
+from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
+from mpq_fixtures.gate.baselines import approved_points, read_baselines, why_not, write_baselines
 from mpq_fixtures.gate.measured import Measured, of_record
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.gate.schema_1 import migrate_baselines
+from mpq_fixtures.metrics import Metric, restore_metric
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.top1 import Top1

@@ -20,7 +20,8 @@ from mpq_fixtures.codecs import Codec, CodecError, from_address
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.signals import Audio, Image
-from mpq_fixtures.suite_file import SuiteError, load_suite
+from mpq_fixtures.suite import SuiteError
+from mpq_fixtures.suite_file import load_suite
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "docs" / "command_codecs.toml"

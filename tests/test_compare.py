@@ -13,7 +13,8 @@ import pytest
 from trial_records import EVALUATION, hits, record
 
 from mpq_fixtures.__main__ import main
-from mpq_fixtures.gate.baselines import baseline_file, write_baselines
+from mpq_fixtures.gate.baseline_files import baseline_file
+from mpq_fixtures.gate.baselines import write_baselines
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.record import Failure, Record
 from mpq_fixtures.results.files import PASSED, Result, write_results

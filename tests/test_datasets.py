@@ -20,8 +20,8 @@ from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
-from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import SuiteError, load_suite
+from mpq_fixtures.suite import Evaluation, SuiteError
+from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import TASKS
 
 Open = Callable[..., Dataset]

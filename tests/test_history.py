@@ -28,7 +28,8 @@ from mpq_fixtures.report import drawing
 from mpq_fixtures.report.history import CHARTS
 from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.results.change_points import FEWEST, change_points, energies
-from mpq_fixtures.results.history import Course, History, append, of_host, read_history
+from mpq_fixtures.results.courses import Course, History, of_host
+from mpq_fixtures.results.history import append, read_history
 
 START = datetime(2026, 10, 1, 2, 0, tzinfo=UTC)
 HOSTILE = "</script><script>alert('x')</script>"

@@ -11,8 +11,9 @@ import pytest
 from seeded_changes import CHANGES, Bench
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, STATISTIC
-from mpq_fixtures.gate.layers import layer_of, suspects
+from mpq_fixtures.gate.layers import layer_of
 from mpq_fixtures.gate.measured import Measured
+from mpq_fixtures.gate.suspects import suspects
 
 PAIRS = list(combinations(CHANGES, 2))
 

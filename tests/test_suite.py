@@ -10,8 +10,8 @@ import pytest
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.lyra import Lyra
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.suite import Case, Evaluation, Threshold
-from mpq_fixtures.suite_file import SuiteError, check_unique, find_suite, load_suite
+from mpq_fixtures.suite import Case, Evaluation, SuiteError, Threshold
+from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
 
 SUITES = Path(__file__).parents[1] / "evaluations" / "suites"
 

@@ -8,17 +8,11 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mpq_fixtures.gate.baselines import (
-    Accepted,
-    BaselineError,
-    accepted_lines,
-    approved_points,
-    baseline_file,
-    migrate_baselines,
-    why_not,
-    write_baselines,
-)
+from mpq_fixtures.gate.accepted import Accepted, accepted_lines
+from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
+from mpq_fixtures.gate.baselines import approved_points, why_not, write_baselines
 from mpq_fixtures.gate.measured import Measured, of_results
+from mpq_fixtures.gate.schema_1 import migrate_baselines
 from mpq_fixtures.results.files import read_results
 
 BASELINES = Path("evaluations/baselines")

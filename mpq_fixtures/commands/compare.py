@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.gate.baselines import BaselineError, read_baselines, restore_metric
+from mpq_fixtures.gate.baseline_files import BaselineError
+from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_results
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
 from mpq_fixtures.gate.rates import RateChange, pool_rates
 from mpq_fixtures.gate.verdict import NEW, RATE, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Metric, restore_metric
 from mpq_fixtures.record import Measure
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.markdown import add_to_step_summary, table

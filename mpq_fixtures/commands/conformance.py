@@ -14,7 +14,8 @@ from typing import Any
 from mpq_fixtures.codecs import IMAGE, Codec, CodecError, fault, registered
 from mpq_fixtures.conformance.kit import Findings, Outcome, try_codec
 from mpq_fixtures.named import AssetError, nearest, told
-from mpq_fixtures.suite_file import SuiteError, declared_codecs
+from mpq_fixtures.suite import SuiteError
+from mpq_fixtures.suite_file import declared_codecs
 
 
 def conformance(name: str, qualities: Sequence[str], streams: int) -> int:

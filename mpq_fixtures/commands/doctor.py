@@ -10,12 +10,13 @@ from pathlib import Path
 
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import assets, suites_folder, used_codecs
-from mpq_fixtures.gate.baselines import BaselineError, baseline_file, read_baselines
+from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
+from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.named import told
 from mpq_fixtures.options import baselines_beside, user_cache
-from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import SuiteError, find_suite, load_suite, mistakes
+from mpq_fixtures.suite import Evaluation, SuiteError
+from mpq_fixtures.suite_file import find_suite, load_suite, mistakes
 
 ROOM = 200_000_000
 """Bytes that a store should have left: some thousands of bitstreams and predictions."""

@@ -20,7 +20,7 @@ from mpq_fixtures.hub.repository import Repository, State, Status, megabytes, se
 from mpq_fixtures.metrics import MetricError, SignalMetric, registered_signal_metrics
 from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.suite_file import SuiteError
+from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.weights import Weights
 from mpq_fixtures.weights import download as download_weights
 

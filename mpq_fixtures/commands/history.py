@@ -11,7 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.results.history import Change, Course, Entry, History, moment, read_history
+from mpq_fixtures.results.courses import Change, Course, Entry, History
+from mpq_fixtures.results.history import read_history
+from mpq_fixtures.results.times import moment
 
 SHOWN = 40
 """Runs that a line of the overview has room for."""

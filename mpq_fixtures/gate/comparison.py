@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.gate.layers import Layer, layer_of, unequal
+from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, same_source, same_sources
 from mpq_fixtures.gate.paired import Effect, effect_of_shares
 from mpq_fixtures.gate.paired import shares as shares_of
+from mpq_fixtures.gate.two_chains import unequal
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Measure
 

@@ -10,17 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, MADE_BY, SIGNAL, SOURCE, STATISTIC
-from mpq_fixtures.gate.measured import WHOLE, Measured, same_sources, whole
-from mpq_fixtures.metrics import Statistic
-from mpq_fixtures.provenance import OWNERS, facts
-
-T = TypeVar("T")
+from mpq_fixtures.gate.measured import Measured
+from mpq_fixtures.gate.suspects import NOTHING, changed, suspects_of, suspicion
+from mpq_fixtures.gate.two_chains import TwoChains
 
 _PLURAL = {
     SOURCE: "sources",
@@ -31,30 +25,6 @@ _PLURAL = {
     ANSWER: "answers",
     STATISTIC: "statistics",
 }
-_OWN = {
-    BITSTREAM: ("codec code", "codec build"),
-    DECODED: ("codec code", "codec build"),
-    GIVEN: ("model preprocessing", "model processor", "model code"),
-    ANSWER: ("model weights", "model code", "model configuration", "model option", "model source"),
-    STATISTIC: ("metric name", "metric version", "metric setting"),
-    SOURCE: ("data",),
-    SIGNAL: (),
-}
-"""What a layer is made of: the beginnings of the names of `facts`, most specific first."""
-_PACKAGES = {
-    SOURCE: ("datasets", "pyarrow", "scikit-image"),
-    SIGNAL: ("pillow", "soundfile", "av", "scikit-image", "numpy"),
-    GIVEN: ("transformers", "tokenizers", "pillow", "scipy", "numpy", "demucs", "torch"),
-    ANSWER: ("torch", "transformers", "demucs", "safetensors", "tokenizers"),
-    STATISTIC: ("jiwer", "whisper-normalizer", "scikit-learn", "museval", "scipy", "numpy"),
-}
-"""The packages that may move a layer; those of a codec its sources tell."""
-_COMPUTING = ("machine torch", "machine float32", "machine device", "machine instruction", "machine processor")
-_ANY = ("machine instruction", "machine processor", "machine system", "python", "mpq version", "mpq commit")
-_SILENT = ("weights", "processor", "configuration", "code")
-"""Parts that are known by a digest, which tells a reader nothing."""
-_NOTHING = "nothing that is recorded changed"
-_WORDS = {"processor": "preprocessor's configuration", "configuration": "model's configuration", "code": "code"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +68,7 @@ class Layer:
         else:
             text += f"{_PLURAL[self.name]} of the originals differ"
         found = (self.suspects or {}).get(self.name, ())
-        text += f"; {_suspicion(found)}" if found else ""
+        text += f"; {suspicion(found)}" if found else ""
         for layer, evidence in self.moved.items():
             if layer != self.name:
                 text += f"; the {MADE_BY[layer]} moved too ({evidence})"
@@ -113,8 +83,8 @@ def layer_of(before: Measured, after: Measured, original: tuple[Measured, Measur
     ``original`` are the two measurements of the evaluation's original case. It goes through the same reader, model and metric, so that
     it tells of each whether it moved where everything behind a codec differs.
     """
-    chain = _Chain(before, after)
-    clean = _Chain(*original) if original is not None and before.point != "original" else None
+    chain = TwoChains(before, after)
+    clean = TwoChains(*original) if original is not None and before.point != "original" else None
     differ = {layer: chain.count(layer) for layer in LAYERS if chain.knows(layer)}
     first = next((layer for layer, count in differ.items() if count != 0), "")
     if clean is not None:
@@ -142,7 +112,7 @@ def layer_of(before: Measured, after: Measured, original: tuple[Measured, Measur
         accused[layer] = suspects
     between = _between(first, path, chain, clean)
     listed = [one for layer in (first, *reversed(between)) for one in suspects_of(layer, before, after)]
-    accused[first] = list(dict.fromkeys(one for one in listed if not one.startswith(_NOTHING))) or listed[:1]
+    accused[first] = list(dict.fromkeys(one for one in listed if not one.startswith(NOTHING))) or listed[:1]
     return Layer(first, between, chain.size, differ, moved, tuple(unsettled), accused)
 
 
@@ -157,7 +127,7 @@ def _may_have_moved(layer: str, before: Measured, after: Measured) -> bool:
     return layer == STATISTIC and (before.version, dict(before.settings or {})) != (after.version, dict(after.settings or {}))
 
 
-def _between(first: str, path: Sequence[str], *chains: _Chain | None) -> tuple[str, ...]:
+def _between(first: str, path: Sequence[str], *chains: TwoChains | None) -> tuple[str, ...]:
     """Return the layers just before the first that differs of which nothing is known, so that they may have done it as well."""
     place = path.index(first)
     unknown = []
@@ -171,203 +141,6 @@ def _between(first: str, path: Sequence[str], *chains: _Chain | None) -> tuple[s
         if not own or set(own) & set(its):  # nothing but the weights, or the like, is the network's own doing
             unknown.append(GIVEN)
     return tuple(reversed(unknown))
-
-
-class _Chain:
-    """The chains of the samples that two measurements share, side by side."""
-
-    def __init__(self, before: Measured, after: Measured) -> None:
-        if before.samples == after.samples:  # as on most nights
-            here = there = list(range(len(after.samples)))
-        else:
-            places = {sample: number for number, sample in enumerate(before.samples)}
-            here = [number for number, sample in enumerate(after.samples) if sample in places]
-            there = [places[after.samples[number]] for number in here]
-        self.before, self.after, self.size = before, after, len(here)
-        self._there, self._here = np.asarray(there, np.intp), np.asarray(here, np.intp)
-        self._same_set = len(here) == len(before.samples) == len(after.samples)
-        self._kept: dict[str, NDArray[np.bool_] | bool | None] = {}
-
-    def different(self, layer: str) -> NDArray[np.bool_] | bool | None:
-        """Tell of each shared sample whether the layer differs, or of all together where no more is known; None where nothing is."""
-        if layer not in self._kept:
-            self._kept[layer] = self._compare(layer)
-        return self._kept[layer]
-
-    def _compare(self, layer: str) -> NDArray[np.bool_] | bool | None:
-        if not self.size:
-            return None
-        if layer == SOURCE:
-            return ~same_sources(*self._pair(self.before.sources, self.after.sources))
-        if layer == STATISTIC:
-            if self.before.metric != self.after.metric:
-                return True
-            return unequal(*self._pair(self.before.statistics, self.after.statistics))
-        old, new = self.before.links.get(layer), self.after.links.get(layer)
-        if old is not None and new is not None:
-            bits = min(self.before.bits.get(layer, WHOLE), self.after.bits.get(layer, WHOLE))
-            shift = np.uint64(WHOLE - bits)
-            differs = old[self._there] >> shift != new[self._here] >> shift
-            if layer == BITSTREAM:  # of which a file keeps few bits, and the size besides
-                differs |= self.before.bytes[self._there] != self.after.bytes[self._here]
-            return np.asarray(differs)
-        if layer in self.before.whole and layer in self.after.whole and self._same_set:
-            return self._whole(self.before, self._there, layer) != self._whole(self.after, self._here, layer)
-        return None
-
-    def _pair(self, before: Sequence[T], after: Sequence[T]) -> tuple[list[T], list[T]]:
-        """Return what belongs to the shared samples of two lists."""
-        if self.before.samples == self.after.samples:
-            return list(before), list(after)
-        return [before[old] for old in self._there], [after[new] for new in self._here]
-
-    @staticmethod
-    def _whole(measured: Measured, order: NDArray[np.intp], layer: str) -> str:
-        """Return the digest over all samples; where the links are there, in the order of ``order``, or it holds for its own order alone."""
-        in_order = np.array_equal(order, np.arange(len(order)))
-        if layer in measured.links and measured.bits.get(layer, WHOLE) == WHOLE and not in_order:
-            return whole(measured.links[layer][order])
-        return measured.whole[layer]
-
-    def knows(self, layer: str) -> bool:
-        return self.different(layer) is not None
-
-    def count(self, layer: str) -> int | None:
-        """Return in how many samples the layer differs; None where it does and nobody knows in how many."""
-        found = self.different(layer)
-        if isinstance(found, np.ndarray):
-            return int(found.sum())
-        return None if found else 0
-
-    def trial(self, layer: str, path: Sequence[str]) -> tuple[int, int]:
-        """Return in how many samples the layer got the same as before, and in how many of these it made something else of it."""
-        found = self.different(layer)
-        if found is None:
-            return 0, 0
-        inputs = [SOURCE, ANSWER] if layer == STATISTIC else [known for known in path[: path.index(layer)] if self.knows(known)][-1:]
-        same = np.ones(self.size, bool)
-        for one in inputs:
-            difference = self.different(one)
-            if difference is None or difference is True:
-                return 0, 0
-            same &= ~np.asarray(difference, bool) if isinstance(difference, np.ndarray) else True
-        if layer != SOURCE and not inputs:
-            return 0, 0
-        moves = np.broadcast_to(np.asarray(found), same.shape)
-        if found is True and not same.all():
-            return 0, 0
-        return int(same.sum()), int((moves & same).sum())
-
-    def is_given_the_signal(self) -> bool:
-        """Tell whether the model's input is the signal itself, as far as it is known."""
-        for measured in (self.after, self.before):
-            signal = measured.links.get(DECODED, measured.links.get(SIGNAL))
-            if GIVEN in measured.links and signal is not None:
-                bits = min(measured.bits.get(GIVEN, WHOLE), measured.bits.get(DECODED if DECODED in measured.links else SIGNAL, WHOLE))
-                shift = np.uint64(WHOLE - bits)
-                return bool(np.array_equal(measured.links[GIVEN] >> shift, signal >> shift))
-        return False
-
-
-def unequal(before: Sequence[Statistic], after: Sequence[Statistic]) -> NDArray[np.bool_]:
-    """Tell of each pair of statistics whether they differ as numbers; NaN equals NaN."""
-    if np.size(before[0]) <= 64 and len({one.shape for one in (*before, *after)}) == 1:
-        old, new = (np.array(side, float).reshape(len(side), -1) for side in (before, after))
-        return np.asarray(((old != new) & ~(np.isnan(old) & np.isnan(new))).any(axis=1))
-    return np.array([not np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True)])
-
-
-def suspects_of(layer: str, before: Measured, after: Measured) -> list[str]:
-    """Return what changed between two measurements of a case among the things that can move the layer; see `suspects`."""
-    old, new = (_facts(measured) for measured in (before, after))
-    return suspects(layer, old, new)
-
-
-def suspects(layer: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return what changed among the things that can move a layer, from the `facts` of two runs, most specific first.
-
-    ``pillow 12.0.0 -> 13.0.0``, ``weights``, ``normaliser none -> whisper_english``. Where nothing did, the one entry says what was
-    looked at; there is none where one of the runs recorded nothing.
-    """
-    if not before or not after:
-        return []
-    names = _relevant(layer, before, after)
-    found = [text for name in names if (text := _change(name, before, after))]
-    if found:
-        return list(dict.fromkeys(found))
-    looked = [_label(name) if _is_silent(name) else f"{_label(name)} {after[name]}" for name in names if name in after]
-    return [f"{_NOTHING}: {', '.join(looked[:8])}{' and others' if len(looked) > 8 else ''}"]
-
-
-def changed(layer: str, before: Measured, after: Measured, own: bool = False) -> list[str]:
-    """Return what changed among the things that can move a layer; with ``own`` only among those that it is made of itself."""
-    old, new = _facts(before), _facts(after)
-    names = _relevant(layer, old, new)
-    chosen = [name for name in names if not own or any(name.startswith(start) for start in _OWN[layer])]
-    return list(dict.fromkeys(text for name in chosen if (text := _change(name, old, new))))
-
-
-def _facts(measured: Measured) -> dict[str, str]:
-    """Return the facts of a case; what the measurement itself says of its metric comes before what its provenance does."""
-    codec = measured.point.partition("-")[0]
-    found = facts(measured.provenance, measured.evaluation, codec)
-    found |= {f"metric setting {name}": str(value) for name, value in (measured.settings or {}).items()}
-    return found | {"metric name": measured.metric, "metric version": str(measured.version)}
-
-
-def _relevant(layer: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the names of the facts that can move a layer, most specific first."""
-    is_codec = layer in (BITSTREAM, DECODED)
-    packages = tuple({**before, **after}.get("codec packages", "").split()) if is_codec else _PACKAGES[layer]
-    groups = {GIVEN: "model package", ANSWER: "model package", STATISTIC: "metric package"}
-    starts = [*_OWN[layer], *([groups[layer]] if layer == STATISTIC else [])]
-    named = {name.removeprefix("codec build ") for name in (*before, *after) if name.startswith("codec build ")}
-    owned = [name for name, owner in OWNERS.items() if owner in packages and not (is_codec and owner in named)]
-    starts += [*(f"package {name}" for name in packages), *(f"library {name}" for name in owned)]
-    starts += [*(_COMPUTING if layer in (GIVEN, ANSWER) else ()), *_ANY]
-    names = dict.fromkeys((*before, *after))
-    exact = ("package ", "library ")
-    return list(
-        dict.fromkeys(name for start in starts for name in names if (name == start if start.startswith(exact) else name.startswith(start)))
-    )
-
-
-def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Say how a fact changed; "" where it did not, or where one of the two records nothing of its kind."""
-    if before.get(name) == after.get(name):
-        return ""
-    kind = name.partition(" ")[0]
-    if not all(any(fact.startswith(kind) for fact in side) for side in (before, after)):
-        return ""
-    if kind in ("machine", "mpq", "python", "library") and not (name in before and name in after):
-        return ""  # one of the two did not ask, or had not loaded it
-    if _is_silent(name):
-        return _label(name) if name in before and name in after else ""
-    return f"{_label(name)} {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-
-
-def _is_silent(name: str) -> bool:
-    return name.partition(" ")[0] in ("model", "codec") and name.partition(" ")[2] in _SILENT
-
-
-def _label(name: str) -> str:
-    """Return a fact's name for people."""
-    if name.startswith("data "):
-        return f"data set's {name.removeprefix('data ')}"
-    if _is_silent(name):
-        kind, _, part = name.partition(" ")
-        return f"{kind}'s code" if part == "code" else _WORDS.get(part, part)
-    for start in ("codec build ", "metric setting ", "metric package ", "model option ", "package ", "library ", "machine "):
-        if name.startswith(start):
-            return name.removeprefix(start)
-    return name
-
-
-def _suspicion(found: Sequence[str]) -> str:
-    if found[0].startswith(_NOTHING):
-        return found[0]
-    shown = [*found[:3], *([f"{len(found) - 3} more"] if len(found) > 3 else [])]
-    return f"suspect{'s' if len(found) > 1 else ''}: {', '.join(shown)}"
 
 
 def _count(count: int | None, total: int, short: bool = False) -> str:

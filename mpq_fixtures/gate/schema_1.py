@@ -1,4 +1,4 @@
-"""Baseline files of schema 1: the cases that an older mpq approved, as far as it kept them."""
+"""Baseline files of schema 1: the cases that an older mpq approved, as far as it kept them, and their way into a file of today."""
 
 from __future__ import annotations
 
@@ -12,13 +12,45 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.gate.baseline_cases import SampleSet, restored
+from mpq_fixtures.gate.baseline_files import BaselineError, empty, load, parsed, write
+from mpq_fixtures.gate.baselines import merge, why_not
 from mpq_fixtures.gate.measured import Measured
 from mpq_fixtures.metrics import Statistic
 
 PROVENANCE = {"note": "approved when baselines did not say yet by what; migrated from schema 1"}
 
 
-def cases_of_schema_1(file: Path, content: dict[str, Any]) -> list[Measured]:
+def migrate_baselines(file: Path) -> int:
+    """Write a file of schema 1 anew in place, and return how many cases it has; 0 where it is of this schema already.
+
+    Raises `BaselineError`, and leaves the file as it is, where it is damaged or shows figures that do not follow from its samples: no
+    case is ever dropped; OSError where it cannot be written.
+    """
+    old = parsed(file)
+    if not isinstance(old, dict) or old.get("schema") != 1:
+        load(file)
+        return 0
+    content = empty()
+    try:
+        if not isinstance(old.get("cases"), dict):
+            raise ValueError("it has no cases")
+        measured = _cases(file, old)
+        if broken := [f"{one.point}: {reason}" for one in measured if (reason := why_not(one))]:
+            raise ValueError(broken[0])
+    except ValueError as error:
+        raise BaselineError(
+            f"{file}: {error}: not a baseline file of schema 1; restore it from version control and migrate again"
+        ) from error
+    merge(file, content, measured, list(old["cases"]), only_new=False, when="")
+    sets: dict[str, SampleSet] = {}
+    for point in content["cases"]:
+        restored(file, content, point, sets)
+    write(file, content)
+    return len(measured)
+
+
+def _cases(file: Path, content: dict[str, Any]) -> list[Measured]:
     """Return the cases in a file's content; raises `ValueError`, with the case and what is wrong with it.
 
     What schema 1 did not keep is not known: the samples' sources, links and similarity, the metric's settings, when it was approved.

@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -200,6 +200,28 @@ def signal_metrics(modality: Modality, further: Iterable[str] = ()) -> list[Sign
         if name not in known:
             raise MetricError(f"there is no {modality.value} metric {name!r}{nearest(name, known)}")
     return [known[name]() for name in dict.fromkeys([*names, *further])]
+
+
+def restore_metric(name: str, settings: Mapping[str, Any] | None) -> Metric | None:
+    """Return the task's metric of a name for taking values of statistics; None where it is not one of this package's.
+
+    The same for settings that are not known (None), if they matter for its values.
+    """
+    from mpq_fixtures.metrics.miou import MeanIoU
+    from mpq_fixtures.metrics.sdr import SDR
+    from mpq_fixtures.metrics.top1 import Top1
+    from mpq_fixtures.metrics.word_accuracy import WordAccuracy
+
+    match name:
+        case Top1.name:
+            return Top1()
+        case MeanIoU.name if settings is not None:
+            return MeanIoU(settings["classes"], settings["ignored"])
+        case WordAccuracy.name:
+            return WordAccuracy()
+        case SDR.name:
+            return SDR()
+    return None
 
 
 def lacking(**packages: str) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 
 from mpq_fixtures.report.cases import Measure
 from mpq_fixtures.report.curves import FAINT, INK
-from mpq_fixtures.results.history import Course, Entry, History, host_of, moment, of_host, parse_moment, read_history
+from mpq_fixtures.results.courses import Course, Entry, History, of_host
+from mpq_fixtures.results.history import host_of, read_history
+from mpq_fixtures.results.times import moment, parse_moment
 
 CHARTS, COLUMNS = 8, 4
 """Points that get a chart, and how many stand side by side."""

@@ -22,8 +22,8 @@ from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.changes import NAMES, changes
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, lighter, over_time
+from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
-from mpq_fixtures.results.history import History
 
 if TYPE_CHECKING:
     import pandas as pd

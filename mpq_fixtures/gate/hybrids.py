@@ -1,0 +1,202 @@
+"""Hybrids: a case with some of its steps old and the others new, as far as that can still be had.
+
+Old answers are in the store for another metric, old bitstreams for another decoder and model. An old codec or model itself is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from mpq_fixtures import predictions
+from mpq_fixtures.answers import Answer
+from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, STATISTIC, digest, digest_of_signal
+from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.evaluate import Received, Way, Workbench
+from mpq_fixtures.gate.measured import WHOLE, Measured, whole
+from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.signals import Dataset, Sample, Signal
+from mpq_fixtures.step import SampleError
+from mpq_fixtures.store import STATISTIC as STATISTICS
+from mpq_fixtures.store import key_of
+from mpq_fixtures.suite import Case
+
+ENCODING, DECODING, ANSWERING, SCORING = (SIGNAL, BITSTREAM), (DECODED,), (GIVEN, ANSWER), (STATISTIC,)
+"""The stretches of the chain that can be old or new by themselves: what the store keeps lies between them."""
+STRETCHES = (ENCODING, DECODING, ANSWERING, SCORING)
+
+Corner = tuple[int, int, int, int]
+"""Whether each stretch is old (0) or new (1)."""
+
+
+class Hybrids:
+    """The corners of a case between ``old`` and ``new``, two measurements over ``samples``, each worked out when it is first asked for.
+
+    ``other_signals`` says that the reader moved, of which the store's keys know nothing.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        dataset: Dataset,
+        model: OpenModel,
+        codec: Codec | None,
+        bench: Workbench,
+        old: Measured,
+        new: Measured,
+        metric: Metric,
+        samples: Sequence[Sample],
+        other_signals: bool,
+    ) -> None:
+        self.case, self.dataset, self.model, self.codec, self.bench = case, dataset, model, codec, bench
+        self.old, self.new, self.metric, self.samples, self.other_signals = old, new, metric, samples, other_signals
+        self._known: dict[Corner, list[Statistic] | None] = {}
+        self._former = self._former_metric()
+
+    def statistics(self, corner: Corner) -> list[Statistic] | None:
+        """Return what the metric keeps of each sample at a corner; None where that cannot be had."""
+        if corner not in self._known:
+            self._known[corner] = self._work_out(corner)
+        return self._known[corner]
+
+    def has_old_bitstreams(self) -> bool:
+        """Tell whether the store has what the old encoder made of every sample."""
+        way = self._way((0, 0, 0, 0))
+        found = [way.stored_bitstream(sample) for sample in self.samples] if way is not None else [None]
+        if any(data is None for data in found):
+            return False
+        return BITSTREAM not in self.old.links or self._are_the_old(BITSTREAM, (digest(data) for data in found if data is not None))
+
+    def decoder_moved(self, whole_digest: str) -> bool | None:
+        """Tell whether the new decoder makes something else of the old bitstreams than the old one made; None where that cannot be had.
+
+        ``whole_digest`` is the digest over all that the old one made, "" where none is known of just these samples.
+        """
+        way = self._way((0, 1, 1, 1))
+        if way is None or not self.has_old_bitstreams():
+            return None
+        digests = [digest_of_signal(decoded) for _, decoded in self._decoded(way, self.samples)]
+        if len(digests) < len(self.samples):
+            return True  # what the old decoder read it cannot
+        if DECODED in self.old.links:
+            return not self._are_the_old(DECODED, digests)
+        if whole_digest:
+            return whole(np.array([int(one, 16) for one in digests], np.uint64)) != whole_digest
+        return None
+
+    def _work_out(self, corner: Corner) -> list[Statistic] | None:
+        if corner == (0, 0, 0, 0):
+            return list(self.old.statistics)
+        if corner == (1, 1, 1, 1):
+            return list(self.new.statistics)
+        metric = self.metric if corner[3] else self._former
+        way = self._way(corner)
+        if metric is None or way is None:
+            return None
+        answers = self._stored_answers(way, corner)
+        if answers is None and corner[:3] == (0, 1, 1) and self.codec is not None:
+            answers = self._answer(way)
+        if answers is None:
+            return None
+        keys = [way.prediction_key(sample) for sample in self.samples]
+        return [self._observe(metric, key, sample, one) for key, sample, one in zip(keys, self.samples, answers, strict=True)]
+
+    def _stored_answers(self, way: _HybridWay, corner: Corner) -> list[Answer] | None:
+        """Return a corner's answers where the store has them all; of what the reader made the store's keys know nothing."""
+        if self.other_signals and not corner[0] and any(corner[1:3]) and not (self.codec and self.has_old_bitstreams()):
+            return None
+        answers = []
+        for sample in self.samples:
+            if (answer := way.stored_answer(way.prediction_key(sample))) is None:
+                return None
+            answers.append(answer)
+        if not any(corner[:3]) and ANSWER in self.old.links:
+            made = (predictions.digest_of(predictions.from_bytes(answer.data)) for answer in answers)
+            if not self._are_the_old(ANSWER, made):
+                return None
+        return answers
+
+    def _are_the_old(self, layer: str, digests: Iterable[str]) -> bool:
+        """Tell whether digests are those that were approved."""
+        shift = np.uint64(WHOLE - self.old.bits.get(layer, WHOLE))
+        links = np.array([int(digest, 16) for digest in digests], np.uint64)
+        return bool(np.array_equal(links >> shift, self.old.links[layer] >> shift))
+
+    def _way(self, corner: Corner) -> _HybridWay | None:
+        """Return the steps of a corner; None for a new bitstream in an old decoder."""
+        encoding, decoding, answering, _ = corner
+        if encoding and not decoding:
+            return None
+        if not (self.old.model and self.new.model) or (self.codec is not None and not self.old.codec):
+            return None
+        way = _HybridWay(self.case, self.dataset, self.model, self.codec, self.bench)
+        way.encoded_by = (self.old.codec, self.new.codec)[encoding]
+        way.decoded_by = (self.old.codec, self.new.codec)[decoding]
+        way.answered_by = (self.old.model, self.new.model)[answering]
+        return way
+
+    def _answer(self, way: _HybridWay) -> list[Answer] | None:
+        """Send old bitstreams through the new decoder and the new model, batch by batch."""
+        assert self.codec is not None
+        if not self.has_old_bitstreams():
+            return None
+        answers: list[Answer] = []
+        size = self.model.batch_size
+        for begin in range(0, len(self.samples), size):
+            batch = self.samples[begin : begin + size]
+            received = [_received(decoded) for _, decoded in self._decoded(way, batch)]
+            if len(received) < len(batch):
+                return None
+            for answer in way.predict(batch, received):
+                if isinstance(answer, SampleError):
+                    return None
+                answers.append(answer)
+        return answers
+
+    def _decoded(self, way: _HybridWay, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Signal]]:
+        """Yield what the new decoder makes of the old bitstreams, as long as it can."""
+        assert self.codec is not None
+        for sample in samples:
+            data = way.stored_bitstream(sample)
+            if data is None:
+                return
+            try:
+                yield sample, way.decode(data, sample.signal(), self.codec)
+            except SampleError:
+                return
+
+    def _former_metric(self) -> Metric | None:
+        """Return the metric as it was approved, where its options are all that changed."""
+        if (self.old.metric, self.old.version) != (self.new.metric, self.new.version):
+            return None
+        evaluation = self.case.evaluation
+        options = {name: (self.old.settings or {}).get(name, value) for name, value in evaluation.options.items()}
+        former = evaluation.task.metric(self.dataset, **options)
+        return former if dict(former.settings) == dict(self.old.settings or {}) else None
+
+    def _observe(self, metric: Metric, prediction: str, sample: Sample, answer: Answer) -> Statistic:
+        key = key_of(crossed=prediction, metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})])
+        content = self.bench.store.get(STATISTICS, key)
+        if content is not None:
+            return np.asarray(json.loads(content), float)
+        statistic = metric.observe(predictions.from_bytes(answer.data), sample.target())
+        self.bench.store.put(STATISTICS, key, json.dumps(statistic.tolist()).encode())
+        return statistic
+
+
+class _HybridWay(Way):
+    """The steps of a case with an old encoder or model, as far as the store has what they made; ``decoded_by`` is the decoder's codec."""
+
+    decoded_by = ""
+
+    def prediction_key(self, sample: Sample) -> str:
+        if self.decoded_by == self.encoded_by:
+            return super().prediction_key(sample)
+        return key_of(signal=key_of(bitstream=self.bitstream_key(sample), decoder=self.decoded_by), model=self.answered_by, entry=2)
+
+
+def _received(signal: Signal) -> Received:
+    return Received(signal, 0, signal.elements, signal.seconds, Ledger(0), None, {}, {}, {})
