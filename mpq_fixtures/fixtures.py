@@ -183,7 +183,7 @@ def compared(
         now, beside = replace(now, provenance=about), (old, replace(new, provenance=about)) if old else None
         layer = layer_of(baseline, now, beside)
         divided = ""
-        if crossing and layer and len(layer.moved) + len(layer.open) > 1:
+        if crossing and comparison.effect is not None and layer and len(layer.moved) + len(layer.open) > 1:
             try:
                 divided = str(cross(case, dataset, model, codec, bench, baseline, now, metric, beside))
             except Exception as error:  # it explains a verdict, and must not take its place

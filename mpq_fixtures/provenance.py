@@ -113,6 +113,7 @@ def provenance(
                 evaluation.suite: _below(options.baselines_of(evaluation), config.rootpath) for evaluation in options.evaluations
             },
             "history": str(options.history),
+            "chosen": list(options.cases) + ([f"-k {keyword}"] if (keyword := config.getoption("keyword", "")) else []),
         },
         "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
     }

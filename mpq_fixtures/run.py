@@ -170,8 +170,9 @@ class Run:
             return False
         try:
             append(self.options.history, read_results(self.options.out))
-        except OSError as error:
-            self.notes.append(f"the run could not be added to the history in {self.options.history}: {error.strerror or error}")
+        except Exception as error:
+            reason = (error.strerror if isinstance(error, OSError) else "") or told(error)
+            self.notes.append(f"the run could not be added to the history in {self.options.history}: {reason}")
         try:
             from mpq_fixtures.report.html import write_report
 

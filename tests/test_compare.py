@@ -23,8 +23,9 @@ from mpq_fixtures.suite import Case
 Compared = Callable[..., tuple[int, list[str]]]
 
 
-def write_run(folder: Path, records: Sequence[Record]) -> Path:
-    write_results(folder, [Result(Case(EVALUATION, one.codec, one.quality), PASSED, one) for one in records], {"provenance": {}})
+def write_run(folder: Path, records: Sequence[Record], provenance: dict[str, Any] | None = None) -> Path:
+    results = [Result(Case(EVALUATION, one.codec, one.quality), PASSED, one) for one in records]
+    write_results(folder, results, {"provenance": provenance or {}})
     return folder
 
 
@@ -148,6 +149,13 @@ class TestComparingRuns:
         assert status == 1
         assert "    1 (s0) of the 10 samples were never approved, or have another source now" in lines
         assert "    1 (s0) of the 10 approved samples were not measured" in lines
+
+    def test_takes_a_choice_of_cases_for_no_fault(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        both = [record(hits(9, 1)), record(hits(9, 1), quality="q10")]
+        write_run(tmp_path / "before", both)
+        write_run(tmp_path / "after", both[:1], {"options": {"chosen": ["*-q5"]}})
+        assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
+        assert capsys.readouterr().out == "1 case: 1 same\n"
 
     def test_passes_new_cases(self, compared: Compared) -> None:
         assert compared([record(hits(9, 1))], [record(hits(9, 1)), record(hits(1, 9), quality="q10")])[0] == 0

@@ -122,6 +122,12 @@ class TestSimilarity:
         assert judged(record(hits(9, 1)), record(hits(9, 1), psnr=29.96)).passes
         assert judged(record(hits(9, 1)), record(hits(9, 1), psnr=29.7), psnr=0.5).passes
 
+    def test_that_is_not_measured_any_more_is_said_and_fails_when_strict(self) -> None:
+        before, now = record(hits(9, 1)), record(hits(9, 1))
+        del now.metrics["psnr"]
+        assert judged(before, now).notes == ("approved with psnr, not measured now; under --mpq-strict that fails",)
+        assert judged(before, now, rules=Rules(APPROVE, strict=True)).faults[0] == "approved with psnr, not measured now"
+
 
 class TestSamples:
     def test_that_lack_are_said_and_fail_when_strict(self) -> None:

@@ -17,7 +17,7 @@ from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_results
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
 from mpq_fixtures.gate.rates import RateChange, pool_rates
-from mpq_fixtures.gate.verdict import NEW, RATE, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples
+from mpq_fixtures.gate.verdict import NEW, RATE, REGRESSED, SAME, VERDICTS, Rules, hold, lacking_samples, lost_metrics
 from mpq_fixtures.metrics import Metric, restore_metric
 from mpq_fixtures.record import Measure
 from mpq_fixtures.results.files import read_results
@@ -73,7 +73,11 @@ def compare_runs(first: Path, second: Path, form: str = "text") -> int:
         sys.stderr.write(f"mpq compare: {error}\n")
         return 2
     cases = {case["case"]: case for case in content["cases"]}
-    standings, together = _in_the_light_of_all(_standings(before, now, cases), now, cases)
+    options = content.get("provenance", {}).get("options", {})
+    if options.get("chosen"):  # a choice of cases is no fault
+        before = {name: one for name, one in before.items() if name in cases}
+    some = options.get("samples") is not None
+    standings, together = _in_the_light_of_all(_standings(before, now, cases, some), now, cases)
     standings = sorted(standings, key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
     counts = Counter(standing.verdict for standing in standings)
     sentence = (
@@ -134,7 +138,7 @@ def _measured(folder: Path, suites: Collection[str]) -> dict[str, Measured]:
     return {measured.case: measured for file in files for measured in read_baselines(file).values()}
 
 
-def _standings(before: Mapping[str, Measured], now: Mapping[str, Measured], cases: Mapping[str, Any]) -> list[Standing]:
+def _standings(before: Mapping[str, Measured], now: Mapping[str, Measured], cases: Mapping[str, Any], some_samples: bool) -> list[Standing]:
     level, originals = level_of_case(len(before.keys() & now.keys())), _originals(before, now)
     standings = []
     for name in dict.fromkeys([*before, *now]):
@@ -144,7 +148,8 @@ def _standings(before: Mapping[str, Measured], now: Mapping[str, Measured], case
         elif name not in before:
             standings.append(Standing(name, NEW))
         else:
-            standings.append(_standing(before[name], now[name], cases[name], level, originals.get(now[name].evaluation)))
+            original = originals.get(now[name].evaluation)
+            standings.append(_standing(before[name], now[name], cases[name], level, original, some_samples))
     return standings
 
 
@@ -156,7 +161,7 @@ def _originals(before: Mapping[str, Measured], now: Mapping[str, Measured]) -> d
 
 
 def _standing(
-    before: Measured, now: Measured, case: Mapping[str, Any], level: float, original: tuple[Measured, Measured] | None
+    before: Measured, now: Measured, case: Mapping[str, Any], level: float, original: tuple[Measured, Measured] | None, some: bool
 ) -> Standing:
     metric = restore_metric(now.metric, now.settings)
     if metric is None:
@@ -169,7 +174,9 @@ def _standing(
         first = case["failures"][0]
         wrong.append(f"{_count(now.failed, 'sample')} failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}")
     if lacking := lacking_samples(comparison):
-        wrong.append(lacking)
+        (notes if some else wrong).append(lacking)
+    if gone := lost_metrics(comparison):
+        wrong.append(gone)
     fell, rose = _moved(comparison, metric)
     return Standing(now.case, REGRESSED if wrong and name == SAME else name, wrong, notes, comparison, fell, rose)
 

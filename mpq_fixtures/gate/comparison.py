@@ -66,7 +66,7 @@ class Comparison:
     bytes), the signal metrics. ``lacking`` were there before and are not now, ``unapproved`` the other way round; a sample with another
     source is one of each. ``unlike`` says why the two cannot be held against each other. ``effect`` is None where every statistic is
     what it was, ``layer`` where every link of the chain is; ``crossing`` says how the change divides among several layers. ``shares`` are
-    what each shared sample has in the change of the value.
+    what each shared sample has in the change of the value. ``lost`` are signal metrics that were measured before and are not now.
     """
 
     case: str
@@ -83,6 +83,7 @@ class Comparison:
     effect: Effect | None = None
     shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     similarity: Mapping[str, Shift] = field(default_factory=dict)
+    lost: Sequence[str] = ()
     layer: Layer | None = None
     crossing: str = ""
 
@@ -112,8 +113,8 @@ class Comparison:
 
     @property
     def dearer(self) -> float:
-        """The share by which the rate rose; NaN where there is none."""
-        return self.rate_now / self.rate_before - 1 if self.rate_before else math.nan
+        """The share by which the rate rose; 0 where there was none and is none, infinite where there was none."""
+        return self.rate_now / self.rate_before - 1 if self.rate_before else (math.inf if self.rate_now else 0.0)
 
 
 def compare(
@@ -159,6 +160,7 @@ def compare(
                 for name in new.similarity
                 if name in old.similarity
             },
+            "lost": [name for name in before.similarity if name not in now.similarity],
             "layer": layer_of(before, now, original),
         }
     )

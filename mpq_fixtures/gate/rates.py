@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ class RateChange:
 
     @property
     def rise(self) -> float:
-        """The share by which it rose."""
-        return self.now / self.before - 1
+        """The share by which it rose; 0 where there is nothing to rise from, and nothing now."""
+        return self.now / self.before - 1 if self.before else (math.inf if self.now else 0.0)
 
 
 @dataclass(frozen=True)

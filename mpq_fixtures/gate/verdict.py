@@ -50,11 +50,12 @@ def judge(record: Record, comparison: Comparison | None, thresholds: Iterable[Th
             faults.append(f"no baseline; approve one: {rules.approve}=new")
         return Verdict(NEW, tuple(faults))
     name, worse, notes = hold(comparison, record.metric, record.metrics[record.metric].unit, record.rate_unit, level, rules)
-    lacking = lacking_samples(comparison)
-    if lacking and rules.strict and not rules.some_samples:
-        worse.append(lacking)
-    elif lacking and not rules.some_samples:
-        notes.append(f"{lacking}; under --mpq-strict that fails")
+    missed = [] if rules.some_samples else [lacking_samples(comparison)]
+    for sentence in filter(None, (*missed, lost_metrics(comparison))):
+        if rules.strict:
+            worse.append(sentence)
+        else:
+            notes.append(f"{sentence}; under --mpq-strict that fails")
     if worse and rules.approving != "all":
         # Failed samples and what is no number cannot be approved.
         faults += [*worse, *([] if record.failures or math.isnan(record.value) else [f"to accept the new values: {rules.approve}"])]
@@ -125,6 +126,11 @@ def lacking_samples(comparison: Comparison) -> str:
     if not comparison.lacking or comparison.unlike:
         return ""
     return f"{_some(comparison.lacking)} of the {len(comparison.shared) + len(comparison.lacking)} approved samples were not measured"
+
+
+def lost_metrics(comparison: Comparison) -> str:
+    """Say which signal metrics were approved and are not measured any more; "" when all are."""
+    return f"approved with {', '.join(comparison.lost)}, not measured now" if comparison.lost else ""
 
 
 def _own_faults(record: Record, rules: Rules) -> list[str]:
