@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import Clock
-from mpq_fixtures.devices import let_waiting_threads_sleep, threads_for_worker
+from mpq_fixtures.devices import keep_freed_memory, let_waiting_threads_sleep, threads_for_worker
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
@@ -59,6 +59,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything runs, and set up this process's part."""
     let_waiting_threads_sleep()
+    keep_freed_memory()
     config.addinivalue_line("markers", MARKER)
     options = read_options(config)
     config.stash[OPTIONS] = options
