@@ -68,57 +68,66 @@ def hold(comparison: Comparison, metric: str, unit: str, rate_unit: str, level: 
     """Return the verdict's name for what became of a case, what is wrong with it, and what is said of it all the same."""
     if comparison.unlike:
         return REGRESSED, [f"metric: {comparison.unlike}"], []
-    wrong, notes = [], []
-    if comparison.unapproved:
-        wrong.append(
-            f"{_some(comparison.unapproved)} of the {len(comparison.shared) + len(comparison.unapproved)} samples were never approved, "
-            f"or have another source now"
-        )
+    other = _other_samples(comparison)
     if not comparison.shared:
-        return REGRESSED, wrong or ["not one of the approved samples was measured"], []
-    name, effect = SAME, comparison.effect
-    figures = f"{metric} {comparison.value_now:.4f}, approved {comparison.value_before:.4f}"
-    if effect is None:
-        pass
-    elif math.isfinite(comparison.value_before) and not math.isfinite(comparison.value_now):
+        return REGRESSED, other or ["not one of the approved samples was measured"], []
+    name, wrong, notes = _hold_value(comparison, metric, unit, level, rules)
+    if signals := _hold_signals(comparison):
         name = REGRESSED
-        wrong.append(figures)
-    elif effect.change < -comparison.margins.value and effect.p_worse <= level:
-        name = REGRESSED
-        wrong.append(f"{figures}: {_effect(effect, unit)}, margin {comparison.margins.value:g}; {_chance(effect.p_worse)}")
-    elif effect.change > comparison.margins.value and effect.p_better <= level:
-        name = IMPROVED
-        notes.append(f"{figures}: {_effect(effect, unit)}")
-    elif effect.low < -comparison.margins.value:
-        name = UNDERPOWERED
-        doubt = f"cannot tell whether that is more than the margin, {comparison.margins.value:g}; {_power(effect, unit)}"
-        sentence = f"{figures}: {_effect(effect, unit)}; {doubt}"
-        (wrong if rules.underpowered_fails and effect.change < -comparison.margins.value else notes).append(sentence)
-    fallen = {other: shift for other, shift in comparison.similarity.items() if shift.fell}
-    if fallen:
-        name = REGRESSED
-        wrong += [
-            f"{other} {shift.now:.4g}, approved {shift.before:.4g}: decoded signals are further from the originals by {-shift.change:.3g}, "
-            f"margin {shift.margin:g}"
-            for other, shift in fallen.items()
-        ]
-    lost = {other: shift.lost for other, shift in comparison.similarity.items() if shift.lost}
-    if lost:
-        name = REGRESSED
-        wrong += [f"{other} has no value any more for {count} of {len(comparison.shared)} samples" for other, count in lost.items()]
     if not comparison.dearer <= comparison.margins.rate:
         name = name if name == REGRESSED else RATE
-        wrong.append(
+        signals.append(
             f"rate {comparison.rate_now:.4f} {rate_unit}, approved {comparison.rate_before:.4f}: {comparison.dearer:+.1%}, "
             f"margin {comparison.margins.rate:.3g}"
         )
     elif comparison.dearer < -comparison.margins.rate and name == SAME:
         name = IMPROVED
+    if other:
+        name = REGRESSED
+    wrong = [*other, *wrong, *signals]
     said = [str(comparison.layer)] if comparison.layer else []
-    if comparison.crossing:
-        said.append(comparison.crossing)
-    (wrong if wrong else notes).extend(said)
+    (wrong if wrong else notes).extend([*said, *filter(None, [comparison.crossing])])
     return name, wrong, notes
+
+
+def _other_samples(comparison: Comparison) -> list[str]:
+    if not comparison.unapproved:
+        return []
+    total = len(comparison.shared) + len(comparison.unapproved)
+    return [f"{_some(comparison.unapproved)} of the {total} samples were never approved, or have another source now"]
+
+
+def _hold_value(comparison: Comparison, metric: str, unit: str, level: float, rules: Rules) -> tuple[str, list[str], list[str]]:
+    """Hold the task's metric against what was approved: name, what is wrong, what is said."""
+    effect, margin = comparison.effect, comparison.margins.value
+    figures = f"{metric} {comparison.value_now:.4f}, approved {comparison.value_before:.4f}"
+    if effect is None:
+        return SAME, [], []
+    if math.isfinite(comparison.value_before) and not math.isfinite(comparison.value_now):
+        return REGRESSED, [figures], []
+    figures += f": {_effect(effect, unit)}"
+    if effect.change < -margin and effect.p_worse <= level:
+        return REGRESSED, [f"{figures}, margin {margin:g}; {_chance(effect.p_worse)}"], []
+    if effect.change > margin and effect.p_better <= level:
+        return IMPROVED, [], [figures]
+    if effect.low > -margin:
+        return SAME, [], []
+    doubt = [f"{figures}; cannot tell whether that is more than the margin, {margin:g}; {_power(effect, unit)}"]
+    return (UNDERPOWERED, doubt, []) if rules.underpowered_fails and effect.change < -margin else (UNDERPOWERED, [], doubt)
+
+
+def _hold_signals(comparison: Comparison) -> list[str]:
+    """Say which signal metrics fell, or have no value any more."""
+    return [
+        f"{name} {shift.now:.4g}, approved {shift.before:.4g}: decoded signals are further from the originals by {-shift.change:.3g}, "
+        f"margin {shift.margin:g}"
+        for name, shift in comparison.similarity.items()
+        if shift.fell
+    ] + [
+        f"{name} has no value any more for {shift.lost} of {len(comparison.shared)} samples"
+        for name, shift in comparison.similarity.items()
+        if shift.lost
+    ]
 
 
 def lacking_samples(comparison: Comparison) -> str:

@@ -1,13 +1,15 @@
 """Charts as SVG, and the script that brings them to life, drawn by vl-convert in a process of its own.
 
-Its JavaScript engine has been seen to spin for ever, at rare times on a busy machine, and nothing within a process can end that. So the
-process has a time limit and a second try; the script, which takes ten seconds to bundle and never changes, is kept beside the cache.
+Its JavaScript engine spins while it waits for its own helper threads. Under a real-time policy, which some containers give every process,
+nobody gets the processor from a thread that spins, those helpers included, and it waited for ever. So the process takes the usual policy,
+and has a time limit and a second try; the script, which takes ten seconds to bundle and never changes, is kept beside the cache.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,5 +81,13 @@ def _draw(task: Mapping[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg(task["chart"], vl_version=task["vegalite"], allowed_base_urls=[]))
 
 
+def _share_the_processor() -> None:
+    """Leave an inherited real-time policy, where the system has them."""
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 if __name__ == "__main__":
+    _share_the_processor()
     sys.stdout.write(json.dumps([_draw(task) for task in json.load(sys.stdin)]))
