@@ -30,9 +30,10 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
-from mpq_fixtures.run import Run, counted
+from mpq_fixtures.run import Run
 from mpq_fixtures.store import Store
 from mpq_fixtures.suite import Case
+from mpq_fixtures.words import counted
 
 OPTIONS = pytest.StashKey[Options]()
 BENCH = pytest.StashKey[Workbench]()

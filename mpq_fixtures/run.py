@@ -32,6 +32,7 @@ from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result,
 from mpq_fixtures.results.history import append
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
+from mpq_fixtures.words import counted
 
 
 class Run:
@@ -246,8 +247,3 @@ class Run:
             kind: {layer: sum(account[kind].get(layer, 0) for account in self.accounts) for layer in LAYERS}
             for kind in ("computed", "reused")
         }
-
-
-def counted(number: int, word: str) -> str:
-    """Write a number with its word: ``1 case``, ``2 cases``."""
-    return f"{number:,} {word if number == 1 else word + 's'}"

@@ -23,6 +23,7 @@ from mpq_fixtures.record import Measure
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.markdown import add_to_step_summary, table
 from mpq_fixtures.suite import ORIGINAL
+from mpq_fixtures.words import counted
 
 MISSING = "missing"
 """The verdict on a case that the first side has and the second has not."""
@@ -81,7 +82,7 @@ def compare_runs(first: Path, second: Path, form: str = "text") -> int:
     standings = sorted(standings, key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
     counts = Counter(standing.verdict for standing in standings)
     sentence = (
-        f"{_count(len(standings), 'case')}: {', '.join(f'{counts[name]} {name}' for name in ORDER if counts[name]) or 'nothing measured'}"
+        f"{counted(len(standings), 'case')}: {', '.join(f'{counts[name]} {name}' for name in ORDER if counts[name]) or 'nothing measured'}"
     )
     if form == "json":
         sys.stdout.write(json.dumps(_document(sentence, standings, together), indent=1) + "\n")
@@ -172,7 +173,7 @@ def _standing(
     name, wrong, notes = hold(comparison, now.metric, metrics[now.metric].unit, case["rate_unit"], level, Rules(""))
     if now.failed > before.failed:
         first = case["failures"][0]
-        wrong.append(f"{_count(now.failed, 'sample')} failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}")
+        wrong.append(f"{counted(now.failed, 'sample')} failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}")
     if lacking := lacking_samples(comparison):
         (notes if some else wrong).append(lacking)
     if gone := lost_metrics(comparison):
@@ -204,7 +205,3 @@ def _markdown(sentence: str, standings: Sequence[Standing]) -> str:
 def _some(samples: Sequence[str]) -> str:
     named = ", ".join(samples[:MOST_SAMPLES])
     return f"{named} and {len(samples) - MOST_SAMPLES:,} more" if len(samples) > MOST_SAMPLES else named
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word if number == 1 else word + 's'}"

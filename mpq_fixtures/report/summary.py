@@ -11,9 +11,10 @@ from mpq_fixtures.report.cases import keeps, status_of
 from mpq_fixtures.report.changes import changes
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, Result
 from mpq_fixtures.results.markdown import table
-from mpq_fixtures.run import Run, counted
+from mpq_fixtures.run import Run
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL
+from mpq_fixtures.words import counted
 
 _HEADER = ("evaluation", "cases", "originals", "lowest rate that keeps 95 % (against raw)")
 _MOST_NAMED = 20
@@ -30,17 +31,17 @@ def summary_lines(run: Run) -> list[str]:
     seconds, work = run.seconds(), run.work()
     if run.accounts:
         steps = ", ".join(f"{step} {seconds[step]:.0f} s" for step in STEPS)
-        workers = _count(len(run.accounts), "worker")
+        workers = counted(len(run.accounts), "worker")
         lines.append(f"time: {seconds['worker']:.0f} s in {workers}, {seconds['share']:.0%} of it in the steps: {steps}")
-        made = ", ".join(_count(work["computed"][layer], layer) for layer in LAYERS)
+        made = ", ".join(counted(work["computed"][layer], layer) for layer in LAYERS)
         memory = max(account["memory"] for account in run.accounts) / 2**20
         lines.append(
-            f"store: {made} computed, {_count(work['reused'][LAYERS[-1]], LAYERS[-1])} reused; memory: at most {memory:.0f} MB a worker"
+            f"store: {made} computed, {counted(work['reused'][LAYERS[-1]], LAYERS[-1])} reused; memory: at most {memory:.0f} MB a worker"
         )
     lines += _absent(results)
     damaged = [entry for account in run.accounts for entry in account["damaged"]]
     if damaged:
-        lines.append(f"store: {_count(len(damaged), 'damaged entry', 'damaged entries')} made again: {', '.join(damaged[:5])}")
+        lines.append(f"store: {counted(len(damaged), 'damaged entry', 'damaged entries')} made again: {', '.join(damaged[:5])}")
     lines += run.notes
     lines.append(f"results: {run.options.out}" if run.report is None else f"report: {run.report}")
     return lines
@@ -76,7 +77,7 @@ def _said(results: Sequence[Result]) -> list[str]:
     """Repeat what was said of cases, the first of them."""
     notes = [f"{result.verdict}: {result.case.id}: {note}" for result in results for note in result.notes.splitlines()]
     shown = notes[:_MOST_NAMED]
-    return [*shown, f"... and {_count(len(notes) - len(shown), 'more note')}, in the report"] if len(notes) > len(shown) else shown
+    return [*shown, f"... and {counted(len(notes) - len(shown), 'more note')}, in the report"] if len(notes) > len(shown) else shown
 
 
 def _absent(results: Sequence[Result]) -> list[str]:
@@ -111,7 +112,3 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the rows as lines with their columns under one another."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _count(number: int, word: str, words: str = "") -> str:
-    return f"{number:,} {word if number == 1 else words or word + 's'}"
