@@ -27,6 +27,17 @@ MADE_BY = {
 }
 """What makes each link of the link before it, and is at fault where it is the first to differ."""
 
+PLURAL = {
+    SOURCE: "sources",
+    SIGNAL: "signals",
+    BITSTREAM: "bitstreams",
+    DECODED: "decoded signals",
+    GIVEN: "the model's inputs",
+    ANSWER: "answers",
+    STATISTIC: "statistics",
+}
+"""What a sentence calls the links of many samples."""
+
 
 def digest(*parts: bytes | memoryview) -> str:
     """Return 16 hex digits of the parts, one after the other."""

@@ -11,20 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, MADE_BY, SIGNAL, SOURCE, STATISTIC
+from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, MADE_BY, PLURAL, SIGNAL, SOURCE, STATISTIC
 from mpq_fixtures.gate.measured import Measured
 from mpq_fixtures.gate.suspects import NOTHING, changed, suspects_of, suspicion
 from mpq_fixtures.gate.two_chains import TwoChains
-
-_PLURAL = {
-    SOURCE: "sources",
-    SIGNAL: "signals",
-    BITSTREAM: "bitstreams",
-    DECODED: "decoded signals",
-    GIVEN: "the model's inputs",
-    ANSWER: "answers",
-    STATISTIC: "statistics",
-}
 
 
 @dataclass(frozen=True)
@@ -61,12 +51,12 @@ class Layer:
         place = known.index(self.name) if self.name in known else 0
         text = f"{self.maker}: "
         if self.name in known:
-            text += f"{_PLURAL[self.name]} differ in {_count(self.differ[self.name], self.samples)}"
-            text += f", {_PLURAL[known[place - 1]]} in none" if place else ""
+            text += f"{PLURAL[self.name]} differ in {_count(self.differ[self.name], self.samples)}"
+            text += f", {PLURAL[known[place - 1]]} in none" if place else ""
             later = next((layer for layer in (ANSWER, STATISTIC) if layer in known[place + 1 :]), "")
-            text += f", {_PLURAL[later]} in {_count(self.differ[later], self.samples, short=True)}" if later else ""
+            text += f", {PLURAL[later]} in {_count(self.differ[later], self.samples, short=True)}" if later else ""
         else:
-            text += f"{_PLURAL[self.name]} of the originals differ"
+            text += f"{PLURAL[self.name]} of the originals differ"
         found = (self.suspects or {}).get(self.name, ())
         text += f"; {suspicion(found)}" if found else ""
         for layer, evidence in self.moved.items():

@@ -6,18 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, LAYERS, SIGNAL, SOURCE, STATISTIC
-
-NAMES = {
-    SOURCE: "sources",
-    SIGNAL: "signals read",
-    BITSTREAM: "bitstreams",
-    DECODED: "decoded signals",
-    GIVEN: "what the model is given",
-    ANSWER: "answers",
-    STATISTIC: "statistics",
-}
-"""The links of the chain as a sentence calls them."""
+from mpq_fixtures.chain import LAYERS, PLURAL
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class Changed:
     @property
     def sentence(self) -> str:
         """Say it in a line."""
-        counts = ", ".join(f"{NAMES[link]} in {count:,}" for link, count in self.differ.items() if count)
+        counts = ", ".join(f"{PLURAL[link]} in {count:,}" for link, count in self.differ.items() if count)
         suspects = f"; suspect: {', '.join(self.suspects)}" if self.suspects else ""
         return f"{self.evaluation}-{self.codec}: {counts} of {self.samples:,} differ{suspects}"
 

@@ -15,11 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpq_fixtures.chain import PLURAL
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
-from mpq_fixtures.report.changes import NAMES, changes
+from mpq_fixtures.report.changes import changes
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, lighter, over_time
 from mpq_fixtures.results.courses import History
@@ -91,7 +92,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
         cases=reading.worst_first(cases),
         further=_further(cases),
         most_failures=MOST_FAILURES,
-        links=NAMES,
+        links=PLURAL,
         off=reading.OFF,
         kept=f"{reading.KEPT:.0%}".replace("%", " %"),
         provenance=results.get("provenance") or {},
