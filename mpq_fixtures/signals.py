@@ -7,6 +7,7 @@ scale at -1..1 and their sample rate in Hz. Nothing here knows of a codec, a tas
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -132,21 +133,35 @@ class Dataset:
         """Return at most ``count`` samples in their old order: a seeded choice, in which a smaller one lies inside a larger one."""
         if count is None or count >= len(self.samples):
             return self
-        order = list(range(len(self.samples)))
+        order = array("q", range(len(self.samples)))
         random.Random(SEED).shuffle(order)
-        chosen = sorted(order[:count])
-        return Dataset(LazySamples(len(chosen), lambda index: self.samples[chosen[index]]), self.labels, self.ignored)
+        chosen = array("q", sorted(order[:count]))
+        samples = LazySamples(
+            len(chosen), lambda index: self.samples[chosen[index]], lambda indices: self.sources([chosen[index] for index in indices])
+        )
+        return Dataset(samples, self.labels, self.ignored)
+
+    def sources(self, indices: Sequence[int] | None = None) -> list[str]:
+        """Return the sources of some samples, or of all, by their indices; much faster than sample by sample where there are many."""
+        indices = range(len(self.samples)) if indices is None else indices
+        if isinstance(self.samples, LazySamples):
+            return self.samples.sources(indices)
+        return [self.samples[index].source for index in indices]
 
 
 class LazySamples(Sequence[Sample]):
-    """Samples that are made when they are first asked for, and then remembered: an id, a digest, and where to read them."""
+    """Samples that are made whenever they are asked for, and not kept: a sample is some 700 bytes, and there may be a million.
 
-    def __init__(self, count: int, make: Callable[[int], Sample]) -> None:
-        self._made: list[Sample | None] = [None] * count
+    ``make`` takes an index from 0 on, ``sources`` several, and gives what these samples' ``source`` would be.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Sample], sources: Callable[[Sequence[int]], list[str]]) -> None:
+        self._count = count
         self._make = make
+        self.sources = sources
 
     def __len__(self) -> int:
-        return len(self._made)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -155,7 +170,4 @@ class LazySamples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
-        sample = self._made[index]
-        if sample is None:
-            sample = self._made[index] = self._make(range(len(self))[index])
-        return sample
+        return self._make(range(len(self))[index])

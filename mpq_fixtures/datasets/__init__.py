@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.named import PYTHON, AssetError, call, kind, texts
 from mpq_fixtures.signals import Dataset
 
@@ -37,11 +39,13 @@ def _call(path: str, evaluation: Evaluation) -> Dataset:
     dataset, place = call(path, evaluation.folder, evaluation.name), f"{evaluation.name}: {path}()"
     if not isinstance(dataset, Dataset):
         raise AssetError(f"{place} returned {kind(dataset)}: make it return a mpq_fixtures.datasets.Dataset")
-    seen: set[str] = set()
-    for sample in dataset.samples:
-        if sample.id in seen:  # what is measured goes by ids: one of the two would stand for both
-            raise AssetError(f"{place}: the id {sample.id!r} stands more than once: give each sample its own")
-        seen.add(sample.id)
-        if not isinstance(sample.group, str):
-            raise AssetError(f'{place}: the group of {sample.id!r} is {sample.group!r}: make it a text, or "" for a sample alone')
+
+    def ids() -> Iterator[str]:
+        for sample in dataset.samples:
+            if not isinstance(sample.group, str):
+                raise AssetError(f'{place}: the group of {sample.id!r} is {sample.group!r}: make it a text, or "" for a sample alone')
+            yield sample.id
+
+    if (name := twice(ids)) is not None:  # what is measured goes by ids: one of the two would stand for both
+        raise AssetError(f"{place}: the id {name!r} stands more than once: give each sample its own")
     return Dataset(dataset.samples, texts(dataset.labels, place), dataset.ignored)

@@ -123,12 +123,18 @@ def _match(data: Sequence[str], model: Sequence[str], by_index: bool, evaluation
 def _mapped(dataset: Dataset, labels: tuple[str, ...], settings: Any, mapper: Callable[[Any], Any]) -> Dataset:
     """Return the data set with mapped targets; without settings the mapper only checks, and digests stay."""
 
+    told = repr(settings)
+
     def moved(position: int) -> Sample:
         sample = dataset.samples[position]
-        source = key_of(source=sample.source, labels=repr(settings)) if settings else sample.source
+        source = key_of(source=sample.source, labels=told) if settings else sample.source
         return dataclasses.replace(sample, source=source, target=lambda: mapper(sample.target()))
 
-    return Dataset(LazySamples(len(dataset.samples), moved), labels)
+    def sources(positions: Sequence[int]) -> list[str]:
+        found = dataset.sources(positions)
+        return [key_of(source=source, labels=told) for source in found] if settings else found
+
+    return Dataset(LazySamples(len(dataset.samples), moved, sources), labels)
 
 
 def _index_mapper(order: Sequence[int]) -> Callable[[Target], int]:

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import os
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -19,7 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import common_voice, musdb
-from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of, groups_of, targets_of
+from mpq_fixtures.datasets.columns import Files, Table, Targets, cells_of, files_of, groups_of, targets_of
+from mpq_fixtures.datasets.ids import twice
+from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, neighbours
 from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
@@ -28,6 +31,10 @@ from mpq_fixtures.suite import Evaluation
 
 FOLDERS: Mapping[str, ModuleType] = {"common_voice": common_voice, "musdb18hq": musdb}
 """Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""
+
+_DIGEST = hashlib.sha256().digest_size
+_UNKNOWN = -1  # in place of a size
+_AHEAD = 512  # samples of which the digests known are read at a time
 
 _SPLIT = re.compile(r"\s*([\w.-]+)\s*(\[.*\])?\s*")
 _LAYOUTS = {
@@ -50,7 +57,8 @@ def read_table(evaluation: Evaluation) -> Dataset:
     chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
     key = "image" if evaluation.task.modality is Modality.IMAGE else ("audio" if "audio" in evaluation.task.columns else "mixture")
     signals, targets, labels = files_of(table, table.column(key), key), *targets_of(table)
-    return Dataset(LazySamples(len(chosen), _maker(table, chosen, signals, targets)), labels)
+    rows = _Rows(table, chosen, signals, targets)
+    return Dataset(LazySamples(len(chosen), rows.sample, rows.sources), labels)
 
 
 def _open(evaluation: Evaluation, split: str) -> Table:
@@ -117,12 +125,16 @@ def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
         def encode_example(self, value: Any) -> Any:
             return {"bytes": None, "path": value}
 
-    try:
-        builder = datasets.load_dataset_builder(path, **settings)
+    def build() -> Any:
+        with listed_once(path, settings):
+            builder = datasets.load_dataset_builder(path, **settings)
         if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
             builder.BASE_FEATURE = Sounds
         builder.download_and_prepare()
         return builder.as_dataset()
+
+    try:
+        return opened(path, settings, build)
     except Exception as error:  # of many kinds, most of them wrapped in another
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
@@ -164,16 +176,17 @@ def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | 
         for split, some in by_split.items()
     }
     for file in (file for some in found.values() for file in some):
-        if not glob.glob(file, recursive=True):  # noqa: PTH207  # a pattern of an absolute path
+        if next(glob.iglob(file, recursive=True), None) is None:  # noqa: PTH207  # a pattern of an absolute path
             raise MissingAsset(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
     return found
 
 
 def _folder_around(patterns: Iterable[str]) -> Path | None:
     """Return the folder in which all the files lie that patterns stand for; None where they lie in several."""
-    files = (Path(file) for pattern in patterns for file in glob.glob(pattern, recursive=True))  # noqa: PTH207  # as above
-    folders = {file.parent.resolve() for file in files if file.is_file()}
-    return folders.pop() if len(folders) == 1 else None
+    files = (file for pattern in patterns for file in glob.iglob(pattern, recursive=True))  # noqa: PTH207  # as above
+    folders = {os.path.dirname(file) for file in files if os.path.isfile(file)}  # noqa: PTH113, PTH120  # there may be 50,000
+    resolved = {Path(folder).resolve() for folder in folders}
+    return resolved.pop() if len(resolved) == 1 else None
 
 
 def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
@@ -195,44 +208,72 @@ def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
     return left
 
 
-def _maker(table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> Callable[[int], Sample]:
-    read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
-    ids, groups = _ids(table, signals), groups_of(table)
+class _Rows:
+    """Samples of the chosen rows. Of each the source and the size are remembered once they are known, in 40 bytes; nothing else is."""
 
-    def make(position: int) -> Sample:
-        row = chosen[position]
-        name = ids[row] if ids else str(row)
-        digest, size = hashlib.sha256(), 0
+    def __init__(self, table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> None:
+        self._chosen, self._signals, self._targets = chosen, signals, targets
+        self._read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
+        self._id, self._group = _ids(table, signals), groups_of(table)
+        self._sources, self._sizes = bytearray(_DIGEST * len(chosen)), array("q", [_UNKNOWN]) * len(chosen)
+        self._ahead = range(0)
+
+    def sample(self, position: int) -> Sample:
+        """Return a sample by its place among the chosen."""
+        (source,), row = self.sources((position,)), self._chosen[position]
+        name, signals, targets, read = self._id(row), self._signals, self._targets, self._read
+        return Sample(name, source, self._sizes[position], lambda: read(signals[row]), lambda: targets[row], self._group(row))
+
+    def sources(self, positions: Sequence[int]) -> list[str]:
+        """Return the sources of samples by their places among the chosen."""
+        for position in positions:
+            if self._sizes[position] == _UNKNOWN:
+                self._find(position)
+        return [self._sources[_DIGEST * position : _DIGEST * (position + 1)].hex() for position in positions]
+
+    def _find(self, position: int) -> None:
+        """Find out what a sample is made of: what is known of it and those behind it, or else what its files hold."""
+        columns = [self._signals, *self._targets.files]
+        if position not in self._ahead:
+            self._ahead = range(position, min(position + _AHEAD, len(self._chosen)))
+            paths = (files.path(self._chosen[one]) for one in self._ahead if self._sizes[one] == _UNKNOWN for files in columns)
+            self._signals.known.look_ahead(filter(None, paths))
+        row, digest, size = self._chosen[position], hashlib.sha256(), 0
         try:
-            stored = signals[row]
-            size = len(stored)
-            for part in (stored, *targets.parts(row)):
-                digest.update(hashlib.sha256(part).digest())
+            content, size = self._signals.digest(row)
+            for part in (content, *self._targets.digests(row)):
+                digest.update(part)
         except (OSError, ValueError) as error:  # it is said again, as the sample's failure, when the sample is read
-            digest.update(f"{name}: {error}".encode())
-        return Sample(name, digest.hexdigest(), size, lambda: read(signals[row]), lambda: targets[row], groups(row))
+            digest.update(f"{self._id(row)}: {error}".encode())
+        self._sources[_DIGEST * position : _DIGEST * (position + 1)] = digest.digest()
+        self._sizes[position] = size
 
-    return make
 
-
-def _ids(table: Table, signals: Files) -> list[str]:
-    """Return what names the rows: a column of its own, or their files; nothing where files have no names or share one."""
+def _ids(table: Table, signals: Files) -> Callable[[int], str]:
+    """Return what names a row: a column of its own, or its file; its number where files have no names or share one."""
     if "id" in table.columns:
         column = table.known(table.columns["id"], "id")
-        ids = [str(value) for value in table.rows.select_columns([column])[:][column]]
-        if len(set(ids)) < len(ids):
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise table.error(f"the column {column!r} for id has {twice!r} more than once: name one that tells the rows apart")
-        return ids
-    paths = [path or "" for path in signals.names()]
-    base = f"{table.base}{os.sep}"
-    paths = [path.removeprefix(base) for path in paths]
-    if elsewhere := [os.path.dirname(path) for path in paths if Path(path).is_absolute()]:  # noqa: PTH120
-        common = os.path.join(os.path.commonpath(elsewhere), "")  # noqa: PTH118  # with a separator at the end
-        paths = [path.removeprefix(common) for path in paths]  # the same wherever the files lie
-    if not all(paths) or len(set(paths)) < len(paths):
-        return []
-    return [path.replace(os.sep, "/") for path in paths]
+        cells = cells_of(table.rows, column)
+        if (shared := twice(lambda: (str(cells[row]) for row in range(len(table.rows))))) is not None:
+            raise table.error(f"the column {column!r} for id has {shared!r} more than once: name one that tells the rows apart")
+        return lambda row: str(cells[row])
+    base, common = f"{table.base}{os.sep}", ""
+    for path in (path for path in signals.names() if path and os.path.isabs(path) and not path.startswith(base)):  # noqa: PTH117
+        if not common or not path.startswith(common):
+            folder = os.path.dirname(path)  # noqa: PTH120
+            common = os.path.join(os.path.commonpath([common or folder, folder]), "")  # noqa: PTH118  # with a separator at the end
+
+    def named(path: str | None) -> str:  # the same wherever the files lie
+        return (path or "").removeprefix(base).removeprefix(common).replace(os.sep, "/")
+
+    count = 0
+    for name in signals.names():
+        if not named(name):
+            return str
+        count += 1
+    if not count or twice(lambda: map(named, signals.names())) is not None:
+        return str
+    return lambda row: named(signals.name(row))
 
 
 @contextmanager

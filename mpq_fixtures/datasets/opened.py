@@ -1,0 +1,192 @@
+"""Folders and files that ``datasets`` has opened before: what it made of them is found again without asking it.
+
+To open a folder ``datasets`` goes through it once for each of its patterns, some 40 times, also where its table is made already, which
+takes 50 s for 50,000 files. Here the folder is listed once. Beside the tables of ``datasets`` (in ``HF_DATASETS_CACHE``) a small file keeps a digest of
+that list (names, sizes, times of change) and says which Arrow files hold the table. Where the list is still the same these are opened;
+where anything differs ``datasets`` opens the folder, as if there were no such file, and what it finds is all that counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from mpq_fixtures.files import write_atomically
+from mpq_fixtures.store import key_of
+
+YOUNG = 2_000_000_000
+"""Nanoseconds: a file changed less than so long ago may change again within a tick of the clock, unseen (git: "racily clean")."""
+
+_FORMAT = 1
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def cache_folder() -> Path:
+    """Return the folder in which ``datasets`` keeps its tables at present."""
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE)
+
+
+def opened(path: str, settings: Mapping[str, Any], build: Callable[[], Any]) -> Any:
+    """Return the splits by name that ``build`` makes of what ``path`` and ``settings`` name: found again where nothing has changed.
+
+    Of several processes that open the same for the first time one builds, and the others wait for it.
+    """
+    try:
+        listing = _listing(path, settings)
+        memo = cache_folder() / "mpq" / f"{_key(path, settings)}.json"
+        if listing is None:
+            return build()
+        if (found := _load(memo, listing)) is not None:
+            return found
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(memo.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # a folder that may not be listed, or a cache that may not be written to: what comes of it says `datasets`
+        return build()
+    try:
+        if (found := _load(memo, listing)) is None:
+            found = build()
+            _save(memo, listing, found)
+        return found
+    finally:
+        lock.release()
+
+
+def _key(path: str, settings: Mapping[str, Any]) -> str:
+    versions = {package: version(package) for package in ("mpq", "datasets", "pyarrow", "fsspec")}
+    return key_of(path=path, settings=settings, versions=versions, format=_FORMAT)
+
+
+def _listing(path: str, settings: Mapping[str, Any]) -> str | None:
+    """Return a digest of all files that may be meant: of more rather than of fewer; None where one was changed just now."""
+    now, youngest, digest = time.time_ns(), 0, hashlib.sha256()
+    for root, depth in _roots(path, settings):
+        for name, stat in _files(root, depth):
+            youngest = max(youngest, stat.st_mtime_ns, stat.st_ctime_ns)
+            digest.update(f"{name}\0{stat.st_mode} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode(errors="surrogateescape"))
+    return None if youngest > now - YOUNG else digest.hexdigest()
+
+
+def _roots(path: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """Yield the folders and files in which the data lie, and down to which level; None: all."""
+    if not (files := settings.get("data_files")):
+        yield settings.get("data_dir") or path, None
+        return
+    if os.path.isdir(path):  # noqa: PTH112  # its own README may say how its files are read
+        yield path, None
+    for pattern in dict.fromkeys(pattern for patterns in files.values() for pattern in patterns):
+        if (magic := _MAGIC.search(pattern)) is None:
+            yield pattern, None
+        else:
+            root, _, rest = pattern[: magic.start()].rpartition("/")
+            levels = f"{rest}{pattern[magic.start() :]}".count("/")
+            yield root or "/", None if "**" in pattern else levels
+
+
+def _files(root: str, depth: int | None) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield what is in a folder, or a file itself, in a fixed order; of a link both itself and what it leads to.
+
+    As ``datasets`` does not, this does not follow links to folders either.
+    """
+    if not os.path.isdir(root):  # noqa: PTH112  # 50,000 times over, here and below
+        yield root, os.stat(root)  # noqa: PTH116
+        return
+    with os.scandir(root) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        yield entry.path, entry.stat(follow_symlinks=False)
+        if entry.is_symlink():
+            try:
+                yield str(Path(entry.path).readlink()), entry.stat()
+            except OSError:
+                continue  # it leads nowhere
+        elif entry.is_dir() and depth != 0:
+            yield from _files(entry.path, None if depth is None else depth - 1)
+
+
+def _load(memo: Path, listing: str) -> Any:
+    """Return the splits that were made of the same list of files; None where there are none, or they cannot be opened any more."""
+    import datasets
+
+    try:
+        known = json.loads(memo.read_bytes())
+        if known["listing"] != listing or any(_stamp(file) != stamp for files in known["splits"].values() for file, stamp in files):
+            return None
+        return datasets.DatasetDict({name: _mapped([file for file, _ in files]) for name, files in known["splits"].items()})
+    except Exception:  # whatever it is, `datasets` makes it again
+        return None
+
+
+def _save(memo: Path, listing: str, splits: Any) -> None:
+    """Remember which files hold the splits, if they alone do."""
+    files = {str(name): [part["filename"] for part in split.cache_files] for name, split in splits.items()}
+    try:
+        for name, split in splits.items():
+            again = _mapped(files[str(name)])
+            if len(again) != len(split) or again.features.to_dict() != split.features.to_dict():
+                return
+        stamped = {name: [(file, _stamp(file)) for file in parts] for name, parts in files.items()}
+        write_atomically(memo, json.dumps({"listing": listing, "splits": stamped}).encode())
+    except Exception:  # next time is as this one
+        return
+
+
+def _mapped(files: Sequence[str]) -> Any:
+    """Return the table in Arrow files, mapped from disk."""
+    import datasets
+
+    parts = [datasets.Dataset.from_file(file) for file in files]
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _stamp(file: str) -> list[int]:
+    stat = os.stat(file)  # noqa: PTH116
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+@contextmanager
+def listed_once(path: str, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Let ``datasets`` list each folder of the data once, not for each of its patterns; it sees the same files all the same."""
+    import fsspec  # type: ignore[import-untyped]
+    from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+
+    roots = tuple(os.path.join(os.path.realpath(root), "") for root, _ in _roots(path, settings))  # noqa: PTH118
+
+    class Listed(LocalFileSystem):  # type: ignore[misc]
+        """Local files as they were when they were first listed."""
+
+        found: dict[tuple[str, int | None, bool], Any] = {}  # the class lives no longer than its one instance
+        files: dict[str, Any] = {}
+
+        def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any) -> Any:
+            if not detail or kwargs or not f"{path.rstrip('/')}/".startswith(roots):
+                return super().find(path, maxdepth, withdirs, detail, **kwargs)
+            asked = path, maxdepth, withdirs
+            if asked not in self.found:
+                self.found[asked] = super().find(path, maxdepth, withdirs, detail)
+                self.files.update(self.found[asked])
+            return dict(self.found[asked])
+
+        def info(self, path: Any, **kwargs: Any) -> Any:
+            known = self.files.get(path) if isinstance(path, str) else None
+            return dict(known) if known and known["type"] == "file" else super().info(path, **kwargs)
+
+    for protocol in ("file", "local"):
+        fsspec.register_implementation(protocol, Listed, clobber=True)
+    try:
+        yield
+    finally:
+        for protocol in ("file", "local"):
+            fsspec.register_implementation(protocol, LocalFileSystem, clobber=True)
