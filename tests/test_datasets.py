@@ -410,6 +410,176 @@ class TestDigests:
             dataset.samples[0].signal()
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take files of just now for old ones, which tests cannot make: the time of a file's last change of any kind is the clock's."""
+    from mpq_fixtures.datasets import digests, opened
+
+    for module in (digests, opened):
+        monkeypatch.setattr(module, "YOUNG", 0)
+
+
+class TestOpeningAgain:
+    """``datasets`` is asked only where something is new."""
+
+    @pytest.fixture
+    def photos(self, folder: Path, tmp_path: Path) -> Path:
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        return tmp_path
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What ``datasets`` was asked to open."""
+        import datasets
+
+        asked, ask = [], datasets.load_dataset_builder
+        monkeypatch.setattr(datasets, "load_dataset_builder", lambda path, **settings: asked.append(path) or ask(path, **settings))
+        return asked
+
+    def opened(self, folder: Path, **dataset: Any) -> list[tuple[str, str, int, Any]]:
+        tried = evaluation("image_classification", folder, **{"path": "imagefolder", "data_dir": "photos", "split": "test", **dataset})
+        return [(sample.id, sample.source, sample.stored_bytes, sample.target()) for sample in load_dataset(tried).samples]
+
+    @pytest.mark.parametrize(
+        "dataset", [{}, {"path": "./photos"}, {"data_dir": None, "data_files": "photos/test/**/*.jpg"}], ids=["data_dir", "path", "pattern"]
+    )
+    def test_gives_the_same_without_datasets(self, photos: Path, asked: list[str], settled: None, dataset: dict[str, Any]) -> None:
+        named = {"path": "imagefolder", "data_dir": "photos", "split": "test", **dataset}
+        settings = {
+            key: value for key, value in named.items() if value is not None and not (key == "data_dir" and named["path"] != "imagefolder")
+        }
+        tried = evaluation("image_classification", photos, **settings)
+        first, second = (load_dataset(tried) for _ in range(2))
+        assert len(asked) == 1
+        assert second.labels == first.labels == ("cat", "dog")
+        assert [sample.id for sample in second.samples] == [sample.id for sample in first.samples]
+        assert second.sources() == [sample.source for sample in first.samples]
+        assert [sample.target() for sample in second.samples] == [0, 0, 0, 1, 1, 1]
+
+    def test_asks_for_a_file_that_is_new_gone_touched_or_of_another_size(self, photos: Path, asked: list[str], settled: None) -> None:
+        import os
+
+        file = photos / "photos/test/cat/0.jpg"
+        changes: list[tuple[Callable[[], Any], int]] = [
+            (lambda: None, 6),
+            (lambda: shutil.copy(file, file.with_name("9.jpg")), 7),
+            (lambda: file.with_name("9.jpg").unlink(), 6),
+            (lambda: os.utime(file), 6),
+            (lambda: file.write_bytes(replicas.picture(99)), 6),
+            (lambda: (photos / "photos/test/metadata.csv").write_text("file_name\n"), 0),
+        ]
+        for number, (change, count) in enumerate(changes):
+            change()
+            if not count:
+                with pytest.raises(AssetError):
+                    self.opened(photos)
+                break
+            assert len(self.opened(photos)) == len(self.opened(photos)) == count
+            assert len(asked) == number + 1
+
+    def test_asks_for_files_changed_just_now(self, photos: Path, asked: list[str]) -> None:
+        assert self.opened(photos) == self.opened(photos)
+        assert len(asked) == 2
+
+    def test_asks_where_what_was_remembered_is_damaged_or_gone(self, photos: Path, asked: list[str], settled: None) -> None:
+        import datasets
+
+        before = self.opened(photos)
+        for memo in (datasets.config.HF_DATASETS_CACHE / "mpq").glob("*.json"):
+            memo.write_bytes(memo.read_bytes()[:-9])
+        assert self.opened(photos) == before
+        assert len(asked) == 2
+        shutil.rmtree(datasets.config.HF_DATASETS_CACHE / "imagefolder")
+        assert self.opened(photos) == before
+        assert len(asked) == 3
+
+    def test_at_once_is_done_by_one_alone(self, photos: Path, asked: list[str], settled: None) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from mpq_fixtures.datasets.opened import opened
+
+        built = []
+
+        def build() -> Any:
+            import datasets
+
+            built.append(1)
+            builder = datasets.load_dataset_builder("imagefolder", data_dir=str(photos / "photos"))
+            builder.download_and_prepare()
+            return builder.as_dataset()
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: opened("imagefolder", {"data_dir": str(photos / "photos")}, build), range(4)))
+        assert [len(splits["test"]) for splits in found] == [6] * 4
+        assert len(built) == 1
+
+
+class TestKnownFiles:
+    def test_are_not_read_again_until_they_change(self, tmp_path: Path, settled: None) -> None:
+        import hashlib
+        import os
+
+        from mpq_fixtures.datasets.digests import FileDigests
+
+        file = tmp_path / "a"
+        file.write_bytes(b"one")
+        here = FileDigests(tmp_path / "known/digests.sqlite")
+        assert here.of(str(file)) == (hashlib.sha256(b"one").digest(), 3)
+        here.keep()
+        there = FileDigests(tmp_path / "known/digests.sqlite")
+        times = file.stat().st_mtime_ns
+        there.look_ahead([str(file)])
+        read_at = file.stat().st_atime_ns
+        assert there.of(str(file)) == (hashlib.sha256(b"one").digest(), 3)
+        assert str(file) not in there._new  # nothing was hashed
+        assert file.stat().st_atime_ns == read_at
+        file.write_bytes(b"two")
+        os.utime(file, ns=(times, times))
+        there.look_ahead([str(file)])
+        assert there.of(str(file)) == (hashlib.sha256(b"two").digest(), 3)
+
+    def test_changed_just_now_are_not_remembered(self, tmp_path: Path) -> None:
+        from mpq_fixtures.datasets.digests import FileDigests
+
+        (tmp_path / "a").write_bytes(b"one")
+        known = FileDigests(tmp_path / "digests.sqlite")
+        known.of(str(tmp_path / "a"))
+        assert not known._new
+
+    def test_are_hashed_where_the_table_cannot_be_used(self, tmp_path: Path, settled: None) -> None:
+        import hashlib
+
+        from mpq_fixtures.datasets.digests import FileDigests
+
+        (tmp_path / "a").write_bytes(b"one")
+        (tmp_path / "digests.sqlite").write_bytes(b"no table" * 999)
+        for _ in range(2):  # a damaged table is thrown away and made again
+            known = FileDigests(tmp_path / "digests.sqlite")
+            known.look_ahead([str(tmp_path / "a")])
+            assert known.of(str(tmp_path / "a")) == (hashlib.sha256(b"one").digest(), 3)
+            known.keep()
+        (tmp_path / "folder.sqlite").mkdir()
+        known = FileDigests(tmp_path / "folder.sqlite")
+        known.look_ahead([str(tmp_path / "a")])
+        assert known.of(str(tmp_path / "a"))[1] == 3
+
+
+class TestSources:
+    def test_of_many_are_those_of_each(self, classified: Open) -> None:
+        dataset = classified(path="imagefolder", data_dir="photos", split="test")
+        turned = in_models_order(dataset, evaluation("image_classification", Path(), path="x"), lambda: ("dog", "cat"))
+        for some in (dataset, turned, dataset.choose(4), numbered([1, 2])):
+            assert some.sources() == [sample.source for sample in some.samples]
+            assert some.sources(range(1, 2)) == [some.samples[1].source]
+
+    def test_stay_as_they_were_found_while_a_run_goes_on(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        dataset = load_dataset(evaluation("image_classification", tmp_path, path="imagefolder", data_dir="photos", split="test"))
+        before = dataset.samples[0].source
+        (tmp_path / "photos/test/cat/0.jpg").write_bytes(b"another")
+        assert dataset.samples[0].source == dataset.sources()[0] == before
+
+
 class TestCommonVoice:
     def test_reads_the_downloaded_folder(self, opened: Open) -> None:
         dataset = opened("speech_recognition", path="common_voice", data_dir="voice/en", split="validated[:4]", exclude=[1])

@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image as PILImage
 from trial_signals import music, photo, speech
 
+from mpq_fixtures.datasets import reading
 from mpq_fixtures.datasets.reading import read_audio, read_image
 
 PIXELS = photo(40, 60).pixels
@@ -96,6 +97,27 @@ class TestPictures:
         exif = PILImage.Exif()
         exif[0x0112] = orientation  # Exif 2.3, table 4: 3 turned by 180 degrees, 6 to be turned right, 8 left
         assert np.array_equal(read_image(file(PICTURE, exif=exif)).pixels, np.rot90(PIXELS, turns))
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
+    def test_converted_in_stripes_are_the_same(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        deep = PILImage.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27)
+        data = file(deep if mode == "I;16" else PICTURE.convert(mode), "TIFF")
+        whole = read_image(data).pixels
+        monkeypatch.setattr(reading, "_STRIPE", 7 * 60)
+        assert np.array_equal(read_image(data).pixels, whole)
+
+    def test_of_100_million_pixels_are_read_without_a_warning(self, recwarn: pytest.WarningsRecorder) -> None:
+        assert (
+            read_image(file(PILImage.new("L", (10000, 10000), 7), compress_level=1)).pixels[::4999, ::4999].tolist() == [[[7] * 3] * 3] * 3
+        )
+        assert not recwarn
+
+    def test_of_a_bomb_are_refused(self) -> None:
+        header = png16(np.zeros((1, 1), np.uint16), 0)
+        size = struct.pack(">II", 40000, 10000)
+        chunk = b"IHDR" + size + header[24:29]
+        with pytest.raises(ValueError, match="could be decompression bomb"):
+            read_image(header[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + header[33:])
 
     def test_of_one_pixel_are_read(self) -> None:
         assert read_image(file(PILImage.new("RGB", (1, 1), (1, 2, 3)))).pixels.tolist() == [[[1, 2, 3]]]

@@ -1,9 +1,9 @@
 """Folders and files that ``datasets`` has opened before: what it made of them is found again without asking it.
 
 To open a folder ``datasets`` goes through it once for each of its patterns, some 40 times, also where its table is made already, which
-takes 50 s for 50,000 files. Here the folder is listed once. Beside the tables of ``datasets`` (in ``HF_DATASETS_CACHE``) a small file keeps a digest of
-that list (names, sizes, times of change) and says which Arrow files hold the table. Where the list is still the same these are opened;
-where anything differs ``datasets`` opens the folder, as if there were no such file, and what it finds is all that counts.
+takes 50 s for 50,000 files. Here the folder is listed once. Beside the tables of ``datasets`` (in ``HF_DATASETS_CACHE``) a small file
+keeps a digest of that list (names, sizes, times of change) and says which Arrow files hold the table. Where the list is still the same
+these are opened; where anything differs ``datasets`` opens the folder, as if there were no such file, and what it finds is what counts.
 """
 
 from __future__ import annotations
