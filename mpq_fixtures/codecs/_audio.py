@@ -12,12 +12,13 @@ A quality names the bit rate of a stream, so that a sound of six channels takes 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import chain
 from math import ceil, gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -29,6 +30,11 @@ from mpq_fixtures.signals import Audio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Bytes = TypeVar("Bytes", bytes, memoryview)
+
+BLOCK = 1 << 16
+"""Samples of a channel that are given to an encoder, or limited, at once: a long sound is not held once more for that."""
 
 SAMPLE_RATES = range(1000, 384001)  # Hz; the resampler's filter grows with the rate, so that a damaged header must not set it
 
@@ -54,12 +60,14 @@ class AudioCodec(Codec):
     def encode(self, signal: Audio, quality: str) -> bytes:
         """Compress ``signal``, limited to -1..1; raises `ValueError` without samples and for values or sample rates that cannot be."""
         channels, frames = signal.waveform.shape
-        if not signal.waveform.size or not np.isfinite(signal.waveform).all():
+        low, high = (signal.waveform.min(), signal.waveform.max()) if signal.waveform.size else (np.nan, np.nan)
+        if not np.isfinite([low, high]).all():
             raise ValueError(f"a sound of {channels} channels and {frames} frames needs samples, all of them finite")
         if signal.sample_rate not in SAMPLE_RATES:
             raise ValueError(f"a sample rate of {signal.sample_rate} Hz is outside {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}")
         rate, step = self.coded_rate(signal.sample_rate, quality), self.channels_per_stream
-        waveform = resample(np.clip(signal.waveform, -1, 1).astype(np.float32), signal.sample_rate, rate)
+        limited = signal.waveform if -1 <= low and high <= 1 else np.clip(signal.waveform, -1, 1)
+        waveform = resample(np.asarray(limited, np.float32), signal.sample_rate, rate)
         streams = [self.encode_stream(waveform[first : first + step], rate, quality) for first in range(0, channels, step)]
         header = varint(signal.sample_rate) + varint(frames) + varint(channels)
         return header + b"".join(varint(len(stream)) + stream for stream in streams[:-1]) + streams[-1]
@@ -69,12 +77,16 @@ class AudioCodec(Codec):
         try:
             sample_rate, frames, channels, streams = self._split(data)
             decoded = [self.decode_stream(stream) for stream in streams]
-            waveform = np.concatenate([resample(sound, rate, sample_rate)[:, :frames] for sound, rate in decoded])
+            waveform = _together([resample(sound, rate, sample_rate)[:, :frames] for sound, rate in decoded])
         except Exception as error:  # damaged bytes make PyAV and libsndfile raise almost anything
             raise ValueError(f"not a readable {self.name} stream") from error
         if waveform.shape != (channels, frames) or not frames:
             raise ValueError(f"not a whole {self.name} stream: {list(waveform.shape)} samples of {[channels, frames]}")
-        return Audio(np.clip(np.nan_to_num(waveform), -1, 1), sample_rate)
+        for channel in waveform:
+            for start in range(0, frames, BLOCK):
+                block = channel[start : start + BLOCK]
+                np.clip(np.nan_to_num(block, copy=False), -1, 1, out=block)
+        return Audio(waveform, sample_rate)
 
     def _split(self, data: bytes) -> tuple[int, int, int, list[bytes]]:
         """Return the sample rate, frames and channels of the header, and the streams; raises `ValueError` where they are not there."""
@@ -108,12 +120,18 @@ class AudioCodec(Codec):
         return 1000 * float(quality[:-1]) * seconds
 
 
+def _together(sounds: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the channels of all streams as an array that nobody else holds; a single one is not copied for that, since it may be long."""
+    (first, *others) = sounds
+    return first if not others and first.flags.c_contiguous and first.flags.writeable else np.concatenate(sounds)
+
+
 def varint(number: int) -> bytes:
     """Return ``number`` in seven bits a byte, lowest first, the high bit set on every byte but the last (LEB128)."""
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
 
 
-def read_varint(data: bytes) -> tuple[int, bytes]:
+def read_varint(data: Bytes) -> tuple[int, Bytes]:
     """Return the number that ``data`` begins with and what follows it; raises `ValueError` where there is none."""
     number = 0
     for place, byte in enumerate(data[:5]):
@@ -155,29 +173,44 @@ def encode_packets(name: str, waveform: NDArray[np.float32], sample_rate: int, b
 
     context: Any = av.CodecContext.create(name, "w")
     context.sample_rate = sample_rate
-    context.layout = layout = "mono" if len(waveform) == 1 else "stereo"
+    context.layout = "mono" if len(waveform) == 1 else "stereo"
     context.format = format = "fltp" if "fltp" in [one.name for one in context.codec.audio_formats] else "s16"
     context.bit_rate = bit_rate
     context.time_base = Fraction(1, sample_rate)
     context.thread_count = 1
     context.flags |= Flags.bitexact
     context.options = options
-    samples = np.ascontiguousarray(waveform) if format == "fltp" else np.round(waveform.T.reshape(1, -1) * 32767).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(samples, format=format, layout=layout)
-    frame.sample_rate = sample_rate
-    frame.pts = 0
-    packets = [bytes(packet) for packet in (*context.encode(frame), *context.encode(None))]
+    packets = [bytes(packet) for frame in (*frames_of(waveform, sample_rate, format), None) for packet in context.encode(frame)]
     return packets, bytes(context.extradata or b"")
+
+
+def frames_of(waveform: NDArray[np.float32], sample_rate: int, format: str) -> Iterator[Any]:
+    """Yield a mono or stereo sound as PyAV's frames of ``fltp``, ``flt`` or ``s16``."""
+    import av
+
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    for start in range(0, waveform.shape[1], BLOCK):
+        block = waveform[:, start : start + BLOCK]
+        samples = np.ascontiguousarray(block if format == "fltp" else block.T.reshape(1, -1))
+        samples = np.round(samples * 32767).astype(np.int16) if format == "s16" else samples
+        frame = av.AudioFrame.from_ndarray(samples, format=format, layout=layout)
+        frame.sample_rate = sample_rate
+        frame.pts = start
+        yield frame
 
 
 def decode_packets(context: Any, packets: Iterable[Any]) -> tuple[NDArray[np.float32], int]:
     """Return what FFmpeg's decoder ``context`` makes of ``packets``, and its sample rate."""
-    frames = [frame for packet in (*packets, None) for frame in context.decode(packet)]
-    if not frames:
+    sounds, sample_rate = [], 0
+    for packet in chain(packets, [None]):
+        for frame in context.decode(packet):
+            if frame.layout.nb_channels > 2:  # damaged bytes say so, and PyAV reads beyond what many channels hold
+                raise ValueError("more channels than a stream has")
+            sounds.append(frame.to_ndarray())
+            sample_rate = sample_rate or int(frame.sample_rate)
+    if not sounds:
         raise ValueError("no sound in it")
-    if any(frame.layout.nb_channels > 2 for frame in frames):  # damaged bytes say so, and PyAV reads beyond what many channels hold
-        raise ValueError("more channels than a stream has")
-    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), int(frames[0].sample_rate)
+    return np.concatenate(sounds, axis=1), sample_rate
 
 
 def require(*coders: str) -> None:

@@ -218,7 +218,7 @@ class NeuralAudioCodec(AudioCodec):
         if len(part) < point.channels:
             part = np.repeat(part, point.channels, axis=0)
         with torch.inference_mode():
-            return self.encode_sound(network, torch.from_numpy(np.ascontiguousarray(part))[None], point)
+            return self.encode_sound(network, torch.from_numpy(np.array(part, order="C"))[None], point)
 
     def _decoded(self, network: Any, segments: Sequence[Segment], frames: int) -> NDArray[np.float32]:
         import torch

@@ -11,12 +11,12 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 def pages(data: bytes) -> list[bytes]:
     """Return the pages of an Ogg file (RFC 3533, section 6)."""
-    found = []
-    while data:
-        segments = data[26]
-        size = 27 + segments + sum(data[27 : 27 + segments])
-        found.append(data[:size])
-        data = data[size:]
+    found, place = [], 0
+    while place < len(data):
+        segments = data[place + 26]
+        size = 27 + segments + sum(data[place + 27 : place + 27 + segments])
+        found.append(data[place : place + size])
+        place += size
     return found
 
 

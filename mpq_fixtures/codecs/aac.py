@@ -62,9 +62,9 @@ class Aac(AudioCodec):
 
 def access_units(stream: bytes) -> list[bytes]:
     """Return what stands behind the configuration."""
-    units, stream = [], stream[2:]
-    while stream:
-        size, stream = read_varint(stream)
-        units.append(stream[:size])
-        stream = stream[size:]
+    units, rest = [], memoryview(stream)[2:]  # of an hour there are too many to copy what is left behind each
+    while rest:
+        size, rest = read_varint(rest)
+        units.append(bytes(rest[:size]))
+        rest = rest[size:]
     return units

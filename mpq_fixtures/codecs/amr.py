@@ -70,11 +70,11 @@ class Amr(AudioCodec):
 
 def frames_of(stream: bytes) -> list[bytes]:
     """Return the frames; raises `ValueError` for one that is none of speech."""
-    sizes, frames = tuple(MODES.values()), []
-    while stream:
-        kind = stream[0] >> 3 & 15
+    sizes, frames, place = tuple(MODES.values()), [], 0
+    while place < len(stream):
+        kind = stream[place] >> 3 & 15
         if kind >= len(sizes):
             raise ValueError(f"a frame of type {kind}")
-        frames.append(stream[: sizes[kind]])
-        stream = stream[sizes[kind] :]
+        frames.append(stream[place : place + sizes[kind]])
+        place += sizes[kind]
     return frames

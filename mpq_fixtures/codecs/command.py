@@ -162,7 +162,7 @@ class CommandAudio(CommandCodec, AudioCodec):
         import soundfile
 
         file = io.BytesIO()
-        padded = np.pad(waveform, ((0, 0), (0, self._commands.padding)))
+        padded = np.pad(waveform, ((0, 0), (0, self._commands.padding))) if self._commands.padding else waveform
         soundfile.write(file, padded.T, sample_rate, format=self._commands.signal[1:].upper(), subtype="PCM_16")
         return self._encode(file.getvalue(), quality)
 

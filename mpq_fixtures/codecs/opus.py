@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mpq_fixtures.codecs import Ledger, Numbers
-from mpq_fixtures.codecs._audio import AudioCodec, lowest, pyav_build, scipy_build, soundfile_build
+from mpq_fixtures.codecs._audio import AudioCodec, frames_of, lowest, pyav_build, scipy_build, soundfile_build
 from mpq_fixtures.codecs._ogg import ogg_ledger
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -49,10 +48,8 @@ class Opus(AudioCodec):
             stream = container.add_stream("libopus", rate=sample_rate, layout=layout)
             stream.bit_rate = 1000 * kbps
             stream.codec_context.options = {"vbr": "constrained"}
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform.T.reshape(1, -1)), format="flt", layout=layout)
-            frame.sample_rate = sample_rate
-            frame.pts = 0
-            container.mux([*stream.encode(frame), *stream.encode(None)])
+            for frame in (*frames_of(waveform, sample_rate, "flt"), None):
+                container.mux(stream.encode(frame))
         return buffer.getvalue()
 
     def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:

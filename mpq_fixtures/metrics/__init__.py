@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,6 +55,17 @@ def waveforms_of(prediction: Any, target: Any, metric: str) -> tuple[NDArray[np.
         raise ValueError(f"{metric} compares two sounds, not {type(prediction).__name__} with {type(target).__name__}")
     _check_shapes(prediction.waveform, target.waveform, f"{metric} compares sounds")
     return prediction.waveform, target.waveform
+
+
+BLOCK = 1 << 16
+"""Numbers of a signal that are worked on at once: what is in between stays in the processor's cache, however long the signal is."""
+
+
+def blocks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield one part after the other of arrays of one shape, each of at most `BLOCK` numbers and in one dimension."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield tuple(array[start : start + BLOCK] for array in flat)
 
 
 def _check_shapes(prediction: NDArray[Any], target: NDArray[Any], what: str) -> None:

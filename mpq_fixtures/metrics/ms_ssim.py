@@ -17,6 +17,9 @@ EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SHORTEST = (WINDOW - 1) * 2 ** (len(EXPONENTS) - 1) + 1
 """Pixels on the shorter side that leave a window at the coarsest scale: 161."""
 
+STRIP = 256
+"""Rows that are halved at once; an even number."""
+
 
 class MSSSIM(SignalMetric):
     """How contrast and structure are kept at five scales, and luminance at the coarsest (Wang, Simoncelli and Bovik 2003).
@@ -44,16 +47,23 @@ class MSSSIM(SignalMetric):
         height, width, _ = original.shape
         if min(height, width) < SHORTEST:
             raise NotMeasurable(f"ms_ssim measures no pictures with a side below {SHORTEST} pixels; this one has {width}x{height}")
-        x, y = luma_of(decoded), luma_of(original)
+        x: NDArray[Any] = decoded
+        y: NDArray[Any] = original
         product = 1.0
         for scale, exponent in enumerate(EXPONENTS):
             index, contrast = similarity(x, y)
             product *= max(0.0, index if scale == len(EXPONENTS) - 1 else contrast) ** exponent
-            x, y = _halved(x), _halved(y)
+            if scale < len(EXPONENTS) - 1:
+                x, y = _halved(x), _halved(y)
         return np.array([min(product, 1.0), 1.0])  # rounding takes identical pictures a little over 1
 
 
-def _halved(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    height, width = luma.shape
-    even = np.pad(luma, ((0, height % 2), (0, width % 2)), mode="symmetric")
-    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / np.float32(4)
+def _halved(plane: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the luma of a picture or a luma at half its size, strip by strip."""
+    height, width = plane.shape[:2]
+    half = np.empty((-(-height // 2), -(-width // 2)), np.float32)
+    for top in range(0, height, STRIP):
+        luma = luma_of(plane[top : top + STRIP])
+        even = np.pad(luma, ((0, len(luma) % 2), (0, width % 2)), mode="symmetric")
+        half[top // 2 : (top + STRIP) // 2] = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / np.float32(4)
+    return half

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import SignalMetric, Statistic, decibels, pixels_of, waveforms_of
+from mpq_fixtures.metrics import SignalMetric, Statistic, blocks, decibels, pixels_of, waveforms_of
 from mpq_fixtures.signals import Modality
 
 
@@ -65,9 +65,21 @@ class AudioPSNR(_PSNR):
 
 
 def _mean_square(decoded: NDArray[Any], original: NDArray[Any]) -> float:
-    """Return the mean squared difference; of bytes in integers, which is exact, too, and takes half the time."""
-    if decoded.dtype == original.dtype == np.uint8:
-        squares = np.square(np.subtract(decoded, original, dtype=np.int16), dtype=np.int32)
-        return float(squares.sum(dtype=np.int64) / squares.size)
+    """Return the mean squared difference, block by block; of bytes in integers, which is exact, too, and takes half the time."""
+    of_bytes = decoded.dtype == original.dtype == np.uint8
+    squares = [_squares_of_bytes(x, y) if of_bytes else _squares(x, y) for x, y in blocks(decoded, original)]
+    return float(sum(squares) / original.size)
+
+
+def _squares_of_bytes(decoded: NDArray[np.uint8], original: NDArray[np.uint8]) -> int:
+    """Return the sum of squared differences, each of which fits into 16 bits and those of a block into 32."""
+    difference = np.maximum(decoded, original)
+    difference -= np.minimum(decoded, original)
+    squares = difference.astype(np.uint16)
+    squares *= squares
+    return int(squares.sum(dtype=np.uint32))
+
+
+def _squares(decoded: NDArray[Any], original: NDArray[Any]) -> float:
     error = np.subtract(decoded, original, dtype=np.float64)
-    return float(np.mean(np.square(error, out=error)))
+    return float(np.vdot(error, error))

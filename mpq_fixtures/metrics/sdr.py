@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Chance, Metric, Statistic, decibels
@@ -86,11 +85,10 @@ class SDR(Metric):
         window, hop = max(1, round(self.window * rate)), max(1, round(self.hop * rate))
         if not all(np.all(np.isfinite(reference)) for reference in true):
             raise ValueError("SDR: the target holds values that are not finite")
-        energy = np.stack([_energies(reference, window, hop) for reference in true])
+        energy = np.stack([_energies(reference, None, window, hop) for reference in true])
         if not all(np.all(np.isfinite(estimate)) for estimate in guess):
             return np.full(energy.shape, -np.inf)
-        errors = (np.subtract(estimate, reference, dtype=np.float64) for estimate, reference in zip(guess, true, strict=True))
-        error = np.stack([_energies(waveform, window, hop) for waveform in errors])
+        error = np.stack([_energies(estimate, reference, window, hop) for estimate, reference in zip(guess, true, strict=True)])
         return np.where(np.all(energy > 0, axis=0), decibels(energy, error), np.nan)
 
     def condense(self, statistic: Statistic) -> Statistic:
@@ -117,11 +115,16 @@ def _waveform(stem: Any) -> NDArray[Any]:
     return np.asarray(stem.waveform if isinstance(stem, Audio) else stem)
 
 
-def _energies(waveform: NDArray[Any], window: int, hop: int) -> NDArray[np.float64]:
-    """Return the energy of each frame over all channels, ``[frames]``."""
-    power = np.square(waveform, dtype=np.float64).sum(axis=0)
-    energies: NDArray[np.float64] = sliding_window_view(power, min(window, len(power)))[::hop].sum(axis=1)
-    return energies
+def _energies(waveform: NDArray[Any], reference: NDArray[Any] | None, window: int, hop: int) -> NDArray[np.float64]:
+    """Return the energy of each frame over all channels, or that of the difference from a reference, ``[frames]``: one frame at a time."""
+    length = waveform.shape[1]
+    window = min(window, length)
+    energies = []
+    for start in range(0, length - window + 1, hop):
+        frame = slice(start, start + window)
+        part = waveform[:, frame] if reference is None else np.subtract(waveform[:, frame], reference[:, frame], dtype=np.float64)
+        energies.append(np.square(part, dtype=np.float64).sum(axis=0).sum())
+    return np.array(energies)
 
 
 def _median(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import SignalMetric, Statistic, decibels, waveforms_of
+from mpq_fixtures.metrics import SignalMetric, Statistic, blocks, decibels, waveforms_of
 from mpq_fixtures.signals import Modality
 
 
@@ -29,14 +32,21 @@ class SISDR(SignalMetric):
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         """Compare two `Audio` of one shape; NaN or infinity in the decoded sound gives NaN."""
-        decoded, original = (waveform.astype(np.float64).ravel() for waveform in waveforms_of(prediction, target, "SI-SDR"))
-        if not np.isfinite(decoded @ decoded):
-            return np.array([np.nan, 1.0])
-        energy = original @ original
+        decoded, original = waveforms_of(prediction, target, "SI-SDR")
+        given = product = energy = 0.0
+        for x, s in _pairs(decoded, original):
+            given += float(x @ x)
+            if not math.isfinite(given):
+                return np.array([np.nan, 1.0])
+            product, energy = product + float(x @ s), energy + float(s @ s)
         if energy == 0:
             return np.zeros(2)
-        scaled = original * ((decoded @ original) / energy)
-        error = scaled - decoded
-        if not decoded.any():
+        if given == 0:
             return np.array([self.bounds[0], 1.0])  # nothing is left of the sound: 0 over 0 in the equation
-        return np.array([decibels(scaled @ scaled, error @ error), 1.0])
+        gain = product / energy
+        left = sum(float(error @ error) for error in (gain * s - x for x, s in _pairs(decoded, original)))
+        return np.array([decibels(np.asarray(gain * gain * energy), np.asarray(left)), 1.0])
+
+
+def _pairs(decoded: NDArray[np.float32], original: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    return (tuple(part.astype(np.float64) for part in pair) for pair in blocks(decoded, original))
