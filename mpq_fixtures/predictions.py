@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpq_fixtures.chain import digest, digest_of_array
 
 _JSON, _MAP, _STEMS = b"j", b"m", b"s"
+
+_STRETCH = 1 << 16
+"""Frames of a stem that are scaled at once."""
 
 
 def to_bytes(prediction: Any) -> bytes:
@@ -28,29 +33,52 @@ def to_bytes(prediction: Any) -> bytes:
         np.save(buffer, prediction, allow_pickle=False)
         return _MAP + zlib.compress(buffer.getvalue(), 1)
     if isinstance(prediction, dict):
-        arrays: dict[str, Any] = {}
-        for name, stem in prediction.items():
-            peak = float(np.max(np.abs(stem), initial=0.0)) or 1.0
-            arrays[f"scale {name}"] = np.float32(peak)
-            arrays[f"stem {name}"] = (stem / np.float32(peak)).astype(np.float16)
-        np.savez(buffer, **arrays)
-        return _STEMS + buffer.getvalue()
+        with zipfile.ZipFile(buffer, "w") as file:  # as `numpy.savez` does, which would hold all stems once more
+            for name, stem in prediction.items():
+                peak = max(float(np.max(stem, initial=0.0)), -float(np.min(stem, initial=0.0))) or 1.0
+                _save(file, f"scale {name}", np.float32(peak))
+                _save(file, f"stem {name}", _scaled(np.asarray(stem), np.float32(peak)))
+        return _STEMS + buffer.getbuffer()
     raise TypeError(
         f"a prediction is a class index, a text, an array [H, W] or a dictionary of stems, not {type(prediction).__name__}: "
         "see `predict` in the suite's documentation"
     )
 
 
+def _scaled(stem: NDArray[Any], peak: np.float32) -> NDArray[np.float16]:
+    """Return a stem over its peak, a stretch at a time."""
+    scaled = np.empty(stem.shape, np.float16)
+    for start in range(0, stem.shape[-1] if stem.ndim else 0, _STRETCH):
+        part = slice(start, start + _STRETCH)
+        scaled[..., part] = stem[..., part] / peak
+    return scaled
+
+
+def _save(file: zipfile.ZipFile, name: str, array: Any) -> None:
+    with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
 def from_bytes(data: bytes) -> Any:
     """Restore what `to_bytes` made."""
-    kind, payload = data[:1], data[1:]
+    kind = data[:1]
     if kind == _JSON:
-        return json.loads(payload)
+        return json.loads(data[1:])
     if kind == _MAP:
-        return np.load(io.BytesIO(zlib.decompress(payload)), allow_pickle=False)
-    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+        return np.load(io.BytesIO(zlib.decompress(data[1:])), allow_pickle=False)
+    with np.load(_behind(data), allow_pickle=False) as arrays:
         names = [key.removeprefix("stem ") for key in arrays.files if key.startswith("stem ")]
-        return {name: arrays[f"stem {name}"].astype(np.float32) * arrays[f"scale {name}"] for name in names}
+        stems = {name: arrays[f"stem {name}"].astype(np.float32) for name in names}
+        for name, stem in stems.items():
+            stem *= arrays[f"scale {name}"]
+    return stems
+
+
+def _behind(data: bytes) -> io.BytesIO:
+    """Return the bytes from the second on, as a file that copies none of them: a zip file may stand behind something else."""
+    file = io.BytesIO(data)
+    file.seek(1)
+    return file
 
 
 def digest_of(prediction: Any) -> str:

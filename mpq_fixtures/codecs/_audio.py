@@ -66,7 +66,7 @@ class AudioCodec(Codec):
         if signal.sample_rate not in SAMPLE_RATES:
             raise ValueError(f"a sample rate of {signal.sample_rate} Hz is outside {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1}")
         rate, step = self.coded_rate(signal.sample_rate, quality), self.channels_per_stream
-        limited = signal.waveform if -1 <= low and high <= 1 else np.clip(signal.waveform, -1, 1)
+        limited = signal.waveform if low >= -1 and high <= 1 else np.clip(signal.waveform, -1, 1)
         waveform = resample(np.asarray(limited, np.float32), signal.sample_rate, rate)
         streams = [self.encode_stream(waveform[first : first + step], rate, quality) for first in range(0, channels, step)]
         header = varint(signal.sample_rate) + varint(frames) + varint(channels)

@@ -94,7 +94,7 @@ def similarity(decoded: NDArray[Any], original: NDArray[Any]) -> NDArray[np.floa
 
 
 class _Room(threading.local):
-    """Each thread's memory for a tile: its pixels, and its planes as they are, filtered down, and across. Asking anew would cost half more."""
+    """Each thread's memory for a tile: its pixels, and its planes as they are, filtered down, and across. Asking anew costs half more."""
 
     def __init__(self) -> None:
         height, width = TILE

@@ -88,10 +88,11 @@ class SourceSeparation:
             alone = batch.shape[1] == 1
             with autocast(self._device, self._precision):
                 stems = apply_model(self._model, batch.expand(-1, channels, -1).contiguous(), shifts=0, device=self._device)
-            stems = stems.float() * scale + mean
+            stems = stems.float().mul_(scale).add_(mean)  # in place: the stems of a song may take gigabytes
             stems = stems.mean(2).transpose(0, 1) if alone else stems[0]
             stems = resample_frac(stems, rate, mixture.sample_rate, full=True)[..., : mixture.frames]
-            stems = torch.nn.functional.pad(stems, (0, mixture.frames - stems.shape[-1]))
+            if lacking := mixture.frames - stems.shape[-1]:
+                stems = torch.nn.functional.pad(stems, (0, lacking))
         return dict(zip(self.sources, stems.numpy(), strict=True))
 
 
