@@ -6,6 +6,7 @@ Run with ``pytest benchmarks --benchmark-enable -o "python_files=bench_*.py"``; 
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from mpq_fixtures.codecs import instance
 from mpq_fixtures.gate.packing import pack, unpack
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
@@ -77,6 +79,60 @@ def test_observe(benchmark: BenchmarkFixture, metric: Metric, pair: Callable[[],
     prediction, target = pair()
     metric.observe(prediction, target)  # imports what it needs
     benchmark(metric.observe, prediction, target)
+
+
+def photograph() -> Image:
+    """A picture of 500x375 with the spectrum of photographs: an amplitude that falls with frequency, 12 kB as JPEG of quality 20."""
+    generator = np.random.default_rng(0)
+    spectrum = np.fft.rfft2(generator.normal(size=(3, 375, 500)) + 2 * generator.normal(size=(1, 375, 500)))
+    frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.rfftfreq(500)[None])
+    planes = np.fft.irfft2(spectrum / np.maximum(frequency, 1 / 500) ** 1.3, s=(375, 500))
+    planes = 128 + 50 * (planes - planes.mean()) / planes.std()
+    return Image(np.ascontiguousarray(np.moveaxis(planes, 0, 2)).clip(0, 255).astype(np.uint8))
+
+
+def tone() -> Audio:
+    """4 s of a noisy tone at 48 kHz."""
+    wave = 0.3 * np.sin(0.05 * np.arange(4 * 48000)) + np.random.default_rng(0).normal(0, 0.05, 4 * 48000)
+    return Audio(wave.astype(np.float32)[None], 48000)
+
+
+def processor_time(call: Callable[[], Any], rounds: int) -> float:
+    """Return the least processor time in seconds that a call takes."""
+    spent = []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        call()
+        spent.append(time.process_time() - started)
+    return min(spent[1:])
+
+
+SIMILARITY: list[tuple[str, str, Callable[[], Any], list[Metric], float]] = [
+    ("jpeg", "q20", photograph, [ImagePSNR(), SSIM()], 4.0),  # libjpeg-turbo takes 7 ns a pixel, SSIM's filters alone 9
+    ("webp", "q30", photograph, [ImagePSNR(), SSIM()], 1.0),
+    ("avif", "q30", photograph, [ImagePSNR(), SSIM()], 1.0),
+    ("opus", "24k", tone, [AudioPSNR(), SISDR()], 0.1),
+    ("mp3", "64k", tone, [AudioPSNR(), SISDR()], 0.1),
+]
+"""A codec, its quality, a signal, the metrics that every sample gets, and the most that these may take of coding and decoding."""
+
+
+@pytest.mark.benchmark(group="similarity over coding, processor time")
+@pytest.mark.parametrize(("name", "quality", "make", "metrics", "limit"), SIMILARITY, ids=[name for name, *_ in SIMILARITY])
+def test_similarity_costs_no_more_than_the_codec(
+    benchmark: BenchmarkFixture, name: str, quality: str, make: Callable[[], Any], metrics: list[Metric], limit: float
+) -> None:
+    codec, original, rounds = instance(name), make(), 20 if benchmark.enabled else 1
+    decoded = codec.decode(codec.encode(original, quality))
+    for metric in metrics:
+        metric.observe(decoded, original)
+    measured = benchmark.pedantic(
+        lambda: processor_time(lambda: [metric.observe(decoded, original) for metric in metrics], rounds), rounds=1, iterations=1
+    )
+    coding = processor_time(lambda: codec.decode(codec.encode(original, quality)), rounds)
+    benchmark.extra_info["of coding and decoding"] = measured / coding
+    if benchmark.enabled:
+        assert measured / coding < limit
 
 
 class TestSDR:

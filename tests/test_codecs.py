@@ -18,7 +18,8 @@ from trial_signals import music, photo, speech
 
 from mpq_fixtures import codecs
 from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, registered
-from mpq_fixtures.codecs._audio import require
+from mpq_fixtures.codecs._audio import require, varint
+from mpq_fixtures.codecs.aac import access_units
 from mpq_fixtures.named import MissingAsset
 from mpq_fixtures.signals import Audio, Image
 
@@ -286,6 +287,24 @@ def damaged(data: bytes) -> list[bytes]:
     """Nothing, noise, another format, a beginning, a half, all but the end, and a stream of zeros."""
     noise = np.random.default_rng(0).bytes(500)
     return [b"", b"\x00", noise, b"GIF89a" + noise, data[:9], data[: len(data) // 2], bytes(len(data)), b"\xff" * 40, data[:20] + noise]
+
+
+class TestLongSounds:
+    @each(SOUNDS)
+    def test_come_back_in_arrays_that_nobody_else_holds(self, name: str) -> None:
+        original = Audio(np.tile(music(16000, 1).waveform, (1, 8)), 16000).protected()
+        codec = SOUNDS[name]
+        data = codec.encode(original, codec.ladder[-1])
+        first, second = codec.decode(data), codec.decode(data)
+        assert first.waveform.flags.writeable
+        assert first.waveform.flags.c_contiguous
+        first.waveform[:] = 0
+        assert np.array_equal(second.waveform, codec.decode(data).waveform)
+        assert second.waveform.any()
+
+    def test_are_taken_apart_into_their_units(self) -> None:
+        units = [bytes([number % 256]) * (number % 300 + 1) for number in range(50_000)]
+        assert access_units(b"ab" + b"".join(varint(len(unit)) + unit for unit in units)) == units
 
 
 class TestDamagedBytes:

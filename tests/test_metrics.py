@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from importlib.metadata import distributions
 from pathlib import Path
@@ -21,8 +23,9 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from mpq_fixtures.metrics import Metric, signal_metrics
+from mpq_fixtures.metrics import Metric, SignalMetric, signal_metrics
 from mpq_fixtures.metrics.miou import MeanIoU
+from mpq_fixtures.metrics.ms_ssim import MSSSIM
 from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
@@ -432,6 +435,47 @@ class TestSDR:
             SDR(8000).observe({name: stem[0] for name, stem in target.items()}, {name: stem[0] for name, stem in target.items()})
 
 
+class TestLargeSignals:
+    """Many blocks of them, whose ends do not fall on the signal's."""
+
+    def test_sounds_are_measured_as_a_whole(self) -> None:
+        original = sound(0, channels=3, frames=100_001)
+        decoded = plus(original, sound(1, channels=3, frames=100_001), 0.01)
+        x, s = (one.waveform.astype(np.float64).ravel() for one in (decoded, original))
+        expected = scale_invariant_signal_distortion_ratio(torch.from_numpy(x), torch.from_numpy(s))
+        assert SISDR().observe(decoded, original)[0] == pytest.approx(float(expected), rel=1e-9)
+        exact = math.fsum(error * error for error in (x - s).tolist()) / x.size
+        assert AudioPSNR().observe(decoded, original) == pytest.approx(-10 * math.log10(exact), rel=1e-9)
+
+    def test_the_error_of_pictures_is_exact_at_its_greatest(self) -> None:
+        black, white = (Image(np.full((301, 401, 3), level, np.uint8)) for level in (0, 255))
+        assert ImagePSNR().observe(black, white) == ImagePSNR().observe(white, black) == 0
+        black.pixels[150, 200] = 255
+        assert ImagePSNR().observe(black, white) == pytest.approx(-10 * math.log10(1 - 1 / (301 * 401)), rel=1e-9)
+
+    @pytest.mark.parametrize("metric", [ImagePSNR(), SSIM(), MSSSIM()], ids=lambda metric: metric.name)
+    def test_pictures_are_not_held_again(self, metric: Metric) -> None:
+        original = picture(0, 1500, 2000)
+        assert peak(metric.observe, noisy(original, 9), original) < 4 / 3 * original.pixels.nbytes  # one luma
+
+    @pytest.mark.parametrize("metric", [AudioPSNR(), SISDR(), SDR(8000)], ids=lambda metric: metric.name)
+    def test_sounds_are_not_held_again(self, metric: Metric) -> None:
+        original = sound(0, frames=2_000_000)
+        decoded = plus(original, sound(1, frames=2_000_000), 0.1)
+        pair: Any = (decoded, original) if isinstance(metric, SignalMetric) else ({"a": decoded.waveform}, {"a": original})
+        assert peak(metric.observe, *pair) < 0.5 * original.waveform.nbytes
+
+
+def peak(call: Any, *arguments: Any) -> int:
+    """The most bytes that a call ever holds of its own."""
+    tracemalloc.start()
+    try:
+        call(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 class TestPSNR:
     @pytest.mark.parametrize("amplitude", [1, 10, 100])
     def test_of_pictures_is_torchmetrics(self, amplitude: float) -> None:
@@ -474,7 +518,7 @@ class TestPSNR:
 
 class TestSSIM:
     @pytest.mark.parametrize("amplitude", [2, 20, 80])
-    @pytest.mark.parametrize("shape", [(64, 80), (224, 224), (23, 31)])
+    @pytest.mark.parametrize("shape", [(64, 80), (224, 224), (23, 31), (11, 530), (211, 1099)])  # the last of many tiles
     def test_is_torchmetrics_on_luma(self, amplitude: float, shape: tuple[int, int]) -> None:
         original = picture(0, *shape)
         decoded = noisy(original, amplitude)
@@ -482,6 +526,15 @@ class TestSSIM:
         _, windows = structural_similarity_index_measure(*planes, data_range=255.0, return_full_image=True)
         expected = float(windows[..., 5:-5, 5:-5].mean())  # torchmetrics averages windows that lap over the edge too
         assert SSIM().observe(decoded, original) == pytest.approx(expected, abs=1e-6)
+
+    def test_is_the_same_in_many_threads_and_for_parts_of_larger_pictures(self) -> None:
+        originals = [picture(seed, 120 + 7 * seed, 90) for seed in range(8)]
+        pairs = [(noisy(original, 20), original) for original in originals]
+        alone = [float(SSIM().observe(*pair)) for pair in pairs]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda pair: float(SSIM().observe(*pair)), pairs * 4)) == alone * 4
+        parts = [tuple(Image(np.pad(one.pixels, ((3, 5), (2, 9), (0, 0)))[3:-5, 2:-9]) for one in pair) for pair in pairs]
+        assert [float(SSIM().observe(*pair)) for pair in parts] == alone
 
     def test_of_identical_pictures_is_one(self) -> None:
         assert SSIM().observe(picture(0, 40, 40), picture(0, 40, 40)) == pytest.approx(1, abs=1e-7)

@@ -17,7 +17,7 @@ EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SHORTEST = (WINDOW - 1) * 2 ** (len(EXPONENTS) - 1) + 1
 """Pixels on the shorter side that leave a window at the coarsest scale: 161."""
 
-STRIP = 256
+STRIP = 64
 """Rows that are halved at once; an even number."""
 
 
