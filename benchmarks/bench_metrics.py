@@ -119,7 +119,7 @@ SIMILARITY: list[tuple[str, str, Callable[[], Any], list[Metric], float]] = [
 
 @pytest.mark.benchmark(group="similarity over coding, processor time")
 @pytest.mark.parametrize(("name", "quality", "make", "metrics", "limit"), SIMILARITY, ids=[name for name, *_ in SIMILARITY])
-def test_similarity_costs_no_more_than_the_codec(
+def test_similarity_costs_little_beside_the_codec(
     benchmark: BenchmarkFixture, name: str, quality: str, make: Callable[[], Any], metrics: list[Metric], limit: float
 ) -> None:
     codec, original, rounds = instance(name), make(), 20 if benchmark.enabled else 1
