@@ -7,8 +7,10 @@ import os
 import platform
 from contextlib import AbstractContextManager
 from importlib.metadata import version
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_VECTORS = ("avx", "amx_", "fma", "asimd", "sve", "bf16", "i8mm")
 
 
 def resolve_device(name: str, worker: int) -> str:
@@ -33,6 +35,33 @@ def cores() -> int:
 def threads_for_worker(workers: int) -> int:
     """Return a worker's share of the processors, at least 1."""
     return max(1, cores() // max(1, workers))
+
+
+def machine_kind(device: str, threads: int) -> dict[str, str | int]:
+    """Return what decides how fast a model is in batches of some size: the processor and its instructions, or the GPU; the threads.
+
+    ``device`` is a torch device and ``threads`` what a model on the CPU gets unless OMP_NUM_THREADS says.
+    """
+    parts: dict[str, str | int] = {"device": device.partition(":")[0], "machine": platform.machine()}
+    if device.startswith("cuda"):
+        import torch
+
+        return parts | {"processor": torch.cuda.get_device_name(device), "memory": torch.cuda.get_device_properties(device).total_memory}
+    processor, instructions = _processor()
+    own = os.environ.get("OMP_NUM_THREADS", "")
+    return parts | {"processor": processor, "instructions": instructions, "threads": int(own) if own.isdigit() else threads}
+
+
+def _processor() -> tuple[str, str]:
+    """Return a processor's name and which of the instructions for vectors and matrices it has, as far as the system tells."""
+    described = Path("/proc/cpuinfo")
+    if not described.exists():
+        return platform.processor(), ""
+    lines = (line.partition(":") for line in described.read_text(encoding="utf-8", errors="replace").splitlines())
+    said = {key.strip(): value.strip() for key, _, value in lines}
+    flags = said.get("flags", said.get("Features", "")).split()
+    vectors = sorted(flag for flag in flags if flag.startswith(_VECTORS))
+    return said.get("model name", platform.processor()), " ".join(vectors)
 
 
 def let_waiting_threads_sleep() -> None:

@@ -19,6 +19,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
+from mpq_fixtures.answers import Limit
 from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
 from mpq_fixtures.models._checkpoints import PROCESSOR, WEIGHT_SUFFIXES, labels_of
@@ -42,10 +43,13 @@ Prediction = Any
 """One for each signal: a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``."""
 
 _DEFAULT_BATCH = 8
+_CPU_MOST, _GPU_MOST = 32, 256
 
 
 class Model(Protocol):
     """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``.
+
+    How many it gets at once, up to that, is measured; what it answers to a signal must not depend on the others.
 
     A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well, and they are then called in its place:
     ``prepare`` returns for each signal what the network is given of it, an array on the CPU, or a tuple of arrays and numbers where the
@@ -65,6 +69,7 @@ class OpenModel:
         self.device = device
         self._evaluation, self._threads = evaluation, threads
         self._model: Model | None = None
+        self.limit: Limit | None = None  # how many signals it is asked for at once, as soon as that is chosen
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,9 +126,21 @@ class OpenModel:
 
     @property
     def batch_size(self) -> int:
-        """The most signals that the model takes at once."""
+        """How many signals the model is asked for at once where nothing is measured: what it says itself."""
         size = getattr(self.ready(), "batch_size", None)
         return _DEFAULT_BATCH if size is None else int(size)
+
+    @property
+    def most(self) -> int:
+        """The most signals that the model takes at once: what it says itself."""
+        size = getattr(self.ready(), "batch_size", None)
+        return int(size) if size is not None else _CPU_MOST if self.device == "cpu" else _GPU_MOST
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say, once, of how the loaded model was asked."""
+        limits = self.limit, getattr(self._model, "limit", None)
+        return [note for limit in limits if isinstance(limit, Limit) for note in limit.notes]
 
     def check(self) -> None:
         """Raise `AssetError` for what is wrong with it as far as that shows without reading weights or calling anything."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.answers import Limit, in_what_fits
 from mpq_fixtures.devices import autocast
 from mpq_fixtures.models import _checkpoints
 from mpq_fixtures.models._checkpoints import quiet
@@ -30,7 +31,7 @@ class SpeechRecognition:
 
     Sounds are averaged over their channels and brought to the processor's sample rate. Those longer than the model's window are
     cut into windows, and the texts joined. Each window is padded to its full length, so that batches change no result; ``batch_size`` of
-    them are transcribed at once.
+    them are transcribed at once, or as many as fit into memory, which ``limit`` tells.
     """
 
     labels: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class SpeechRecognition:
             self._options |= {"task": "transcribe", "language": None if language == "auto" else language}
         seconds = CPU_BATCH if device == "cpu" else GPU_BATCH
         self.batch_size = max(1, seconds * self._sample_rate // self._window)
+        self.limit = Limit(self.batch_size)
 
     def predict(self, signals: Sequence[Audio]) -> list[str]:
         """Return the text of each sound, as the model writes it but for space around it."""
@@ -58,9 +60,7 @@ class SpeechRecognition:
     def infer(self, prepared: Sequence[NDArray[np.float32]]) -> list[str]:
         """Return the text for what `prepare` made of each sound."""
         windows = [window for features in prepared for window in features]
-        texts: list[str] = []
-        for start in range(0, len(windows), self.batch_size):
-            texts += self._transcribe(np.stack(windows[start : start + self.batch_size]))
+        texts = in_what_fits(self._transcribe, windows, self.limit)
         ends = [0, *accumulate(map(len, prepared))]
         return [" ".join(filter(None, texts[start:end])) for start, end in pairwise(ends)]
 
@@ -79,11 +79,11 @@ class SpeechRecognition:
         features: NDArray[np.float32] = extracted.input_features.numpy()
         return features
 
-    def _transcribe(self, features: NDArray[np.float32]) -> list[str]:
+    def _transcribe(self, windows: Sequence[NDArray[np.float32]]) -> list[str]:
         import torch
 
         with torch.inference_mode(), quiet(), autocast(self._device, self._precision):
-            tokens = self._model.generate(torch.from_numpy(features).to(self._device), **self._options)
+            tokens = self._model.generate(torch.from_numpy(np.stack(windows)).to(self._device), **self._options)
         return [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
 
 

@@ -1,0 +1,201 @@
+"""How many signals a model is asked for at once: measured on the first of them, and held against its answers to them one by one.
+
+What a signal is answered with must not depend on its company. Where it does (batch normalisation in training mode, a mean taken over the
+batch, padding that is not masked) a batch is one signal.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from mpq_fixtures import predictions
+from mpq_fixtures.answers import Answer, Limit, ask
+from mpq_fixtures.signals import Signal
+from mpq_fixtures.step import SampleError
+
+SHARE = 0.02
+"""How much of a run's predictions may be spent on measuring."""
+
+AS_FAST = 1.03
+"""A batch is as fast as the best that takes at most this much longer for a signal; the smallest such one is taken."""
+
+_SLOWER = 1.1  # a size that takes so much longer than the best ends the search: those above it are slower still
+_PASS = 8  # signals that a size below it is measured with
+_FEWEST = 2  # signals that tell of their answers whether these depend on the batch
+
+_OTHER_PIXELS = 0.001  # of a class map: ties
+_OTHER_ENERGY = 1e-6  # of a stem: -60 dB
+
+Answers = Sequence[Answer | SampleError]
+
+
+class Batched(Protocol):
+    """A model that can be loaded, and the sizes of its batches: what it takes without being measured, and the most at once."""
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def most(self) -> int: ...  # noqa: D102
+    def ready(self) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The batch of a model on a kind of machine.
+
+    ``agreed`` tells whether the model answers signals together as it does one by one, None where that was not tried. ``milliseconds`` are
+    those of a signal at each size that was measured. ``note`` says in a sentence what there is to know, "" where there is nothing.
+    """
+
+    size: int
+    agreed: bool | None = None
+    milliseconds: dict[int, float] = field(default_factory=dict)
+    note: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Choice:
+        """Restore what `to_bytes` made."""
+        values = json.loads(data)
+        return cls(**values | {"milliseconds": {int(size): spent for size, spent in values["milliseconds"].items()}})
+
+
+def choose_batch(
+    model: Batched, signals: Iterator[Signal], calls: int, known: bytes | None = None, clock: Callable[[], float] = time.perf_counter
+) -> Choice:
+    """Choose how many signals a model is asked for at once, unless ``known``, what an earlier run chose, says so.
+
+    ``signals`` yields those of a data set's originals, of which as many are taken as are needed: they are asked for at most `SHARE` of the
+    ``calls`` that a run will make of the model. Too few calls for that leave the model its own `batch_size`, and two signals tell whether
+    its answers depend on the batch. No answer is kept: a choice is made before anything is predicted. ``clock`` gives seconds.
+    """
+    if known is not None:
+        return Choice.from_bytes(known)
+    if model.most == 1:
+        return Choice(1)
+    trial = _Trial(model, signals, int(calls * SHARE), clock)
+    size = trial.choose()
+    return trial.compared(Choice(size, milliseconds=trial.milliseconds))
+
+
+class _Trial:
+    """A model at its first signals; ``left`` is how many more it may be asked for."""
+
+    def __init__(self, model: Batched, signals: Iterator[Signal], calls: int, clock: Callable[[], float]) -> None:
+        self.left = calls
+        self.milliseconds: dict[int, float] = {}
+        self._model, self._signals, self._clock = model, signals, clock
+        self._taken: list[Signal] = []
+        self._alone: Answers = []
+
+    def choose(self) -> int:
+        """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
+        usual = self._model.batch_size
+        if not self._affords(3 * _PASS):
+            return usual
+        open_end = False
+        for size in _sizes(self._model.most):
+            if open_end := len(self._first(size)) < size or not self._affords(size + max(size, _PASS)):
+                break
+            if not self._measure(size) or self.milliseconds[size] > min(self.milliseconds.values()) * _SLOWER:
+                break
+        for size in sorted(self.milliseconds, key=self.milliseconds.__getitem__):  # once more those that may be the best
+            if self._affords(max(size, _PASS)) and self.milliseconds[size] <= min(self.milliseconds.values()) * _SLOWER:
+                self.milliseconds[size] = min(self.milliseconds[size], self._pass(size))
+        if not self.milliseconds:
+            return usual
+        best = min(self.milliseconds.values())
+        size = min(size for size, spent in self.milliseconds.items() if spent <= best * AS_FAST)
+        return max(size, usual) if open_end and size == max(self.milliseconds) else size
+
+    def compared(self, choice: Choice) -> Choice:
+        """Hold the answers to the first batch against those to its signals one by one; where they differ, a batch is one signal."""
+        count = min(choice.size, max(_FEWEST, min(self.left, (self.left + len(self._alone)) // 2)))
+        signals = self._first(count)
+        if choice.size == 1 or len(signals) < 2:
+            return choice
+        together, alone = self._ask(signals, len(signals)), list(self._alone[:count])
+        alone += self._ask(signals[len(alone) :], 1)
+        pairs = zip(together, alone, strict=True)
+        answered = [(one.data, other.data) for one, other in pairs if isinstance(one, Answer) and isinstance(other, Answer)]
+        if not answered:
+            return choice
+        others = sum(not agree(predictions.from_bytes(one), predictions.from_bytes(other)) for one, other in answered)
+        if not others:
+            return replace(choice, agreed=True)
+        note = (
+            f"the model answers {others} of {len(answered)} signals otherwise together than alone, so it gets one at a time: "
+            "put it into evaluation mode, and let nothing in it mix the signals of a batch"
+        )
+        return replace(choice, size=1, agreed=False, note=note)
+
+    def _affords(self, count: int) -> bool:
+        """Tell whether so many predictions can be spent, and those of the shortest comparison be left."""
+        return self.left >= count + _FEWEST
+
+    def _measure(self, size: int) -> bool:
+        """Warm a size up and measure it; return whether a batch of it fits into memory."""
+        limit = Limit(size)
+        self._ask(self._first(size), size, limit)
+        if limit.size == size:
+            self.milliseconds[size] = self._pass(size)
+        return limit.size == size
+
+    def _pass(self, size: int) -> float:
+        """Return the milliseconds of a signal in batches of ``size``."""
+        signals = self._first(max(size, _PASS))
+        started = self._clock()
+        answers = self._ask(signals, size)
+        spent = self._clock() - started
+        if size == 1:
+            self._alone = answers
+        return 1000 * spent / len(signals)
+
+    def _ask(self, signals: Sequence[Signal], size: int, limit: Limit | None = None) -> Answers:
+        self.left -= len(signals)
+        return ask(self._model.ready(), [signal.copied() for signal in signals], limit or Limit(size))
+
+    def _first(self, count: int) -> Sequence[Signal]:
+        """Return the first ``count`` signals, or all where there are fewer."""
+        self._taken += islice(self._signals, max(0, count - len(self._taken)))
+        return self._taken[:count]
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Tell whether two answers to a signal are the same but for rounding.
+
+    Class indices and texts are equal; class maps but for 0.1 % of the pixels; stems within 60 dB of themselves, or within 120 dB of the
+    loudest.
+    """
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return False
+        loudest = max(_energy(stem) for stem in one.values())
+        pairs = [(one[name], other[name]) for name in one]
+        return all(a.shape == b.shape and _near(a, b, max(_energy(a), _OTHER_ENERGY * loudest)) for a, b in pairs)
+    if isinstance(one, np.ndarray):
+        return one.shape == np.shape(other) and float(np.mean(one != other)) <= _OTHER_PIXELS
+    return bool(one == other)
+
+
+def _near(one: Any, other: Any, energy: float) -> bool:
+    return np.array_equal(one, other, equal_nan=True) or _energy(one - other) <= _OTHER_ENERGY * energy
+
+
+def _energy(stem: Any) -> float:
+    return float(np.sum(np.square(stem, dtype=np.float64)))
+
+
+def _sizes(most: int) -> list[int]:
+    """Return the sizes to measure: powers of two, and the most at once."""
+    return sorted({most, *(2**power for power in range(most.bit_length()))})
