@@ -18,7 +18,8 @@ from mpq_fixtures.step import SampleError, attempt
 # As torch, numpy, CUDA's libraries and C++ say it. Only torch's own type for a GPU's memory needs no words, and that not on every device.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,8 @@ def choose_batch(
 
     ``signals`` yields those of a data set's originals, of which as many are taken as are needed: they are asked for at most `SHARE` of the
     ``calls`` that a run will make of the model. Too few calls for that leave the model its own `batch_size`, and two signals tell whether
-    its answers depend on the batch. No answer is kept: a choice is made before anything is predicted. ``clock`` gives seconds.
+    its answers depend on the batch. No answer is kept: a choice is made before anything is predicted, while nothing else
+    runs in the process. ``clock`` gives seconds, as `devices.clock_of` has it.
     """
     if known is not None:
         return Choice.from_bytes(known)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -48,8 +50,18 @@ def machine_kind(device: str, threads: int) -> dict[str, str | int]:
 
         return parts | {"processor": torch.cuda.get_device_name(device), "memory": torch.cuda.get_device_properties(device).total_memory}
     processor, instructions = _processor()
+    return parts | {"processor": processor, "instructions": instructions, "threads": _threads_of_torch(threads)}
+
+
+def clock_of(device: str, threads: int) -> Callable[[], float]:
+    """Return what tells how long a model took, in seconds: the processor's time where one thread computes, which other processes that
+    keep the machine busy do not disturb; the time of day where several do, or a GPU."""
+    return time.process_time if device == "cpu" and _threads_of_torch(threads) == 1 else time.perf_counter
+
+
+def _threads_of_torch(threads: int) -> int:
     own = os.environ.get("OMP_NUM_THREADS", "")
-    return parts | {"processor": processor, "instructions": instructions, "threads": int(own) if own.isdigit() else threads}
+    return int(own) if own.isdigit() else threads
 
 
 def _processor() -> tuple[str, str]:

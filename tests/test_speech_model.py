@@ -100,6 +100,24 @@ class TestPreparing:
         assert np.array_equal(np.concatenate([batch.numpy() for batch in batches]), np.concatenate(prepared))
 
 
+class TestMemory:
+    def test_windows_that_do_not_fit_together_are_heard_in_halves(self, signals: list[Audio], heard: list[str]) -> None:
+        import torch
+
+        model, batches = speech_recognition.load(str(FOLDER), "cpu"), []
+
+        def demand(module: Any, inputs: Any) -> None:
+            batches.append(len(inputs[0]))
+            if len(inputs[0]) > 3:
+                torch.empty(2**62, dtype=torch.uint8)  # more than there is anywhere
+
+        model._model.model.encoder.conv1.register_forward_pre_hook(demand)
+        assert model.predict(signals[:8]) == heard[:8]
+        assert model.predict(signals[:4]) == heard[:4]
+        assert batches == [8, 4, 2, 2, 2, 2, 2, 2]
+        assert len(model.limit.notes) == 1
+
+
 class TestSignals:
     @pytest.mark.parametrize("sample_rate", [22050, 44100, 48000])
     def test_any_sample_rate_is_brought_to_the_models(self, model: SpeechRecognition, signals: list[Audio], sample_rate: int) -> None:
