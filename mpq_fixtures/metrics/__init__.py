@@ -148,6 +148,14 @@ class Additive(Metric):
         return float(self.score(np.sum(stack, axis=0), len(statistics)))
 
 
+class Countable(Metric):
+    """A metric that is no sum, and still taken of many sets at once, each of some samples some times over."""
+
+    @abstractmethod
+    def values_of_counts(self, statistics: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return `value` over each set, ``[sets]``, of condensed statistics ``[samples, *shape]`` that are in it ``[sets, samples]`` times."""
+
+
 class MetricError(ValueError):
     """A signal metric that there is not, or that cannot be registered; the message is for people."""
 

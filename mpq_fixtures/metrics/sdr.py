@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Chance, Metric, Statistic, decibels
+from mpq_fixtures.metrics import Chance, Countable, Statistic, decibels
 from mpq_fixtures.signals import Audio, Signal
 
 
-class SDR(Metric):
+class SDR(Countable):
     """SDR by BSSEval v4 as museval computes it: the median over frames of a track, then over tracks, then the mean over stems, in dB.
 
     In v4 the distortion filters split the error and leave its sum alone, so that a frame's SDR is
@@ -105,6 +105,20 @@ class SDR(Metric):
         if np.any(np.isneginf(tracks)):
             return float("nan")
         return float(np.mean(_median(tracks.T)))
+
+    def values_of_counts(self, statistics: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the SDR of each set in dB: the tracks of a stem are sorted once, and the medians of all sets are found by counting."""
+        medians = np.full((len(counts), statistics.shape[1]), np.nan)
+        for number, stem in enumerate(statistics[:, :, 0].T):
+            order = np.argsort(stem)[: np.count_nonzero(~np.isnan(stem))]
+            ends = np.cumsum(counts[:, order], axis=1)
+            some = np.flatnonzero(counts[:, order].any(axis=1))  # sets in which the stem is not silent throughout
+            if len(some):
+                ends, there = ends[some], ends[some, -1:]
+                low, high = (np.count_nonzero(ends <= place, axis=1) for place in ((there - 1) // 2, there // 2))
+                medians[some, number] = (stem[order][low] + stem[order][high]) / 2
+        spoiled = counts[:, np.isneginf(statistics).any(axis=(1, 2))].any(axis=1)
+        return np.where(spoiled, np.nan, np.mean(medians, axis=1))
 
 
 def _list(names: Iterable[str]) -> str:
