@@ -127,23 +127,24 @@ def _resampled(
 def _draw(units: int, resamples: int, seed: int, rows: int) -> Iterator[NDArray[np.int32]]:
     """Yield ``rows`` resamples at a time, indices ``[rows, units]``: those of ``RandomState(seed).randint(0, units, ...)``.
 
+    The next ones take the place of those before.
     The legacy generator, since numpy promises its stream for good (NEP 19), and not that of the newer one. Its own loop over single
     numbers takes half as long again as this, which does the same: of each number of 32 bits it takes the lowest that matter, and
     passes over those that are too high.
     """
     generator, mask = np.random.RandomState(seed), np.uint32((1 << (units - 1).bit_length()) - 1)
-    spare = np.empty(0, np.uint32)
+    spare, block = np.empty(0, np.uint32), np.empty((min(rows, resamples), units), np.int32)
     for start in range(0, resamples, rows):
-        block = np.zeros((min(rows, resamples - start), units), np.int32)
-        flat, filled = block.reshape(-1), 0
+        part = block[: resamples - start]
+        flat, filled = part.reshape(-1), 0
         while filled < len(flat):
             if not len(spare):
                 numbers = generator.randint(0, 2**32, GATHERED, np.uint32) & mask
                 spare = numbers.compress(numbers < units)
-            part = spare[: len(flat) - filled]
-            flat[filled : filled + len(part)] = part
-            filled, spare = filled + len(part), spare[len(part) :]
-        yield block
+            some = spare[: len(flat) - filled]
+            flat[filled : filled + len(some)] = some
+            filled, spare = filled + len(some), spare[len(some) :]
+        yield part
 
 
 class _Resampling:
@@ -175,8 +176,9 @@ class _Resampling:
         self.bits = [(column, self.columns[:, column] == 1) for column in np.flatnonzero(binary)]
         self.in_pairs = [(column, self.columns[:, column].copy()) for column in np.flatnonzero(alone & ~whole)]
         self.in_turn = np.flatnonzero((~whole & ~alone) | (varied & ~binary & (not self.many)))
-        padding = len(self.in_turn) == 3  # numpy looks up 32 bytes three times as fast as 24
-        self.looked_up = np.pad(self.columns[:, self.in_turn], ((0, 0), (0, int(padding))))
+        width = len(self.in_turn)
+        self.looked_up = np.zeros((self.units, 4 if width == 3 else width))  # numpy looks up 32 bytes three times as fast as 24
+        self.looked_up[:, :width] = self.columns[:, self.in_turn]
 
     def _table(self, stack: Any) -> NDArray[np.float64]:
         """Return the sums of a metric's statistics in each unit, ``[units, columns]``."""

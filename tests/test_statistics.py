@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.metrics import Additive, Metric, Statistic
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import bootstrap_interval, draws, resampled_values, retention
+from mpq_fixtures.statistics import bootstrap_interval, bootstrap_intervals, draws, resampled_values, retention, values_of_points
 
 
 def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
@@ -71,7 +72,7 @@ class TestBootstrapInterval:
         statistics = drawn(metric, 5)
         index = draws(5, 400)
         expected = [metric.value([statistics[i] for i in row]) for row in index]
-        monkeypatch.setattr("mpq_fixtures.statistics.SUMS", 187 * 3 * 150)
+        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 5 * 37)
         np.testing.assert_allclose(resampled_values(metric, statistics, index), expected, rtol=1e-12)
 
     @pytest.mark.parametrize(("level", "margin"), [(0.95, 0.035), (0.80, 0.055)])
@@ -96,7 +97,8 @@ class TestBootstrapInterval:
     def test_does_not_depend_on_how_many_are_drawn_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         statistics = drawn(ImagePSNR(), 50)
         whole = bootstrap_interval(ImagePSNR(), statistics)
-        monkeypatch.setattr("mpq_fixtures.statistics.CELLS", 50 * 37)
+        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 50 * 37)
+        monkeypatch.setattr("mpq_fixtures.statistics.GATHERED", 190)
         assert bootstrap_interval(ImagePSNR(), statistics) == whole
 
     def test_the_draws_stay_what_they_were(self) -> None:
@@ -196,7 +198,7 @@ class TestGroups:
         metric = MeanIoU(150)
         statistics, names = drawn(metric, 12), [*"aaaaabbbcc", "", ""]
         whole = bootstrap_interval(metric, statistics, groups=names)
-        monkeypatch.setattr("mpq_fixtures.statistics.SUMS", 37 * 3 * 150)
+        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 5 * 37)
         assert bootstrap_interval(metric, statistics, groups=names) == pytest.approx(whole, rel=1e-12)
 
     def test_of_which_there_is_one_say_nothing(self) -> None:
@@ -205,6 +207,76 @@ class TestGroups:
     def test_must_be_as_many_as_samples(self) -> None:
         with pytest.raises(ValueError, match="2 groups do not fit 3 samples"):
             bootstrap_interval(Top1(), [np.array(1.0)] * 3, groups=["a", "b"])
+
+
+def plainly(metric: Metric, statistics: list[Statistic], groups: list[str]) -> tuple[float, float]:
+    """The interval as it is defined: numpy's own draws, numpy's own sums, one resample after the other."""
+    members = list({group or str(number): [] for number, group in enumerate(groups)}.items())
+    for number, group in enumerate(groups):
+        dict(members)[group or str(number)].append(number)
+    units = [own for _, own in members]
+    values = []
+    for row in np.random.RandomState(2401).randint(0, len(units), size=(1000, len(units)), dtype=np.int64):
+        drawn = [units[unit] for unit in row]
+        if isinstance(metric, Additive):
+            sums = np.stack([np.stack([statistics[number] for number in own]).sum(axis=0) for own in drawn])
+            values.append(float(metric.score(sums.sum(axis=0), sum(map(len, drawn)))))
+        else:
+            values.append(metric.value([statistics[number] for own in drawn for number in own]))
+    low, high = np.nanquantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    return float(low), float(high)
+
+
+class TestMetricsTogether:
+    @pytest.mark.parametrize("groups", [[""] * 70, [*"aabbcccccccccccccddd", *[""] * 50]], ids=["samples", "groups"])
+    def test_have_the_intervals_of_the_definition_to_the_last_digit(self, groups: list[str]) -> None:
+        metrics = [*METRICS, SISDR(), SISDR()]
+        pairs = [(metric, drawn(metric, 70, seed)) for seed, metric in enumerate(metrics)]
+        assert bootstrap_intervals(pairs, groups) == [plainly(metric, statistics, groups) for metric, statistics in pairs]
+
+    def test_may_be_stacked(self) -> None:
+        pairs = [(metric, drawn(metric, 40)) for metric in METRICS if isinstance(metric, Additive)]
+        assert bootstrap_intervals([(metric, np.stack(statistics)) for metric, statistics in pairs]) == bootstrap_intervals(pairs)
+
+    def test_of_which_one_is_undefined_leave_it_out(self) -> None:
+        right, failed = [np.array(1.0)] * 30, [np.array(np.nan)] * 30
+        undefined, defined = bootstrap_intervals([(Top1(), failed), (Top1(), right)])
+        assert all(map(math.isnan, undefined))
+        assert defined == (1, 1)
+
+    def test_have_the_same_samples(self) -> None:
+        with pytest.raises(ValueError, match=r"\[3, 4\]"):
+            bootstrap_intervals([(Top1(), drawn(Top1(), 3)), (Top1(), drawn(Top1(), 4))])
+
+    @pytest.mark.parametrize("samples", [1, 2, 3, 64, 65, 1000, 40_000])
+    def test_draw_what_numpy_draws(self, samples: int) -> None:
+        expected = np.random.RandomState(7).randint(0, samples, size=(5, samples), dtype=np.int64)
+        assert np.array_equal(draws(samples, 5, seed=7), expected)
+
+    def test_take_no_more_memory_for_more_resamples(self) -> None:
+        generator = np.random.default_rng(0)
+        pairs = [(Top1(), np.rint(generator.random(20_000))), (SISDR(), np.stack([generator.random(20_000), np.ones(20_000)], axis=1))]
+        tracemalloc.start()
+        bootstrap_intervals(pairs, resamples=2500)  # 50 million indices, 400 MB at once
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64e6
+
+
+class TestValuesOfPoints:
+    @each_metric
+    def test_are_those_of_the_same_resamples_at_every_point(self, metric: Metric) -> None:
+        points = [drawn(metric, 30, seed) for seed in range(12)]
+        index = np.random.RandomState(2401).randint(0, 30, size=(20, 30), dtype=np.int64)
+        expected = [[metric.value([point[i] for i in row]) for point in points] for row in (range(30), *index)]
+        np.testing.assert_allclose(values_of_points(metric, points, resamples=20), expected, rtol=1e-12)
+
+    def test_of_silent_stems_are_those_of_the_others(self) -> None:
+        tracks = [np.array([[np.nan, 3.0], [1.0, 2.0]]), np.full((2, 2), np.nan), np.array([[4.0, 6.0], [np.nan, np.nan]])]
+        index = draws(3, 50)
+        with np.errstate(invalid="ignore"):
+            expected = [SDR(1).value([tracks[i] for i in row]) for row in index]
+        np.testing.assert_array_equal(resampled_values(SDR(1), tracks, index), expected)
 
 
 class TestRetention:

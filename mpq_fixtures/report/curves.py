@@ -62,9 +62,9 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         alt.Tooltip("retention_text:N", title="retention"),
         alt.Tooltip("status:N", title="verdict"),
     ]
-    base = alt.Chart(alt.InlineData(values=[_row(case) for case in points]))
-    lines = base.mark_line(strokeWidth=1.8).encode(x, y, colour, opacity=alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.1)))
-    bars = base.mark_rule(strokeWidth=1.4).encode(
+    base = alt.Chart(alt.NamedData("points"))  # by name: Altair copies rows for every layer, several times
+    lines = base.mark_line(strokeWidth=1.8, aria=False).encode(x, y, colour, opacity=alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.1)))
+    bars = base.mark_rule(strokeWidth=1.4, aria=False).encode(
         x, alt.Y("low:Q"), alt.Y2("high:Q"), colour, opacity=alt.when(picked).then(alt.value(0.45)).otherwise(alt.value(0.06))
     )
     dots = (
@@ -102,19 +102,26 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
             columnPadding=18,
             offset=12,
         )
-        .to_dict()
+        .to_dict(validate=False)
     )
-    return described
+    level = _level(cases)
+    return described | {"datasets": {"points": [_row(case) for case in points]} | ({"level": [level]} if level else {})}
 
 
-def _original(alt: Any, cases: Sequence[Case], y: Any) -> list[Any]:
+def _level(cases: Sequence[Case]) -> dict[str, Any] | None:
+    """Return the originals' level as a row; None where nothing says it."""
     original = next((case for case in cases if case.original and case.main.value is not None), None)
     measured = original or next((case for case in cases if case.reference is not None), None)
     if measured is None:
-        return []
+        return None
     level = measured.main.value if original else measured.reference
-    row = {"value": level, "label": f"original {measured.main.show(level)}", "interval_text": measured.main.interval if original else ""}
-    base = alt.Chart(alt.InlineData(values=[row]))
+    return {"value": level, "label": f"original {measured.main.show(level)}", "interval_text": measured.main.interval if original else ""}
+
+
+def _original(alt: Any, cases: Sequence[Case], y: Any) -> list[Any]:
+    if _level(cases) is None:
+        return []
+    base = alt.Chart(alt.NamedData("level"))
     tooltip = [alt.Tooltip("label:N", title="level"), alt.Tooltip("interval_text:N", title="95 % interval")]
     rule = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.3, color=INK).encode(y, tooltip=tooltip)
     label = base.mark_text(align="left", baseline="top", dx=4, dy=5, fontSize=12, color=INK).encode(y, x=alt.value(0), text="label:N")

@@ -6,7 +6,6 @@ description for the page's script has a tooltip for each run as well.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,12 +247,6 @@ def _frame(values: Sequence[float], tolerance: float | None) -> tuple[float, flo
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     room = max(0.6 * (high - low), 2 * (tolerance or 0.0)) or 0.01
     return low - room, high + room
-
-
-def lighter(picture: str) -> str:
-    """Return a drawing without what is not seen: empty paths, and decimals beyond a tenth of a pixel."""
-    picture = re.sub(r'<path class="\w+"[^>]* d=""[^>]*/>', "", picture)
-    return re.sub(r'(?<= d=")[^"]+|(?<=translate\()[^)]+', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), picture)
 
 
 def _short(figure: float) -> float:

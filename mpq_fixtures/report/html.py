@@ -22,7 +22,7 @@ from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.changes import changes
 from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
-from mpq_fixtures.report.history import OverTime, find_history, lighter, over_time
+from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
 
@@ -66,11 +66,12 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
 
     here = Path(__file__).parent
     cases = [read_case(record) for record in results.get("cases", ())]
-    sections = _sections(cases, samples, results.get("similarity") or (), history)
+    with drawing.unchecked():
+        sections = _sections(cases, samples, results.get("similarity") or (), history)
     charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(section, section.chart) for section in sections if section.chart]
     charted += [(section.history, section.history.drawn) for section in sections if section.history and section.history.drawn]
     for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
-        shown.picture = Markup(lighter(picture) if isinstance(shown, OverTime) else picture)
+        shown.picture = Markup(drawing.lighter(picture))
     scripts = [drawing.script()] if charted else []
     scripts.append((here / "report.js").read_text(encoding="utf-8"))
     environment = Environment(
