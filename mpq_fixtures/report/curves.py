@@ -17,6 +17,38 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, FAINT = "#5b6470", "#8a929c"
 WIDTH, HEIGHT = 760, 360
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.4.1.json"
+"""What descriptions are written in: the version that Altair writes, too."""
+
+CONFIG = {
+    "background": "transparent",
+    "font": FONT,
+    "autosize": {"type": "fit", "contains": "padding"},
+    "padding": 4,
+    "view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None},
+    "axis": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+        "gridColor": FAINT,
+        "gridOpacity": 0.25,
+        "domainColor": FAINT,
+        "tickColor": FAINT,
+    },
+    "legend": {
+        "orient": "top",
+        "labelFontSize": 13,
+        "labelColor": INK,
+        "symbolSize": 90,
+        "columns": 0,
+        "columnPadding": 18,
+        "offset": 12,
+    },
+}
+"""The looks of the chart."""
 
 
 def marks(cases: Sequence[Case]) -> dict[str, tuple[str, str]]:
@@ -33,79 +65,73 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
     """Describe the chart of one evaluation in Vega-Lite; None when no point was measured.
 
     ``style`` is what `marks` gave. The interval of each point is a bar, the original's level a labelled rule; a click in
-    the legend brings one codec forward.
+    the legend brings one codec forward. Written as it is: Altair would take longer to put it together than all the rest of the page.
     """
-    import altair as alt
-
     points = [case for case in cases if not case.original and case.main.value is not None and case.rate is not None and case.rate > 0]
     if not points:
         return None
-    main, unit = points[0].main, points[0].rate_unit
-    codecs = list(dict.fromkeys(case.series for case in points))
-    legend = alt.Legend(title=None, symbolOpacity=1)
-    picked = alt.selection_point(name="picked", fields=["codec"], bind="legend")
-    colour = alt.Color("codec:N", legend=legend, scale=alt.Scale(domain=codecs, range=[style[codec][0] for codec in codecs]))
-    shape = alt.Shape("codec:N", legend=legend, scale=alt.Scale(domain=codecs, range=[style[codec][1] for codec in codecs]))
-    x = alt.X(
-        "rate:Q",
-        title=f"rate ({UNIT_TITLES.get(unit, unit)})",
-        scale=alt.Scale(type="log", domain=_span([case.rate or 0.0 for case in points])),
-        axis=alt.Axis(values=_ticks([case.rate or 0.0 for case in points]), format="~g"),
-    )
-    y = alt.Y("value:Q", title=main.axis, scale=alt.Scale(domain=_reach(cases), nice=False))
-    tooltip = [
-        alt.Tooltip("case:N", title="case"),
-        alt.Tooltip("rate_text:N", title="rate"),
-        *([alt.Tooltip("kbps_text:N", title="bit rate")] if any(case.kbps is not None for case in points) else []),
-        alt.Tooltip("value_text:N", title=main.title),
-        alt.Tooltip("interval_text:N", title="95 % interval"),
-        alt.Tooltip("retention_text:N", title="retention"),
-        alt.Tooltip("status:N", title="verdict"),
+    main, unit, level = points[0].main, points[0].rate_unit, _level(cases)
+    codecs, rates = list(dict.fromkeys(case.series for case in points)), [case.rate or 0.0 for case in points]
+
+    def by_codec(place: int) -> dict[str, Any]:
+        scale = {"domain": codecs, "range": [style[codec][place] for codec in codecs]}
+        return {"field": "codec", "type": "nominal", "legend": {"symbolOpacity": 1, "title": None}, "scale": scale}
+
+    def layer(data: str, mark: Mapping[str, Any], picked: float = 1, others: float = 1, **encoding: Any) -> dict[str, Any]:
+        fading = {"opacity": {"condition": [{"param": "picked", "value": picked}], "value": others}} if picked != others else {}
+        return {"data": {"name": data}, "mark": dict(mark), "encoding": encoding | fading}
+
+    x = {
+        "field": "rate",
+        "type": "quantitative",
+        "title": f"rate ({UNIT_TITLES.get(unit, unit)})",
+        "scale": {"type": "log", "domain": _span(rates)},
+        "axis": {"values": _ticks(rates), "format": "~g"},
+    }
+    y = {"field": "value", "type": "quantitative", "title": main.axis, "scale": {"domain": _reach(cases), "nice": False}}
+    low, high, colour, shape = {"field": "low", "type": "quantitative"}, {"field": "high"}, by_codec(0), by_codec(1)
+    original = [
+        layer(
+            "level",
+            {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.3, "color": INK},
+            y=y,
+            tooltip=_texts(label="level", interval_text="95 % interval"),
+        ),
+        layer(
+            "level",
+            {"type": "text", "align": "left", "baseline": "top", "dx": 4, "dy": 5, "fontSize": 12, "color": INK},
+            x={"value": 0},
+            y=y,
+            text={"field": "label", "type": "nominal"},
+        ),
     ]
-    base = alt.Chart(alt.NamedData("points"))  # by name: Altair copies rows for every layer, several times
-    lines = base.mark_line(strokeWidth=1.8, aria=False).encode(x, y, colour, opacity=alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.1)))
-    bars = base.mark_rule(strokeWidth=1.4, aria=False).encode(
-        x, alt.Y("low:Q"), alt.Y2("high:Q"), colour, opacity=alt.when(picked).then(alt.value(0.45)).otherwise(alt.value(0.06))
+    bit_rate = {"kbps_text": "bit rate"} if any(case.kbps is not None for case in points) else {}
+    tooltip = _texts(
+        case="case",
+        rate_text="rate",
+        **bit_rate,
+        value_text=main.title,
+        interval_text="95 % interval",
+        retention_text="retention",
+        status="verdict",
     )
-    dots = (
-        base.mark_point(filled=True, size=70)
-        .encode(x, y, colour, shape, tooltip=tooltip, opacity=alt.when(picked).then(alt.value(1)).otherwise(alt.value(0.15)))
-        .add_params(picked)
-    )
-    layers: list[Any] = [*_original(alt, cases, y), bars, lines, dots]
-    chart = alt.layer(*layers).properties(
-        width=WIDTH,
-        height=HEIGHT,
-        description=f"{main.axis} of {points[0].evaluation} against the rate, one line for each of {', '.join(codecs)}",
-    )
-    described: dict[str, Any] = (
-        chart.configure(background="transparent", font=FONT, autosize=alt.AutoSizeParams(type="fit", contains="padding"), padding=4)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=INK,
-            titleColor=INK,
-            labelFontSize=12,
-            titleFontSize=13,
-            titleFontWeight="normal",
-            titlePadding=10,
-            gridColor=FAINT,
-            gridOpacity=0.25,
-            domainColor=FAINT,
-            tickColor=FAINT,
-        )
-        .configure_legend(
-            orient="top",
-            labelFontSize=13,
-            labelColor=INK,
-            symbolSize=90,
-            columns=0,
-            columnPadding=18,
-            offset=12,
-        )
-        .to_dict(validate=False)
-    )
-    level = _level(cases)
-    return described | {"datasets": {"points": [_row(case) for case in points]} | ({"level": [level]} if level else {})}
+    bars = layer("points", {"type": "rule", "strokeWidth": 1.4, "aria": False}, 0.45, 0.06, x=x, y=low, y2=high, color=colour)
+    lines = layer("points", {"type": "line", "strokeWidth": 1.8, "aria": False}, 0.85, 0.1, x=x, y=y, color=colour)
+    dots = layer("points", {"type": "point", "filled": True, "size": 70}, 1, 0.15, x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+    return {
+        "$schema": SCHEMA,
+        "description": f"{main.axis} of {points[0].evaluation} against the rate, one line for each of {', '.join(codecs)}",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "datasets": {"points": [_row(case) for case in points]} | ({"level": [level]} if level else {}),
+        "params": [{"name": "picked", "select": {"type": "point", "fields": ["codec"]}, "bind": "legend", "views": ["dots"]}],
+        "layer": [*(original if level else []), bars, lines, dots | {"name": "dots"}],
+        "config": CONFIG,
+    }
+
+
+def _texts(**titles: str) -> list[dict[str, str]]:
+    return [{"field": field, "type": "nominal", "title": title} for field, title in titles.items()]
 
 
 def _level(cases: Sequence[Case]) -> dict[str, Any] | None:
@@ -116,16 +142,6 @@ def _level(cases: Sequence[Case]) -> dict[str, Any] | None:
         return None
     level = measured.main.value if original else measured.reference
     return {"value": level, "label": f"original {measured.main.show(level)}", "interval_text": measured.main.interval if original else ""}
-
-
-def _original(alt: Any, cases: Sequence[Case], y: Any) -> list[Any]:
-    if _level(cases) is None:
-        return []
-    base = alt.Chart(alt.NamedData("level"))
-    tooltip = [alt.Tooltip("label:N", title="level"), alt.Tooltip("interval_text:N", title="95 % interval")]
-    rule = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.3, color=INK).encode(y, tooltip=tooltip)
-    label = base.mark_text(align="left", baseline="top", dx=4, dy=5, fontSize=12, color=INK).encode(y, x=alt.value(0), text="label:N")
-    return [rule, label]
 
 
 def _row(case: Case) -> dict[str, Any]:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 MEDIA_TYPES = ("image/png", "image/webp", "audio/flac", "audio/wav", "audio/ogg")
 LEGEND = "application/json"  # of class maps: {class name: "#rrggbb"}
-MEDIA_BUDGET = 12_500_000  # characters of base64; with the charts and the text the page stays below 15 MB
+MEDIA_BUDGET = 12_500_000
+"""Characters of base64, at most: more would not be looked at."""
+
+PAGE_BUDGET, CASE_TEXT = 14_700_000, 1_600
+"""Characters that the page has, and of those the most that a case usually takes in its tables, besides its sentences."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,15 @@ def weight(row: Mapping[str, Any] | None) -> int:
     return 0 if row is None else sum(4 * math.ceil(len(part["data"]) / 3) + 100 for part in row["example"])
 
 
-def share_budget(weights: Mapping[Any, int]) -> dict[Any, int]:
-    """Share `MEDIA_BUDGET` among evaluations: what a light one leaves goes to the heavier ones."""
-    left, budgets = MEDIA_BUDGET, {}
+def media_budget(cases: Sequence[Case], others: int) -> int:
+    """Return what is left for media where ``others`` are the characters of charts and scripts: with many cases, tables need the room."""
+    words = sum(len(sentence) for case in cases for sentence in case.sentences)
+    return max(0, min(MEDIA_BUDGET, PAGE_BUDGET - others - words - CASE_TEXT * len(cases)))
+
+
+def share_budget(weights: Mapping[Any, int], left: int = MEDIA_BUDGET) -> dict[Any, int]:
+    """Share ``left`` characters among evaluations: what a light one leaves goes to the heavier ones."""
+    budgets = {}
     for place, key in enumerate(sorted(weights, key=lambda key: weights[key])):
         budgets[key] = left // (len(weights) - place)
         left -= min(weights[key], budgets[key])

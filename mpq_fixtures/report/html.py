@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.gallery import Example, examples_of, share_budget, show_example, weight
+from mpq_fixtures.report.gallery import Example, examples_of, media_budget, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
@@ -29,7 +30,11 @@ from mpq_fixtures.results.files import read_results
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_FAILURES = 200  # samples that are named for a case; all of them are in samples.parquet
+MOST_FAILURES, ALL_FAILURES = 200, 10_000
+"""Samples that are named for a case and for all of them together; all others are in samples.parquet."""
+
+ROW_TEXT = 600
+"""Characters that a point takes in the table of all points over time."""
 
 TASK_TITLES = {
     "image_classification": "image classification",
@@ -67,18 +72,19 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
     here = Path(__file__).parent
     cases = [read_case(record) for record in results.get("cases", ())]
     with drawing.unchecked():
-        sections = _sections(cases, samples, results.get("similarity") or (), history)
+        sections = _sections(cases, results.get("similarity") or (), history)
     charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(section, section.chart) for section in sections if section.chart]
     charted += [(section.history, section.history.drawn) for section in sections if section.history and section.history.drawn]
     for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
         shown.picture = Markup(drawing.lighter(picture))
     scripts = [drawing.script()] if charted else []
     scripts.append((here / "report.js").read_text(encoding="utf-8"))
+    _show_examples(sections, cases, samples, sum(map(len, scripts)))
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters |= {"rate": reading.rate, "ratio": reading.ratio, "percent": reading.percent, "sentence": _sentence}
+    environment.filters |= {"rate": reading.rate, "ratio": reading.ratio, "percent": reading.percent, "sentence": _sentence, "key": _key}
     page: str = environment.get_template("report.html.j2").render(
         suites=list(dict.fromkeys(case.suite for case in cases if case.suite)),
         created=_moment(results.get("created")),
@@ -92,7 +98,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
         replication=replication.replicate(results["cases"]) if replication.concerns(cases) else None,
         cases=reading.worst_first(cases),
         further=_further(cases),
-        most_failures=MOST_FAILURES,
+        most_failures=max(1, min(MOST_FAILURES, ALL_FAILURES // max(1, sum(bool(case.failures) for case in cases)))),
         links=PLURAL,
         off=reading.OFF,
         kept=f"{reading.KEPT:.0%}".replace("%", " %"),
@@ -131,7 +137,8 @@ class Section:
     ledger: list[Case]
     similarity: list[Similarity]
     history: OverTime | None
-    example: Example | None
+    cases: list[Case]
+    example: Example | None = None
 
 
 @dataclass(frozen=True)
@@ -147,15 +154,12 @@ class Similarity:
 
 
 def _sections(
-    cases: Sequence[Case], samples: pd.DataFrame, similarity: Sequence[Mapping[str, Any]], history: History | None
+    cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], history: History | None
 ) -> list[Section]:
-
     style = curves.marks(cases)
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
         groups.setdefault((case.suite, case.evaluation), []).append(case)
-    examples = examples_of(samples)
-    budgets = share_budget({key: sum(weight(examples.get(case.case)) for case in group) for key, group in groups.items()})
     sections = []
     for index, ((suite, name), group) in enumerate(groups.items(), 1):
         first = next((case for case in group if case.main.name), group[0])
@@ -183,10 +187,23 @@ def _sections(
                 ledger=[case for case in group if not case.original and case.bytes_payload is not None],
                 similarity=_similarity(similarity, suite, name, group),
                 history=over_time(history, suite, name),
-                example=show_example(group, examples, budgets[suite, name]),
+                cases=group,
             )
         )
     return sections
+
+
+def _show_examples(sections: Sequence[Section], cases: Sequence[Case], samples: pd.DataFrame, others: int) -> None:
+    """Show each section's example with as many media as the page has room for beside its charts and ``others`` characters."""
+    for section in sections:
+        others += len(section.picture) + len(json.dumps(section.chart))
+        if history := section.history:
+            others += len(history.picture) + len(json.dumps(history.chart)) + ROW_TEXT * len(history.rows)
+    examples = examples_of(samples)
+    weights = {section.key: sum(weight(examples.get(case.case)) for case in section.cases) for section in sections}
+    budgets = share_budget(weights, media_budget(cases, others))
+    for section in sections:
+        section.example = show_example(section.cases, examples, budgets[section.key])
 
 
 def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:
@@ -222,6 +239,11 @@ def _further(cases: Iterable[Case]) -> list[Measure]:
 def _sentence(words: str) -> str:
     """Begin with a capital letter and leave the rest: ``mean IoU`` is no ``Mean iou``."""
     return words[:1].upper() + words[1:]
+
+
+def _key(figure: float | None) -> str:
+    """Write a figure to sort by, as exactly as anybody sees it; nothing where there is none."""
+    return "" if figure is None else f"{figure:.7g}"
 
 
 def _moment(created: Any) -> str:
