@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.evaluate import evaluate as evaluate_case
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
-from mpq_fixtures.gate.baselines import read_baselines
+from mpq_fixtures.gate.baselines import Baselines
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.crossing import cross
 from mpq_fixtures.gate.layers import layer_of
@@ -132,21 +132,23 @@ def evaluate(
 
 
 @pytest.fixture(scope="session")
-def approved(options: Options) -> Callable[[Evaluation], dict[str, Measured]]:
-    """What was approved of an evaluation's points; each file is read once a process."""
+def approved(options: Options) -> Callable[[Evaluation], Mapping[str, Measured]]:
+    """What was approved of an evaluation's points; each file is read once a process, and unpacked case by case."""
 
     @cache
-    def read(evaluation: Evaluation) -> dict[str, Measured]:
-        return read_baselines(baseline_file(options.baselines_of(evaluation), evaluation.suite, evaluation.name))
+    def read(evaluation: Evaluation) -> Mapping[str, Measured]:
+        return Baselines(baseline_file(options.baselines_of(evaluation), evaluation.suite, evaluation.name))
 
     return read
 
 
 @pytest.fixture
-def baseline(case: Case, approved: Callable[[Evaluation], dict[str, Measured]], options: Options) -> Measured | None:
+def baseline(case: Case, approved: Callable[[Evaluation], Mapping[str, Measured]], options: Options) -> Measured | None:
     """What was approved of this case."""
     try:
-        return approved(case.evaluation).get(case.point)
+        kept = approved(case.evaluation)
+        kept.get(ORIGINAL)  # which the case is held against too: damage shows here
+        return kept.get(case.point)
     except BaselineError as error:
         if options.update_baselines == "all":
             return None  # this run writes it anew
@@ -161,7 +163,7 @@ def compared(
     codec: Codec | None,
     bench: Workbench,
     baseline: Measured | None,
-    approved: Callable[[Evaluation], dict[str, Measured]],
+    approved: Callable[[Evaluation], Mapping[str, Measured]],
     originals: dict[str, Record],
     options: Options,
     pytestconfig: pytest.Config,

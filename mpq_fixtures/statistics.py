@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,11 +96,10 @@ def resampled_values(metric: Metric, statistics: Statistics, index: NDArray[np.i
     return np.concatenate([resampling.values(index[start : start + rows])[0] for start in range(0, len(index), rows)])
 
 
-def _stack(metric: Metric, statistics: Statistics) -> Statistics:
+def _stack(metric: Metric, statistics: Statistics) -> Any:
     """Return the condensed statistics, in one array where they have one shape."""
-    if type(metric).condense is not Metric.condense:
-        statistics = [metric.condense(statistic) for statistic in statistics]
-    elif isinstance(statistics, np.ndarray):
+    statistics = metric.condense_all(cast("Sequence[Statistic]", statistics))
+    if isinstance(statistics, np.ndarray):
         return statistics.astype(np.float64, copy=False)
     shapes = {np.shape(statistic) for statistic in statistics}
     return np.array(statistics, np.float64) if len(shapes) == 1 else statistics

@@ -20,7 +20,7 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, digest
 from mpq_fixtures.gate.accepted import Accepted, accepted_lines, changed_by
 from mpq_fixtures.gate.baseline_cases import BITS
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
-from mpq_fixtures.gate.baselines import approved_points, read_baselines, why_not, write_baselines
+from mpq_fixtures.gate.baselines import Baselines, approved_points, read_baselines, why_not, write_baselines
 from mpq_fixtures.gate.measured import Measured, of_record
 from mpq_fixtures.gate.schema_1 import migrate_baselines
 from mpq_fixtures.metrics import Metric, restore_metric
@@ -478,6 +478,15 @@ class TestTampering:
         edit(file, lambda content: content["cases"]["jpeg-q5"].update(value=0.8))
         assert list(read_baselines(file, ["webp-q0"])) == ["webp-q0"]
 
+    def test_is_said_when_its_case_is_asked_for_and_not_before(self, file: Path) -> None:
+        write(file, measured("1101"), measured("1111", "webp-q0"))
+        edit(file, lambda content: content["cases"]["jpeg-q5"].update(value=0.8))
+        kept = Baselines(file)
+        assert (len(kept), list(kept), "jpeg-q5" in kept, kept.get("jpeg-q10")) == (2, ["jpeg-q5", "webp-q0"], True, None)
+        assert kept["webp-q0"].value == 1.0
+        with pytest.raises(BaselineError, match=r"jpeg-q5: shows value 0\.8"):
+            kept["jpeg-q5"]
+
     @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
     def test_with_what_is_no_number(self, file: Path, number: str) -> None:
         write(file, measured("1101"))
@@ -490,6 +499,21 @@ class TestTampering:
         file.write_text(file.read_text().replace('"cases": {', '"cases": {"jpeg-q5": {},'))
         with pytest.raises(BaselineError, match="'jpeg-q5' stands twice, as after a merge"):
             read_baselines(file)
+
+
+class TestManyCases:
+    def test_are_held_as_they_are_packed(self, file: Path) -> None:
+        hits = "".join(map(str, np.random.default_rng(0).integers(0, 2, 2000)))
+        write(file, measured(hits, "original"), *(measured(hits, f"jpeg-q{quality}") for quality in range(20)))
+        tracemalloc.start()
+        kept = Baselines(file)
+        points = [kept[point].point for point in kept]  # each is dropped when the next one is asked for
+        held = tracemalloc.get_traced_memory()[0]
+        all_of_them = read_baselines(file)
+        unpacked = tracemalloc.get_traced_memory()[0] - held
+        tracemalloc.stop()
+        assert points == list(all_of_them)
+        assert held < 0.3 * unpacked
 
 
 class TestFile:

@@ -75,6 +75,7 @@ class TestEveryMetric:
     def test_condensing_keeps_the_value(self, metric: Metric) -> None:
         statistics = [metric.observe(*pair) for pair in _pairs(metric)]
         assert metric.value([metric.condense(statistic) for statistic in statistics]) == metric.value(statistics)
+        assert metric.value(metric.condense_all(statistics)) == metric.value(statistics)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("metric", NOT_OF_PIXELS, ids=lambda metric: type(metric).__name__)
@@ -390,6 +391,22 @@ class TestSDR:
             rows = ~np.isnan(statistic).all(axis=1)
             assert rows.any()
             np.testing.assert_allclose(SDR(1).condense(statistic)[rows, 0], np.nanmedian(statistic[rows], axis=1), rtol=1e-15)
+
+    def test_many_tracks_at_once_are_those_of_one_after_the_other(self) -> None:
+        generator, metric = np.random.default_rng(1), SDR(1)
+        tracks = [generator.normal(6, 3, (4, frames)) for frames in generator.integers(1, 400, 300)]
+        for number, track in enumerate(tracks):
+            track[:, generator.random(track.shape[1]) < 0.2] = np.nan
+            track[number % 4] = np.nan if number % 5 == 0 else track[number % 4]
+        tracks[3], tracks[7] = np.full((4, 9), np.nan), np.full((4, 5), -np.inf)
+        condensed = metric.condense_all(tracks)
+        np.testing.assert_array_equal(condensed, [metric.condense(track) for track in tracks])
+        np.testing.assert_array_equal(metric.values_alone(condensed), [metric.value([track]) for track in tracks])
+        counts = generator.integers(0, 3, (20, 300)) * (np.arange(300) != 7)
+        counts[0], counts[1, 7] = 0, 1
+        expected = [metric.value(np.repeat(condensed, row, axis=0)) for row in counts]
+        np.testing.assert_array_equal(metric.values_of_counts(condensed, counts), expected)
+        assert np.isnan(expected).tolist() == [True, True] + 18 * [False]
 
     def test_a_silent_estimate_has_zero_decibels(self) -> None:
         target = music(0, 1, 2.0)

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from PIL import Image as Picture
 
 from mpq_fixtures.report import drawing
 from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
-from mpq_fixtures.report.curves import COLOURS, SHAPES, curve, marks
+from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, curve, marks
 from mpq_fixtures.report.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example, make_example
 from mpq_fixtures.report.gallery import compare_words
 from mpq_fixtures.report.html import render, write_report
@@ -392,6 +393,22 @@ class TestWords:
         assert compare_words("", "one two") == [("missing", "one two")]
 
 
+class TestManyCases:
+    def test_take_the_room_of_media_and_the_page_keeps_its_size(self) -> None:
+        generator, entries = np.random.default_rng(0), []
+        for evaluation in range(25):
+            entries += [
+                record(codec, f"q{quality}", case=f"vit_{evaluation}-{codec}-q{quality}", evaluation=f"vit_{evaluation}", rate=quality / 9)
+                for codec in ("jpeg", "webp", "avif", "jxl")
+                for quality in range(1, 21)
+            ]
+        picture = [{"label": "picture", "media_type": "image/png", "data": generator.bytes(6000)}]
+        rows = [{"case": entry["case"], "sample": "one", "target": "a dog", "prediction": "a cat", "example": picture} for entry in entries]
+        page = render({"cases": entries, "complete": True}, pd.DataFrame(rows))
+        assert 12.5e6 < len(page.encode()) < 15e6  # the media alone would be 16 MB
+        assert page.count("Left out to keep the page small") > 0
+
+
 class TestCurve:
     def test_points_without_a_figure_are_left_out(self) -> None:
         cases = [read_case(entry) for entry in (original(), record("jpeg", "q5"), unmeasured("jpeg", "q10"))]
@@ -399,6 +416,13 @@ class TestCurve:
         assert description is not None
         assert json.dumps(description).count('"case": "vit-jpeg-') == 1
         assert curve(cases[:1], {}) is None
+
+    @pytest.mark.parametrize("first", [original(), record("jpeg", "q20", kbps=8.0)], ids=["with the originals", "without"])
+    def test_is_vega_lite_by_altairs_own_check(self, first: dict[str, Any]) -> None:
+        cases = [read_case(entry) for entry in (first, record("jpeg", "q5"), record("webp", "q5", rate=0.1))]
+        description = curve(cases, marks(cases))
+        chart = altair.LayerChart.from_dict(description or {}, validate=True)
+        assert (chart.to_dict()["$schema"], len(chart.layer)) == (SCHEMA, 5)
 
     def test_codecs_keep_their_marks(self) -> None:
         entries = [record(codec, "q5", evaluation=evaluation) for evaluation, codecs in (("a", "xyz"), ("b", "zyx")) for codec in codecs]

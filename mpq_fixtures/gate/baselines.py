@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mpq_fixtures.gate.accepted import NEW, Accepted, changed_by, equal
 from mpq_fixtures.gate.baseline_cases import SampleSet, codec_of, entry_of, restored, with_set
 from mpq_fixtures.gate.baseline_files import BaselineError, key_of, load, write
 from mpq_fixtures.gate.measured import Measured
+from mpq_fixtures.suite import ORIGINAL
 
 _NO_PART = ("command", "options", "seeds")  # of a run's provenance: of no account
 _OF_CODECS, _OF_EVALUATIONS = ("codecs", "code"), ("models", "metrics", "data")
@@ -34,6 +35,35 @@ def read_baselines(file: Path, points: Collection[str] | None = None) -> dict[st
     content = load(file)
     sets: dict[str, SampleSet] = {}
     return {point: restored(file, content, point, sets) for point in content["cases"] if points is None or point in points}
+
+
+class Baselines(Mapping[str, Measured]):
+    """What was approved in a file, by operating point: packed as the file has it until a case is asked for, so that one costs as one.
+
+    A case that is damaged raises `BaselineError` when it is asked for, and harms no other. The originals, which every case is held
+    against, stay unpacked, and so does the case that was asked for last.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Read a file, which need not exist; raises `BaselineError` where it is damaged as a whole, or of another schema."""
+        self._file, self._content = file, load(file)
+        self._sets: dict[str, SampleSet] = {}
+        self._kept: dict[str, Measured] = {}
+
+    def __getitem__(self, point: str) -> Measured:
+        if point not in self._kept:
+            found = restored(self._file, self._content, point, self._sets)  # KeyError for a point that was not approved
+            self._kept = {name: one for name, one in self._kept.items() if name == ORIGINAL} | {point: found}
+        return self._kept[point]
+
+    def __contains__(self, point: object) -> bool:
+        return point in self._content["cases"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content["cases"])
+
+    def __len__(self) -> int:
+        return len(self._content["cases"])
 
 
 def approved_points(file: Path) -> list[str]:

@@ -140,10 +140,11 @@ def compare(
         return found
     whole = len(shared) == len(before.samples) == len(now.samples) and before.samples == now.samples
     old, new = (before, now) if whole else (before.take(there), now.take(here))
-    values = metric.value(old.statistics), metric.value(new.statistics)
+    was, is_now = metric.condense_all(old.statistics), metric.condense_all(new.statistics)
+    values = metric.value(was), metric.value(is_now)
     effect, shares = None, np.zeros(len(shared))
     if unequal(old.statistics, new.statistics).any():
-        shares = shares_of(metric, old.statistics, new.statistics)
+        shares = shares_of(metric, was, is_now)
         effect = effect_of_shares(shares, new.groups, margins.value, level)
     return Comparison(
         **{

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Additive, Metric, Statistic
+from mpq_fixtures.metrics import Additive, Countable, Metric, Statistic
 
 JITTER = 0.01
 """The share of answers that turn for the worse, at most, from one run to the next though nothing was changed."""
@@ -114,6 +114,9 @@ def shares(metric: Metric, before: Sequence[Statistic], after: Sequence[Statisti
     sign = 1.0 if metric.higher_is_better else -1.0
     if not len(before):
         return np.empty(0)
+    old, new = metric.condense_all(before), metric.condense_all(after)
+    if isinstance(metric, Countable) and isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
+        return sign * (metric.values_alone(new) - metric.values_alone(old))
     if not isinstance(metric, Additive):
         return sign * np.array([_change_alone(metric, old, new) for old, new in zip(before, after, strict=True)])
     first, last = np.asarray(before, np.float64), np.asarray(after, np.float64)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Chance, Countable, Statistic, decibels
 from mpq_fixtures.signals import Audio, Signal
+
+_FRAMES = 2**16
+"""Frames that are sorted at once, of each stem."""
 
 
 class SDR(Countable):
@@ -97,11 +100,30 @@ class SDR(Countable):
             return np.full((len(statistic), 1), -np.inf)
         return _median(statistic)[:, None]
 
+    def condense_all(self, statistics: Sequence[Statistic]) -> Sequence[Statistic]:
+        """Return the medians of all tracks in one array ``[tracks, stems, 1]``, where they have as many stems."""
+        stems = {np.shape(statistic)[0] for statistic in statistics}
+        if len(stems) != 1:
+            return super().condense_all(statistics)
+        longest = max(np.shape(statistic)[1] for statistic in statistics)
+        if longest == 1:
+            return cast("Sequence[Statistic]", np.asarray(statistics))  # condensed before
+        step, found = max(1, _FRAMES // longest), np.empty((len(statistics), stems.pop(), 1))
+        for start in range(0, len(statistics), step):
+            part = statistics[start : start + step]
+            frames = np.full((len(part), found.shape[1], longest), np.nan)  # which count in no median
+            for own, statistic in zip(frames, part, strict=True):
+                own[:, : statistic.shape[1]] = statistic
+            medians = _median(frames.reshape(-1, longest)).reshape(len(part), -1)
+            medians[np.isneginf(frames).any(axis=(1, 2))] = -np.inf
+            found[start : start + step, :, 0] = medians
+        return cast("Sequence[Statistic]", found)
+
     def value(self, statistics: Sequence[Statistic]) -> float:
         """Return the SDR in dB; NaN for an empty set, after an estimate that was not finite, and when a stem is silent in every track."""
         if not len(statistics):
             return float("nan")
-        tracks = np.stack([self.condense(statistic)[:, 0] if statistic.shape[1] > 1 else statistic[:, 0] for statistic in statistics])
+        tracks = np.stack(self.condense_all(statistics))[:, :, 0]
         if np.any(np.isneginf(tracks)):
             return float("nan")
         return float(np.mean(_median(tracks.T)))
@@ -119,6 +141,10 @@ class SDR(Countable):
                 medians[some, number] = (stem[order][low] + stem[order][high]) / 2
         spoiled = counts[:, np.isneginf(statistics).any(axis=(1, 2))].any(axis=1)
         return np.where(spoiled, np.nan, np.mean(medians, axis=1))
+
+    def values_alone(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the SDR of each track in dB, the mean over its stems."""
+        return np.where(np.isneginf(statistics).any(axis=(1, 2)), np.nan, np.mean(statistics[:, :, 0], axis=1))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -153,9 +153,7 @@ class Similarity:
     missing: str
 
 
-def _sections(
-    cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], history: History | None
-) -> list[Section]:
+def _sections(cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], history: History | None) -> list[Section]:
     style = curves.marks(cases)
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
