@@ -34,7 +34,7 @@ def statistics(metric: Metric, samples: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     if isinstance(metric, Top1):
         return (generator.random(samples) < 0.8).astype(float)
-    return np.stack([generator.normal(30, 4, samples), np.ones(samples)], axis=1)
+    return generator.normal(30, 4, samples)
 
 
 @pytest.mark.benchmark(group="intervals of a case of 300,000 samples", timer=time.process_time)
@@ -43,8 +43,12 @@ def test_intervals_of_a_case(benchmark: BenchmarkFixture, metrics: list[Metric])
     pairs = [(metric, statistics(metric, 300_000, seed)) for seed, metric in enumerate(metrics)]
     intervals = benchmark.pedantic(bootstrap_intervals, args=(pairs,), rounds=1)
     assert all(low < high for low, high in intervals)
+    started = time.process_time()
+    np.random.RandomState(0).randint(0, 300_000, size=(100, 300_000))
+    drawing = 10 * (time.process_time() - started)
+    benchmark.extra_info["seconds that numpy takes to draw as much"] = drawing  # 5.8 s where the intervals are to take 5
     if benchmark.enabled:
-        assert benchmark.stats.stats.min < 5
+        assert benchmark.stats.stats.min < 0.86 * drawing
 
 
 @pytest.mark.benchmark(group="a correlation over 31 points of 100,000 samples", timer=time.process_time)

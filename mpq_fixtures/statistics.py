@@ -138,7 +138,8 @@ def _draw(units: int, resamples: int, seed: int, rows: int) -> Iterator[NDArray[
         flat, filled = part.reshape(-1), 0
         while filled < len(flat):
             if not len(spare):
-                numbers = generator.randint(0, 2**32, GATHERED, np.uint32) & mask
+                numbers = generator.randint(0, 2**32, GATHERED // 2, np.uint32)
+                numbers &= mask
                 spare = numbers.compress(numbers < units)
             some = spare[: len(flat) - filled]
             flat[filled : filled + len(some)] = some
@@ -221,18 +222,26 @@ class _Resampling:
             sums[:] = np.concatenate([self._counts(part).astype(np.float64) @ self.columns for part in parts])
         sums[:, self.constant] = index.shape[1] * self.columns[0, self.constant]
         if self.bits or self.in_pairs:
-            start = 0
-            for part in _parts(index, GATHERED):
-                rows, part = slice(start, start := start + len(part)), part.astype(np.intp)
-                for column, bit in self.bits:
-                    sums[rows, column] = [np.count_nonzero(row) for row in bit.take(part)]
-                for column, figures in self.in_pairs:
-                    sums[rows, column] = figures.take(part).sum(axis=1)
+            self._sum_rows(index, sums)
         if len(self.in_turn):
             sums[:, self.in_turn] = self._sums_in_turn(index)[:, : len(self.in_turn)]
         return sums
 
+    def _sum_rows(self, index: NDArray[np.integer[Any]], sums: NDArray[np.float64]) -> None:
+        """Put the sums of columns that are looked up one by one, a few whole rows at a time, where they belong."""
+        shape = min(len(index), max(1, GATHERED // max(1, index.shape[1]))), index.shape[1]
+        places, drawn, hit = np.empty(shape, np.intp), np.empty(shape), np.empty(shape, bool)  # once: new memory takes longer than sums
+        for start in range(0, len(index), shape[0]):
+            rows = slice(start, min(start + shape[0], len(index)))
+            here = places[: rows.stop - start]
+            here[:] = index[rows]
+            for column, bit in self.bits:
+                sums[rows, column] = [np.count_nonzero(row) for row in bit.take(here, out=hit[: len(here)], mode="wrap")]
+            for column, figures in self.in_pairs:
+                sums[rows, column] = figures.take(here, out=drawn[: len(here)], mode="wrap").sum(axis=1)
+
     def _sums_in_turn(self, index: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Return the sums of columns that are looked up side by side, one unit after the other, ``[rows, columns looked up]``."""
         rows, width = len(index), self.looked_up.shape[1]
         step = max(1, GATHERED // (rows * width))
         places, figures, sums = np.empty((step, rows), np.intp), np.empty((step, rows, width)), np.zeros((rows, width))
