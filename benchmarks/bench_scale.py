@@ -29,6 +29,10 @@ EVALUATIONS, CODECS, QUALITIES = 50, ("jpeg", "webp"), [f"q{quality}" for qualit
 PICTURES = "image_classification"
 
 
+QUIET = 3.6
+"""Seconds that `seconds_to_draw` gives where the top-1 interval of 300,000 samples took 54 s before, so that 5 s are 1.4 of it."""
+
+
 def statistics(metric: Metric, samples: int, seed: int = 0) -> np.ndarray:
     """Stacked statistics such as the metric would keep."""
     generator = np.random.default_rng(seed)
@@ -38,7 +42,7 @@ def statistics(metric: Metric, samples: int, seed: int = 0) -> np.ndarray:
 
 
 def seconds_to_draw() -> float:
-    """Return how long numpy takes to draw 1,000 resamples of 300,000 samples and no more: the yardstick, 5 to 6 s on a quiet core."""
+    """Return how long numpy takes to draw 1,000 resamples of 300,000 samples, and no more: `QUIET` on a core without other work."""
     started = time.process_time()
     for _ in range(50):
         np.random.RandomState(0).randint(0, 300_000, size=(4, 300_000), dtype=np.int64)
@@ -55,7 +59,7 @@ def test_intervals_of_a_case(benchmark: BenchmarkFixture, metrics: list[Metric])
     assert all(low < high for low, high in intervals)
     benchmark.extra_info["seconds that numpy takes to draw as much"] = drawing
     if benchmark.enabled:
-        assert benchmark.stats.stats.min < drawing
+        assert benchmark.stats.stats.min < 5 / QUIET * drawing
 
 
 @pytest.mark.benchmark(group="a correlation over 31 points of 100,000 samples", timer=time.process_time)
