@@ -1,0 +1,84 @@
+"""Collects the rows of the table that says how fast the suite is, and prints it at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure with its bound. ``unit`` is empty for a ratio; a row without a bound only says."""
+
+    what: str
+    at_most: float | None
+    measured: float
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.at_most is None or self.measured <= self.at_most
+
+    def __str__(self) -> str:
+        bound = "" if self.at_most is None else written(self.at_most, self.unit)
+        measured = written(self.measured, self.unit)
+        return f"| {self.what} | {bound} | {measured if self.holds else f'**{measured}**'} |"
+
+
+Rows = Callable[..., None]
+ROWS = pytest.StashKey[list[Row]]()
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def written(figure: float, unit: str) -> str:
+    """Write a figure with its unit, and a ratio below 1 by what it divides: ``1/1.85``."""
+    if not unit and 0 < figure < 1:
+        return f"1/{1 / figure:.2f}"
+    digits = f"{figure:,.0f}" if figure >= 1000 else f"{figure:.2f}" if not unit else f"{figure:.3g}"
+    return f"{digits} {unit}".strip()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS], config.stash[LEFT_OUT] = [], []
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Rows:
+    """Put a figure into the table and fail the test where it exceeds its bound; None for ``at_most`` sets no bound.
+
+    Where the test uses ``benchmark`` too, the figure stands in the ``extra_info`` of its JSON.
+    """
+
+    def put(what: str, at_most: float | None, measured: float, unit: str = "") -> None:
+        one = Row(what, at_most, float(measured), unit)
+        request.config.stash[ROWS].append(one)
+        if "benchmark" in request.fixturenames:
+            request.getfixturevalue("benchmark").extra_info[what] = asdict(one)
+        if not one.holds:
+            pytest.fail(f"{what}: {written(one.measured, unit)}, and at most {written(at_most or 0.0, unit)} was meant", pytrace=False)
+
+    return put
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        item.config.stash[LEFT_OUT].append(f"{item.name}: {report.longrepr[2].removeprefix('Skipped: ')}")
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the rows as a table in Markdown, so that it can go into `benchmarks/README.md` as it stands."""
+    rows, left_out = config.stash[ROWS], config.stash[LEFT_OUT]
+    if not rows and not left_out:
+        return
+    scale = os.environ.get("MPQ_BENCH_SCALE", "1")
+    terminalreporter.section("speed and size" if scale == "1" else f"speed and size, MPQ_BENCH_SCALE={scale}")
+    for line in ("| what | at most | measured |", "|---|---|---|", *map(str, rows)):
+        terminalreporter.write_line(line)
+    for line in left_out:
+        terminalreporter.write_line(f"not measured: {line}")
