@@ -1,0 +1,232 @@
+"""``mpq plan``: how long a suite will take on so many workers, how much store and memory, and what holds it up first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpq_fixtures import predictions
+from mpq_fixtures.codecs import CodecError
+from mpq_fixtures.commands.assets import read_suite
+from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.labels import in_models_order
+from mpq_fixtures.devices import cores, keep_freed_memory, resolve_device
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.named import AssetError, told
+from mpq_fixtures.options import user_cache
+from mpq_fixtures.planning import PROBED, ROW_BYTES, Cost, Costs, Key, Machine, Plan, Range, Work, costs_of, plan
+from mpq_fixtures.results.files import read_results
+from mpq_fixtures.signals import Dataset
+from mpq_fixtures.suite import Evaluation, SuiteError
+from mpq_fixtures.words import counted
+
+PROBE = 2
+"""Samples that a probe sends through every point; one more comes first, for what is loaded once."""
+
+
+def plan_suite(
+    suite: str,
+    workers: int = 1,
+    samples: int | None = None,
+    earlier: Path = Path("reports/latest"),
+    probe: bool | None = None,
+    as_json: bool = False,
+) -> int:
+    """Write what a suite takes and return the exit code: 0, or 2 where the suite is wrong or nothing of it is known.
+
+    ``earlier`` is the folder of a run. A probe runs the real steps on a few samples of each case that no run measured: always with True,
+    never with False, and with None where ``earlier`` knows no case of an evaluation.
+    """
+    try:
+        evaluations = read_suite(suite)
+    except (SuiteError, CodecError) as error:
+        sys.stderr.write(f"mpq plan: {error}\n")
+        return 2
+    notes: list[str] = []
+    costs = _earlier(earlier, notes)
+    work: list[Work] = []
+    for evaluation in evaluations:
+        known = any(key[0] == evaluation.name for key in costs.cases)
+        if probe is True or (probe is None and not known):
+            try:
+                costs = _with(costs, evaluation, *measure(evaluation, samples))
+            except AssetError as error:
+                notes.append(f"{evaluation.name} could not be probed: {error}")
+        count = _count(evaluation, samples, costs)
+        if count is None:
+            notes.append(f"{evaluation.name}: nobody knows how many samples it has: mpq doctor {suite} says what is missing")
+            continue
+        work += [
+            Work(evaluation.name, case.codec, case.quality, count, costs.of(evaluation.name, case.codec, case.quality))
+            for case in evaluation.cases
+        ]
+    if not any(one.cost for one in work):
+        for note in (*notes, f"nothing is known of {suite}: run it once, name a run with --from, or let it be probed"):
+            sys.stderr.write(f"mpq plan: {note}\n")
+        return 2
+    made = plan(work, costs, workers, _machine())
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(made, notes), indent=1) + "\n")
+    else:
+        for line in (*_lines(suite, made, costs), *(f"note: {note}" for note in notes)):
+            sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def to_json(made: Plan, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a plan as ``--json`` prints it: seconds and bytes, each as low, expected and high."""
+    return {"schema": 1, **dataclasses.asdict(made), "unknown": list(made.unknown), "notes": list(notes)}
+
+
+# What is known
+
+
+def _earlier(folder: Path, notes: list[str]) -> Costs:
+    try:
+        costs = costs_of(read_results(folder))
+    except ValueError as error:
+        notes.append(f"{folder}: {error}" if "results.json" not in str(error) else str(error))
+        return Costs()
+    return costs
+
+
+def _count(evaluation: Evaluation, samples: int | None, costs: Costs) -> int | None:
+    """Return how many samples an evaluation has: from its data, or, where that is not here, from the earlier run or its file."""
+    try:
+        return len(load_dataset(evaluation, samples).samples)
+    except AssetError:
+        known = costs.samples.get(evaluation.name, evaluation.samples)
+        return known if known is None or samples is None else min(known, samples)
+
+
+def _with(costs: Costs, evaluation: Evaluation, probed: dict[Key, Cost], batch: int, memory: float) -> Costs:
+    """Add what was probed; a case that a whole run measured is known better."""
+    return dataclasses.replace(
+        costs,
+        cases=probed | dict(costs.cases),
+        batch=max(costs.batch, batch) if costs.cases else batch,
+        memory=costs.memory if costs.memory_is_measured else max(costs.memory, memory),
+    )
+
+
+def measure(evaluation: Evaluation, samples: int | None = None) -> tuple[dict[Key, Cost], int, float]:
+    """Run the real steps of every case on a few samples: return the costs, the model's batch size and the bytes that this process holds.
+
+    Raises `AssetError` where the model, the data or all of the samples cannot be used. Codecs that this machine lacks stay out.
+    """
+    keep_freed_memory()
+    model = OpenModel(evaluation, resolve_device("auto", 0), threads=1)
+    try:
+        dataset = in_models_order(load_dataset(evaluation, samples), evaluation, lambda: model.labels)
+        costs = dict(_probed(evaluation, dataset, model))
+        return costs, model.batch_size, _held()
+    finally:
+        model.close()
+
+
+def _probed(evaluation: Evaluation, dataset: Dataset, model: OpenModel) -> Iterator[tuple[Key, Cost]]:
+    chosen = list(dataset.choose(PROBE + 1).samples)
+    try:
+        signals = [sample.signal().protected() for sample in chosen]
+        answers, answering = _timed(lambda: model.ready().predict([signal.copied() for signal in signals]), twice=True)
+        stored = sum(len(predictions.to_bytes(answer)) for answer in answers) / len(signals) + ROW_BYTES
+    except AssetError:
+        raise
+    except Exception as error:  # whatever a user's model and data raise
+        raise AssetError(f"{evaluation.name}: a sample could not be sent through: {told(error)}") from error
+    answering /= len(signals)
+    metrics = [metric for metric in evaluation.task.signal_metrics(evaluation.similarity) if not metric.missing()]
+    for case in evaluation.cases:
+        key = (evaluation.name, case.codec, case.quality)
+        if (codec := case.open_codec()) is None:
+            yield key, Cost(0.0, answering, stored, PROBED, "probe")
+            continue
+        try:
+            if codec.missing([case.quality]):
+                continue
+            codec.prepare(case.siblings())
+            codec.decode(codec.encode(signals[0], case.quality))  # what is loaded once
+            rest = signals[1:] or signals
+            streams, encoding = _timed(lambda: [codec.encode(signal, case.quality) for signal in rest])  # noqa: B023 - called at once
+            decoded, decoding = _timed(lambda: [codec.decode(stream) for stream in streams])  # noqa: B023
+            pairs = list(zip(decoded, rest, strict=True))
+            _, comparing = _timed(lambda: [metric.observe(*pair) for metric in metrics for pair in pairs])  # noqa: B023
+        except Exception:  # the run says what is wrong with it; here its cost stays unknown
+            continue
+        size = sum(map(len, streams)) / len(rest)
+        yield key, Cost((encoding + decoding) / len(rest), answering + comparing / len(rest), stored + size, PROBED, "probe")
+
+
+def _timed(action: Callable[[], Any], twice: bool = False) -> tuple[Any, float]:
+    """Return what an action returns, and its seconds; ``twice`` where its first time loads what stays.
+
+    Processor time, for other programs may run beside it; the longer one where another process does the work.
+    """
+    if twice:
+        action()
+    passed, worked = time.perf_counter(), time.process_time()
+    result = action()
+    passed, worked = time.perf_counter() - passed, time.process_time() - worked
+    return result, passed if worked < 0.2 * passed else worked
+
+
+def _held() -> float:
+    from mpq_fixtures.plugin import _peak_memory
+
+    return float(_peak_memory())
+
+
+def _machine() -> Machine:
+    memory = math.inf
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    store = Path(os.environ.get("MPQ_CACHE") or user_cache()).expanduser()
+    there = next((folder for folder in (store, *store.parents) if folder.exists()), Path.cwd())
+    return Machine(cores(), memory, float(shutil.disk_usage(there).free))
+
+
+# What people see
+
+
+def _lines(suite: str, made: Plan, costs: Costs) -> Iterator[str]:
+    rows = [("evaluation", "cases", "samples", "core time", "store", "known from")]
+    rows += [
+        (part.evaluation, str(part.cases), f"{part.samples:,}", _duration(part.seconds), _size(part.stored), ", ".join(part.sources) or "-")
+        for part in made.parts
+    ]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    yield ""
+    yield f"{suite} on {counted(made.workers, 'worker')}, from an empty store: {_duration(made.seconds)}"
+    yield f"core time {_duration(made.core_seconds)}; store {_size(made.stored)}; memory {made.memory / 1e9:.1f} GB" + (
+        "" if costs.memory_is_measured else ", which was not measured"
+    )
+    yield "what holds it up with more workers, first things first: " + "; ".join(sentence for _, sentence in made.limits)
+    if made.unknown:
+        named = ", ".join(made.unknown[:5]) + (", ..." if len(made.unknown) > 5 else "")
+        yield f"not counted, since nobody knows their cost: {counted(len(made.unknown), 'case')}: {named}"
+
+
+def _duration(seconds: Range) -> str:
+    return f"{_time(seconds.expected)} ({_time(seconds.low)} to {_time(seconds.high)})"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(stored: Range) -> str:
+    """Write bytes with the factor within which they lie."""
+    unit, divisor = ("GB", 1e9) if stored.expected >= 1e9 else ("MB", 1e6)
+    return f"{stored.expected / divisor:.3g} {unit} (within {stored.factor:.1f}x)"
