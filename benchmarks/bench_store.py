@@ -66,16 +66,8 @@ class TestManySmallSamples:
         name = f"warm, {many.samples:,} samples x {POINTS}"
         row(f"... {name}: start and end of it", None, warm.seconds - each * many.samples * POINTS, "s")
         row(f"... {name}: all of it a sample and point", None, 1e6 * warm.seconds / many.samples / POINTS, "us")
-        problems = []
-        for what, at_most, measured, unit in (
-            (f"{name}, over cold", 1 / 30, warm.seconds / many.cold.seconds, ""),
-            (f"{name}, a sample and point", 40.0, 1e6 * each, "us"),
-        ):
-            try:
-                row(what, at_most, measured, unit)
-            except pytest.fail.Exception as problem:
-                problems.append(str(problem))
-        assert not problems, "\n".join(problems)
+        row(f"{name}, over cold", 1 / 30, warm.seconds / many.cold.seconds)
+        row(f"{name}, a sample and point", 40.0, 1e6 * each, "us")
 
     def test_the_store_has_few_files(self, many: Measured, row: Rows) -> None:
         row(f"store files, {many.samples:,} samples x {POINTS}", 2000, files_in(many.store), "files")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 
 import pytest
@@ -30,13 +30,14 @@ class Row:
 
 Rows = Callable[..., None]
 ROWS = pytest.StashKey[list[Row]]()
+OWN = pytest.StashKey[list[Row]]()
 LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def written(figure: float, unit: str) -> str:
     """Write a figure with its unit, and a ratio below 1 by what it divides: ``1/1.85``."""
     if not unit and 0 < figure < 1:
-        return f"1/{1 / figure:.2f}"
+        return f"1/{1 / figure:.3g}"
     digits = f"{figure:,.0f}" if figure >= 1000 else f"{figure:.2f}" if not unit else f"{figure:.3g}"
     return f"{digits} {unit}".strip()
 
@@ -47,24 +48,34 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def row(request: pytest.FixtureRequest) -> Rows:
-    """Put a figure into the table and fail the test where it exceeds its bound; None for ``at_most`` sets no bound.
+    """Put a figure into the table; the test fails at its end where one exceeds its bound. None for ``at_most`` sets no bound.
 
     Where the test uses ``benchmark`` too, the figure stands in the ``extra_info`` of its JSON.
     """
+    request.node.stash[OWN] = []
 
     def put(what: str, at_most: float | None, measured: float, unit: str = "") -> None:
         one = Row(what, at_most, float(measured), unit)
         request.config.stash[ROWS].append(one)
         if "benchmark" in request.fixturenames:
             request.getfixturevalue("benchmark").extra_info[what] = asdict(one)
-        if not one.holds:
-            pytest.fail(f"{what}: {written(one.measured, unit)}, and at most {written(at_most or 0.0, unit)} was meant", pytrace=False)
+        request.node.stash[OWN].append(one)
 
     return put
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that measured more than was meant, once it has measured all it does."""
+    yield
+    exceeding = [one for one in item.stash.get(OWN, []) if not one.holds]
+    if exceeding:
+        bounds = (f"{one.what}: {written(one.measured, one.unit)}, at most {written(one.at_most or 0.0, one.unit)}" for one in exceeding)
+        pytest.fail("\n".join(bounds), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
         item.config.stash[LEFT_OUT].append(f"{item.name}: {report.longrepr[2].removeprefix('Skipped: ')}")
