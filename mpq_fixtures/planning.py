@@ -21,12 +21,17 @@ ANSWER_BYTES = {"image_segmentation": 0.04, "source_separation": 8.0}
 PROCESS_BYTES = 600e6
 """What a worker holds with its libraries and a small model, where nothing was measured."""
 
-SAME, NEAR, PROBED, GUESSED = 1.4, 2.0, 2.0, 4.0
-"""Factors of trust: the same case on the same machine, another point of the same codec, two to four samples, neither.
+START = 12.0
+"""Seconds of a worker from its start to its first step, and from its last one to its end, where a run does not tell them apart."""
 
-Between two whole runs of the pocket suite on one machine that did nothing else, no evaluation's cost moved by more than 1.2, and with
-other work beside them by 1.4; between the ends of a codec's ladder the cost of coding differs by up to 4, of which the middle is within 2.
+SAME, NEAR, PROBED = 2.0, 2.5, 2.5
+"""Factors of trust: the same case, another point of the same codec, a few samples of the case.
+
+Two whole runs of the pocket suite on one machine, the second beside other work, differed by 1.5 in all and by .94 to 2.4 in an evaluation.
+The ends of a codec's ladder differ by up to 5 in coding, so that their middle is within 2.5 of both.
 """
+
+_MOST_THREADS = 8.0  # that help a batch of one model
 
 Key = tuple[str, str, str]
 """An evaluation, a codec and a quality."""
@@ -36,7 +41,8 @@ Key = tuple[str, str, str]
 class Cost:
     """What a sample costs at a case: ``coding`` and ``answering`` in seconds of one core, ``stored`` in bytes.
 
-    Answering is predicting and scoring. The truth is expected within ``factor`` of it either way; ``source`` says how it was known.
+    Answering is predicting, scoring and what the suite does besides. The truth is expected within ``factor`` of it either way; ``source``
+    says how it was known.
     """
 
     coding: float
@@ -55,7 +61,7 @@ class Costs:
 
     cases: Mapping[Key, Cost] = field(default_factory=dict)
     samples: Mapping[str, int] = field(default_factory=dict)
-    start: float = 12.0
+    start: float = START
     audit: float = 5.0
     memory: float = PROCESS_BYTES
     memory_is_measured: bool = False
@@ -67,6 +73,9 @@ class Costs:
             return known
         here = {key: cost for key, cost in self.cases.items() if key[0] == evaluation}
         near = [cost for (_, name, _), cost in here.items() if name == codec]
+        if codec == ORIGINAL and here:  # it is answered as every other point is, and not coded
+            least = min(cost.stored for cost in here.values())
+            return Cost(0.0, _mean(cost.answering for cost in here.values()), least, NEAR, "other points")
         if not near:
             return None
         factor = max(NEAR, *(cost.factor for cost in near))
@@ -157,6 +166,8 @@ def plan(work: Sequence[Work], costs: Costs, workers: int, machine: Machine) -> 
     """Say what the cases take on ``workers`` workers of one machine.
 
     Batches are shared, so that all workers are busy until the last batch; what cannot be shared is each worker's start and one batch.
+    Fewer workers than cores have several threads each, which help a model somewhere between not at all and in full: the square root of
+    their number is expected.
     """
     parts = tuple(_part(name, [one for one in work if one.evaluation == name]) for name in dict.fromkeys(one.evaluation for one in work))
     core_seconds, stored = sum((part.seconds for part in parts), NOTHING), sum((part.stored for part in parts), NOTHING)
@@ -164,9 +175,12 @@ def plan(work: Sequence[Work], costs: Costs, workers: int, machine: Machine) -> 
     core_seconds += Range(audits / NEAR, audits, audits * NEAR)
     batches = sum(math.ceil(one.samples / costs.batch) for one in work)
     at_work = max(1, min(workers, machine.cores, batches))
+    threads = min(_MOST_THREADS, max(1.0, machine.cores / workers))
     start = Range(costs.start / NEAR, costs.start, costs.start * NEAR * max(1.0, workers / machine.cores))
     batch = max((_seconds(one) * costs.batch / max(one.samples, 1) for one in work), default=0.0) if at_work > 1 else 0.0
-    seconds = start + core_seconds / at_work + Range(0.0, batch / 2, batch)
+    working = core_seconds / at_work
+    threaded = Range(working.low / threads, working.expected / math.sqrt(threads), working.high)
+    seconds = start + threaded + Range(0.0, batch / 2, batch)
     return Plan(
         workers, parts, seconds, core_seconds, stored, workers * costs.memory, _limits(core_seconds, stored, costs, batches, machine)
     )
@@ -228,11 +242,14 @@ def costs_of(results: Mapping[str, Any]) -> Costs:
     all_steps = sum(_core_seconds(case["seconds"], threads) for case in results["cases"])
     share = min(1.0, max(0.0, spent.get("busy", 0.0) - spent.get("audit", 0.0)) * threads / all_steps) if all_steps else 1.0
     codecs = {case["codec"] for case in cases} - {ORIGINAL}
+    outside = max(0.0, spent.get("worker", 0.0) - spent.get("busy", 0.0))
+    start = min(START, outside / workers) if outside else START
+    own = max(0.0, outside - workers * start) / sum(case["samples"] for case in cases)
     memory = float(results.get("memory") or 0.0)
     return Costs(
-        cases={(case["evaluation"], case["codec"], case["quality"]): _cost(case, threads, share or 1.0) for case in cases},
+        cases={(case["evaluation"], case["codec"], case["quality"]): _cost(case, threads, share or 1.0, own) for case in cases},
         samples={case["evaluation"]: case["samples"] + len(case["failures"]) for case in cases},
-        start=max(1.0, (spent.get("worker", 0.0) - spent.get("busy", 0.0)) / workers),
+        start=start,
         audit=spent["audit"] / len(codecs) if spent.get("audit") and codecs else Costs.audit,
         memory=memory or PROCESS_BYTES,
         memory_is_measured=bool(memory),
@@ -248,13 +265,13 @@ def _computed(case: Mapping[str, Any], results: Mapping[str, Any]) -> bool:
     return bool(made) and made >= 0.95 * (made + found) and case["seconds"].get("predict", 0.0) > 0
 
 
-def _cost(case: Mapping[str, Any], threads: int, share: float) -> Cost:
+def _cost(case: Mapping[str, Any], threads: int, share: float, own: float) -> Cost:
     seconds, samples = case["seconds"], case["samples"]
     coding = share * (seconds.get("encode", 0.0) + seconds.get("decode", 0.0)) / samples
     elements = 8 * case["bytes"] / case["rate"] if case.get("rate") else 0.0
     bitstreams = 0 if case["codec"] == ORIGINAL else case["bytes"]  # the originals lie in their data set
     stored = (bitstreams + ANSWER_BYTES.get(case["task"], 0.0) * elements) / samples + ROW_BYTES
-    return Cost(coding, share * _core_seconds(seconds, threads) / samples - coding, stored)
+    return Cost(coding, share * _core_seconds(seconds, threads) / samples - coding + own, stored)
 
 
 def _core_seconds(seconds: Mapping[str, float], threads: int) -> float:
