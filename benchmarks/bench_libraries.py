@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import (
     KEEPING,
@@ -28,8 +29,6 @@ from workloads import (
     write_pictures,
     write_sounds,
 )
-
-from conftest import Rows
 
 QUALITY = 20
 SHARE = 64

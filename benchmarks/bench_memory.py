@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from bench_libraries import FOLDER
+from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import BRIGHTNESS, Project, Spent, scaled, write_pictures
-
-from conftest import Rows
 
 
 @pytest.mark.benchmark(group="memory")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from bench_libraries import FOLDER
-from conftest import Rows
+from figures import Rows
 from workloads import Project, scaled, write_model, write_pictures
 
 from mpq_fixtures.planning import Machine, Work, costs_of, plan

@@ -7,10 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import ROOT, Spent, clean, pytest_command, run_process, scale
-
-from conftest import Rows
 
 
 def pocket(tree: Path, folder: Path) -> Spent:

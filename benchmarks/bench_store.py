@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from bench_libraries import FOLDER, library_seconds
+from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import BRIGHTNESS, Project, Spent, files_in, scaled, write_pictures
-
-from conftest import Rows
 
 QUALITIES = (5, 10, 20, 50, 90)
 POINTS = 1 + len(QUALITIES)

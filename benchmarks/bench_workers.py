@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 from bench_libraries import FOLDER
+from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import LABELS, ROOT, Project, Spent, clean, run_process, scaled, write_model, write_pictures
-
-from conftest import Rows
 
 QUALITIES = (20, 50)
 
