@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """A figure with its bound. ``unit`` is empty for a ratio; a row without a bound only says."""
+    """A figure with its bound. ``unit`` is empty for a ratio; a row without a bound only says.
+
+    No figure of 0 or less holds: it is the difference of two runs of which noise was the greater part.
+    """
 
     what: str
     at_most: float | None
@@ -17,7 +20,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.at_most is None or self.measured <= self.at_most
+        return self.at_most is None or 0 < self.measured <= self.at_most
 
     def __str__(self) -> str:
         bound = "" if self.at_most is None else written(self.at_most, self.unit)

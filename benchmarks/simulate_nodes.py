@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument(
         "--from", type=Path, dest="folder", metavar="DIR", help="the folder of a run (default: 30 points at 50 ms a sample)"
     )
-    parser.add_argument("--samples", type=int, default=20_000, metavar="N", help="samples of each case (default: 20,000)")
+    parser.add_argument("--samples", type=int, default=5_000, metavar="N", help="samples of each case (default: 5,000)")
     options = parser.parse_args()
     costs = OBJECT_STORE
     cases = suite_of(options.folder, options.samples, costs.rows)
