@@ -55,11 +55,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How long it took, and the share of that time for which each thing was busy or, for start and tail, kept workers waiting."""
+    """How long it took, the share of that time for which each thing was busy, and the share of the workers' time that each thing cost.
+
+    A server that is busy for half of the time may still hold up the cheap cases; what workers lost to it says so.
+    """
 
     nodes: int
     seconds: float
     shares: dict[str, float]
+    lost: dict[str, float]
 
     @property
     def bottleneck(self) -> str:
@@ -81,7 +85,8 @@ class Simulation:
         scatter = np.exp(generator.normal(-(costs.scatter**2) / 2, costs.scatter, len(sizes))) if costs.scatter else np.ones(len(sizes))
         self.free = [(number, seconds * factor) for (number, seconds), factor in zip(sizes, scatter, strict=True)][::-1]
         self.computed = 0.0
-        self.none_free = 0.0
+        self.lost: Counter[str] = Counter()
+        self.under_way: Counter[str] = Counter()
 
     def run(self) -> Outcome:
         """Return how it went once the last case is summarised."""
@@ -90,17 +95,23 @@ class Simulation:
         while self.clock.peek() != math.inf:
             self.clock.step()
         total = self.clock.now
-        shares = {name: self.busy[name] / total for name in self.servers} | {
-            "workers": self.computed / total / self.nodes,
-            "start-up": min(self.costs.start, total) / total,
-            "tail": (total - self.none_free) / total,
-        }
-        return Outcome(self.nodes, total, shares)
+        shares = {name: self.busy[name] / total for name in self.servers} | {"workers": self.computed / total / self.nodes}
+        self.lost["the end"] = self.nodes * total - self.computed - sum(self.lost.values())
+        self._attribute_handing_on()
+        return Outcome(self.nodes, total, shares, {name: seconds / total / self.nodes for name, seconds in self.lost.items()})
+
+    def _attribute_handing_on(self) -> None:
+        """Divide what workers waited for their packs by where packs spent their time, in queues and being served."""
+        waited, everywhere = self.lost.pop("handing on", 0.0), sum(self.under_way.values())
+        for name, seconds in self.under_way.items():
+            self.lost[name] += waited * seconds / everywhere
 
     def _worker(self) -> Events:
         yield self.clock.timeout(self.costs.start)
+        self.lost["start-up"] += self.costs.start
         handing_on: simpy.Event | None = None
         while self.free:
+            asked = self.clock.now
             with self.servers["claims"].request() as turn:
                 yield turn
                 if not self.free:
@@ -108,12 +119,13 @@ class Simulation:
                 case, seconds = self.free.pop()
                 yield self.clock.timeout(self.costs.claim)
                 self.busy["claims"] += self.costs.claim
-            if not self.free:
-                self.none_free = self.clock.now
+            self.lost["claims"] += self.clock.now - asked
             yield self.clock.timeout(seconds)
             self.computed += seconds
             if handing_on is not None:
+                computed = self.clock.now
                 yield handing_on  # one pack is under way at a time, or a slow store would fill the memory of its workers
+                self.lost["handing on"] += self.clock.now - computed
             handing_on = self.clock.process(self._hand_on(case))
         if handing_on is not None:
             yield handing_on
@@ -124,6 +136,7 @@ class Simulation:
         yield from self._use("store bandwidth", costs.pack_bytes / costs.bandwidth)
         if costs.latency:
             yield self.clock.timeout(costs.requests * costs.latency)
+            self.under_way["store latency"] += costs.requests * costs.latency
         yield from self._use("driver", costs.driver_batch + costs.rows * costs.driver_row)
         self.left[case] -= 1
         if self.left[case] == 0:
@@ -132,10 +145,12 @@ class Simulation:
     def _use(self, server: str, seconds: float) -> Events:
         """Hold what only one can hold at a time."""
         if seconds:
+            asked = self.clock.now
             with self.servers[server].request() as turn:
                 yield turn
                 yield self.clock.timeout(seconds)
             self.busy[server] += seconds
+            self.under_way[server] += self.clock.now - asked
 
 
 def simulate(cases: Sequence[Case], costs: Costs, nodes: int) -> Outcome:
@@ -200,12 +215,12 @@ def suite_of(folder: Path | None, samples: int, rows: int) -> list[Case]:
 def table(outcomes: Sequence[Outcome], cases: Sequence[Case]) -> list[str]:
     """Return the outcomes as a table in Markdown; the efficiency is the computing over the workers' time."""
     work = sum(case.batches * case.seconds for case in cases)
-    lines = ["| nodes | time | efficiency | busiest | and then |", "|---|---|---|---|---|"]
+    lines = ["| nodes | time | efficiency | busiest beside workers | workers lose most to |", "|---|---|---|---|---|"]
     for one in outcomes:
-        first, second = sorted(one.shares, key=lambda name: -one.shares[name])[:2]
-        efficiency = work / one.seconds / one.nodes
-        shown = (f"{name} {one.shares[name]:.0%}" for name in (first, second))
-        lines.append(f"| {one.nodes:,} | {one.seconds:,.0f} s | {efficiency:.0%} | {' | '.join(shown)} |")
+        busiest = max((name for name in one.shares if name != "workers"), key=lambda name: one.shares[name])
+        costliest = max(one.lost, key=lambda name: one.lost[name])
+        shown = f"{busiest} {one.shares[busiest]:.0%} | {costliest} {one.lost[costliest]:.0%}"
+        lines.append(f"| {one.nodes:,} | {one.seconds:,.0f} s | {work / one.seconds / one.nodes:.0%} | {shown} |")
     return lines
 
 

@@ -53,6 +53,12 @@ class TestClosedForms:
         assert above.bottleneck == server
         assert batches * each <= above.seconds <= batches * each + seconds + 2 * each  # the bound, and one batch on its way
         assert above.shares[server] > 0.98
+        assert max(above.lost, key=lambda name: above.lost[name]) == server
+
+    def test_all_of_the_workers_time_is_accounted_for(self) -> None:
+        outcome = simulate([Case(50, 1.0, 2.0)], Costs(start=3.0, claim=0.01, driver_batch=0.2, latency=0.1, scatter=0.2), 7)
+        assert outcome.shares["workers"] + sum(outcome.lost.values()) == pytest.approx(1.0)
+        assert all(share >= 0 for share in outcome.lost.values())
 
     def test_latency_is_waited_for_beside_the_next_batch(self) -> None:
         hidden = simulate([Case(100, 1.0)], Costs(requests=1, latency=0.9), 1)
@@ -62,7 +68,7 @@ class TestClosedForms:
 
 
 def test_the_table_names_what_is_busiest() -> None:
-    cases = [Case(100, 1.0)]
+    cases = [Case(2000, 1.0)]
     lines = table([simulate(cases, Costs(driver_batch=0.1), nodes) for nodes in (1, 50)], cases)
-    assert lines[2].startswith("| 1 | 100 s | 100% | workers 100%")
-    assert "| driver " in lines[3]
+    assert lines[2].startswith("| 1 | 2,000 s | 100% | driver 10% |")
+    assert lines[3].count("| driver ") == 2
