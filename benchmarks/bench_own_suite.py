@@ -29,7 +29,7 @@ from mpq_fixtures.devices import cores
 from mpq_fixtures.evaluate import Workbench, evaluate
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Record
-from mpq_fixtures.store import Store
+from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
 
@@ -112,7 +112,7 @@ def measure(own: Evaluation, store: Path) -> Record:
     model = OpenModel(own, "cpu", cores())
     dataset = in_models_order(load_dataset(own), own, lambda: model.labels)
     case = next(case for case in own.cases if case.point == f"jpeg-q{QUALITY}")
-    return evaluate(case, dataset, model, Jpeg(), Workbench(Store(store), Clock(), cores()))
+    return evaluate(case, dataset, model, Jpeg(), Workbench(open_store(store), Clock(), cores()))
 
 
 @dataclass(frozen=True)

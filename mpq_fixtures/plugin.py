@@ -31,7 +31,7 @@ from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
 from mpq_fixtures.run import Run
-from mpq_fixtures.store import Store
+from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.words import counted
 
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = options
     worker = getattr(config, "workerinput", None)
     workers = worker["workercount"] if worker else 1
-    store, clock = Store(options.cache), Clock()
+    store, clock = open_store(options.cache), Clock()
     writer = ProgressWriter(worker["mpq_board"], worker["workerid"]) if worker and worker.get("mpq_board") else None
     if worker is None:
         board = ProgressBoard()

@@ -34,7 +34,7 @@ from mpq_fixtures.pocket.textures import classification
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Dataset, Image, Sample
-from mpq_fixtures.store import Store
+from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -133,15 +133,15 @@ class Bench:
         an empty one, or, where another codec's keys are new anyway, one that holds what was approved and no more.
         """
         if "reader" not in changes:
-            return Workbench(Store(self.folder / "store"), Clock())
+            return Workbench(open_store(self.folder / "store"), Clock())
         if not {"encoder", "decoder"} & set(changes):
-            return Workbench(Store(self.folder / "read-otherwise"), Clock())
+            return Workbench(open_store(self.folder / "read-otherwise"), Clock())
         folder = self.folder / "-".join(["read-otherwise", *sorted(changes)])
         if not folder.is_dir():
             approved = Bench(self.folder / "approved", self.samples)
             approved.measure()
             shutil.copytree(approved.folder / "store", folder)
-        return Workbench(Store(folder), Clock())
+        return Workbench(open_store(folder), Clock())
 
     def codec(self, changes: Collection[str]) -> Codec:
         return CODECS["encoder" in changes, "decoder" in changes]()

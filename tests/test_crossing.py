@@ -17,7 +17,7 @@ from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket.speech import utterances
-from mpq_fixtures.store import Store
+from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -139,7 +139,7 @@ class TestNormaliser:
             folder,
             options=options,
         ).cases[1]
-        opened, codec, bench = OpenModel(case.evaluation, "cpu"), Opus(), Workbench(Store(folder / store), Clock())
+        opened, codec, bench = OpenModel(case.evaluation, "cpu"), Opus(), Workbench(open_store(folder / store), Clock())
         record = evaluate(case, utterances().choose(12), opened, codec, bench)
         return case, opened, codec, bench, of_record(record, Bench.provenance(record)), record.value
 

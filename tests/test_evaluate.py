@@ -28,7 +28,7 @@ from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.statistics import bootstrap_interval
-from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, Store, StoreError
+from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -111,7 +111,7 @@ class Bench:
     def __init__(self, folder: Path, task: str, dataset: Dataset, source: str) -> None:
         self.folder, self.dataset = folder, dataset
         self.evaluation = Evaluation("tried", "tests", TASKS[task], "python:model:load", {"path": "python:x:y"}, (), folder / "suite")
-        self.store = Store(folder / "store")
+        self.store = open_store(folder / "store")
         self.write_model(source)
 
     def write_model(self, source: str, name: str = "suite") -> None:
@@ -122,7 +122,7 @@ class Bench:
 
     def measure(self, codec: str | Codec | None = None, quality: str = "", **settings: Any) -> Record:
         """Evaluate one case, counting from nothing what the store computes."""
-        self.store = Store(self.folder / "store")
+        self.store = open_store(self.folder / "store")
         if isinstance(codec, str):
             codec = codecs.registered()[codec]()
         case = Case(self.evaluation, codec.name if codec else "original", quality)
@@ -291,7 +291,7 @@ class TestBatches:
 
         bench.model = OpenModel(bench.evaluation, "cpu")
         batches: list[list[int]] = bench.model.ready().batches  # type: ignore[attr-defined]
-        work = Workbench(Store(bench.folder / store), Clock(), progress=stop)
+        work = Workbench(open_store(bench.folder / store), Clock(), progress=stop)
         try:
             evaluate(Case(bench.evaluation, "jpeg", "q5"), bench.dataset, bench.model, Jpeg(), work)
         except KeyboardInterrupt:

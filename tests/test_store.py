@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, DamagedEntry, Store, StoreError, key_of
+from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, DamagedEntry, Store, StoreError, key_of, open_store
 
 KEY = key_of(source="abc", quality=5)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def entry(store: Store) -> Path:
@@ -45,7 +45,7 @@ class TestEntry:
     @pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256)) * 4096], ids=["empty", "a byte", "a megabyte"])
     def test_comes_back_as_it_was_put(self, store: Store, payload: bytes) -> None:
         store.put(BITSTREAM, KEY, payload)
-        assert Store(store.folder).get(BITSTREAM, KEY) == payload
+        assert open_store(store.folder).get(BITSTREAM, KEY) == payload
 
     def test_is_none_where_nothing_was_put(self, store: Store) -> None:
         assert store.get(BITSTREAM, KEY) is None
@@ -106,8 +106,8 @@ class TestLock:
     MAKE = """
 import sys, time
 from pathlib import Path
-from mpq_fixtures.store import BITSTREAM, Store
-store = Store(Path(sys.argv[1]))
+from mpq_fixtures.store import BITSTREAM, open_store
+store = open_store(Path(sys.argv[1]))
 while not Path(sys.argv[3]).exists():  # all at once
     time.sleep(.001)
 with store.lock(BITSTREAM, sys.argv[2]):
@@ -142,8 +142,8 @@ print(store.computed[BITSTREAM], store.reused[BITSTREAM])
         assert most == [1, 1, 1, 1]
 
     def test_is_free_again_when_its_holder_is_killed(self, store: Store) -> None:
-        hold = "import sys, time; from pathlib import Path; from mpq_fixtures.store import Store\n"
-        hold += "with Store(Path(sys.argv[1])).lock('bitstream', sys.argv[2]): print('held', flush=True); time.sleep(60)"
+        hold = "import sys, time; from pathlib import Path; from mpq_fixtures.store import open_store\n"
+        hold += "with open_store(Path(sys.argv[1])).lock('bitstream', sys.argv[2]): print('held', flush=True); time.sleep(60)"
         holder = script(hold, store.folder, KEY)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -167,7 +167,7 @@ class TestFolderThatCannotBeUsed:
 
     def test_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "store").write_text("not a folder")
-        store = Store(tmp_path / "store")
+        store = open_store(tmp_path / "store")
         for action in (lambda: store.get(BITSTREAM, KEY), lambda: store.put(BITSTREAM, KEY, b"x"), store.lock(BITSTREAM, KEY).__enter__):
             with pytest.raises(StoreError) as caught:
                 action()
@@ -186,9 +186,9 @@ class TestFolderThatCannotBeUsed:
         code = """
 import resource, sys
 from pathlib import Path
-from mpq_fixtures.store import Store, StoreError
+from mpq_fixtures.store import StoreError, open_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-store = Store(Path(sys.argv[1]))
+store = open_store(Path(sys.argv[1]))
 store.put("bitstream", "00small", b"x")
 try:
     store.put("bitstream", sys.argv[2], bytes(1_000_000))
@@ -208,8 +208,8 @@ class TestKilledProcess:
     PUT = """
 import resource, signal, sys
 from pathlib import Path
-from mpq_fixtures.store import Store
-store, (key, limit) = Store(Path(sys.argv[1])), sys.argv[2:]
+from mpq_fixtures.store import open_store
+store, (key, limit) = open_store(Path(sys.argv[1])), sys.argv[2:]
 store.put("bitstream", key, b"before")
 print("put", flush=True)
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -1,0 +1,38 @@
+"""Results kept, addressed by what they were made from, so that nothing is computed twice.
+
+Layers: ``bitstream`` (what an encoder made of one sample), ``prediction`` (what a model made of one signal), ``statistic`` (what the
+metrics keep of one sample) and ``audit`` (what was found out about a codec). A key has two parts: a *scope*, the digest of everything
+that decides the content but the sample, and the *sample*. A scope holds packs: tables with one row a sample, each with a digest. A
+killed process leaves whole packs or none; a damaged one is noticed when it is read, said, dropped and made again. Many processes share
+a store.
+"""
+
+from __future__ import annotations
+
+from mpq_fixtures.store.base import (
+    AUDIT,
+    BITSTREAM,
+    LAYERS,
+    PREDICTION,
+    STATISTIC,
+    DamagedEntry,
+    Scope,
+    Store,
+    StoreError,
+    key_of,
+    open_store,
+)
+
+__all__ = [
+    "AUDIT",
+    "BITSTREAM",
+    "LAYERS",
+    "PREDICTION",
+    "STATISTIC",
+    "DamagedEntry",
+    "Scope",
+    "Store",
+    "StoreError",
+    "key_of",
+    "open_store",
+]

@@ -1,0 +1,106 @@
+"""What every store does, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BITSTREAM, PREDICTION, STATISTIC, AUDIT = "bitstream", "prediction", "statistic", "audit"
+LAYERS = (BITSTREAM, PREDICTION, STATISTIC)
+
+FORMAT = 2
+"""What is written where and how; 1 kept a file for each entry."""
+
+
+class StoreError(OSError):
+    """The store cannot be used: no room, no permission, not a folder, no answer, or written by a newer mpq."""
+
+
+class DamagedEntry(UserWarning):
+    """Something in the store was not what had been written; it is dropped and made again."""
+
+
+def key_of(**parts: Any) -> str:
+    """Return the hex digest of the parts, which are strings, numbers, lists and dictionaries of those."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Scope(ABC):
+    """The entries of one layer that were made alike, one for each sample: all that differs between them is the sample.
+
+    Tables have a column ``source``, ``fixed_size_binary(32)``: `mpq_fixtures.store.packs.sample_key` of a sample's ``source``.
+    """
+
+    @abstractmethod
+    def found(self, sources: Iterable[str]) -> set[str]:
+        """Return which of these samples have an entry; nothing is read, so that an entry may still turn out to be damaged."""
+
+    @abstractmethod
+    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the entries of those samples that have one, each once, in tables of any size and order.
+
+        ``columns`` besides ``source`` (default: all). A damaged pack is a `DamagedEntry` warning, and its samples count as not found.
+        """
+
+    @abstractmethod
+    def write(self, table: pa.Table) -> None:
+        """Keep a table's rows; afterwards they are there whole, whatever happens. Of a sample that has an entry the old one stays."""
+
+
+class Store(ABC):
+    """Results that many processes share.
+
+    ``computed`` and ``reused`` count the entries of each layer that this process made and found; ``damaged`` names what was dropped.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.computed: Counter[str] = Counter()
+        self.reused: Counter[str] = Counter()
+        self.damaged: list[str] = []
+
+    @abstractmethod
+    def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
+        """Return the scope of a layer; ``about`` says in names what its entries belong to, for ``mpq store``."""
+
+    @abstractmethod
+    def get(self, layer: str, key: str) -> bytes | None:
+        """Return a single entry's payload, or None where there is none or it is damaged."""
+
+    @abstractmethod
+    def put(self, layer: str, key: str, payload: bytes) -> None:
+        """Write a single entry; afterwards it is there whole, whatever happens in between."""
+
+    @abstractmethod
+    def lock(self, layer: str, key: str) -> AbstractContextManager[None]:
+        """Keep other processes and threads of this machine from making the same entry meanwhile.
+
+        Locks are striped: keys with the same first byte share one file, so that a store has at most 256 of them a layer. Hold
+        one lock of a layer at a time, and a prediction's before a bitstream's.
+        """
+
+    def drop(self, layer: str, key: str, what: str) -> None:
+        """Say that something is damaged and is dropped."""
+        self.damaged.append(f"{layer} {key[:12]}")
+        warnings.warn(DamagedEntry(f"damaged {layer} {what} in {self.location}: made again"), stacklevel=3)
+
+
+def open_store(location: Path | str) -> Store:
+    """Return the store in a folder, or at a URL that fsspec understands: ``s3://bucket/prefix``, ``gs://...``, ``file:///shared``."""
+    if "://" in str(location):
+        from mpq_fixtures.store.remote import RemoteStore
+
+        return RemoteStore(str(location))
+    from mpq_fixtures.store.local import LocalStore
+
+    return LocalStore(Path(location))

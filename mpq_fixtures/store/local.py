@@ -1,0 +1,398 @@
+"""A store in a folder: one SQLite file a scope, and one a layer for single entries.
+
+SQLite's write-ahead log keeps its promises between the processes of one machine. Machines that share a folder give it as ``file:///...``,
+which makes it a `mpq_fixtures.store.remote.RemoteStore`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+
+from mpq_fixtures.store import packs
+from mpq_fixtures.store.base import FORMAT, Scope, Store, StoreError
+from mpq_fixtures.store.packs import sample_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PATIENCE = 60.0
+"""Seconds that a process waits for another's transaction."""
+OPEN_FILES = 32
+SMALL, MERGED = 64 * 1024, 64
+"""Packs below ``SMALL`` bytes are made into one when ``MERGED`` packs have been written: each costs as much to open as a hundred rows."""
+_DAY = 86_400
+_ASKED = 500  # samples in one query
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_SCOPE = """
+CREATE TABLE packs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE members (sample BLOB PRIMARY KEY, pack INTEGER NOT NULL, place INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE about (entry TEXT PRIMARY KEY) WITHOUT ROWID;
+"""  # an id never comes back, so that who still knows a pack that was merged finds none rather than another
+_ENTRIES = "CREATE TABLE entries (key TEXT PRIMARY KEY, digest BLOB NOT NULL, payload BLOB NOT NULL);"
+_left_to_the_parent: list[Any] = []  # connections from before a fork: neither used nor closed
+
+T = TypeVar("T")
+
+
+class LocalStore(Store):
+    """The store in ``folder``, which need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+        self._base = folder / f"format-{FORMAT}"
+        self._renew()
+
+    def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
+        """Return the scope of a layer."""
+        return LocalScope(self, layer, key, about or {})
+
+    def get(self, layer: str, key: str) -> bytes | None:
+        """Return a single entry's payload, or None where there is none or it is damaged."""
+        path = self._entries(layer)
+        query = "SELECT digest, payload FROM entries WHERE key = ?"
+        found = self.run(path, lambda file: file.execute(query, (key,)).fetchone())
+        if found is None:
+            return None
+        digest, payload = found
+        if packs.digest_of(payload) == digest:
+            self.reused[layer] += 1
+            return bytes(payload)
+        self.drop(layer, key, key)
+        self.run(path, lambda file: file.execute("DELETE FROM entries WHERE key = ? AND digest = ?", (key, digest)))
+        return None
+
+    def put(self, layer: str, key: str, payload: bytes) -> None:
+        """Write a single entry; afterwards it is there whole, whatever happens in between."""
+        row = key, packs.digest_of(payload), payload
+        self.run(self._entries(layer), lambda file: file.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", row), _ENTRIES)
+        self.computed[layer] += 1
+
+    @contextmanager
+    def lock(self, layer: str, key: str) -> Iterator[None]:
+        """Keep other processes and threads from making the same entry meanwhile."""
+        path = self._base / "locks" / f"{layer}-{key[:2]}.lock"
+        with self.explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def path_of(self, layer: str, key: str) -> Path:
+        """Return the file of a scope."""
+        return self._base / layer / f"{key}.db"
+
+    def _entries(self, layer: str) -> Path:
+        return self._base / layer / "entries.db"
+
+    def run(self, path: Path, action: Callable[[sqlite3.Connection], T], made_with: str = "") -> T | None:
+        """Do something in a file, None where there is none; one that is missing is made where ``made_with`` says its tables.
+
+        A file that is damaged is dropped and counts as missing.
+        """
+        while True:
+            with self.explained():
+                if made_with:
+                    self._make(path, made_with)
+                file = self._file(path)
+                if file is None:
+                    return None
+                with file.lock:
+                    if file.closed:  # by another thread, which had too many open
+                        continue
+                    try:
+                        return action(file.connection())
+                    except sqlite3.DatabaseError as error:
+                        if _code(error) not in _DAMAGED:
+                            raise
+            self._drop_file(path, file)
+
+    def _file(self, path: Path) -> _File | None:
+        if self._process != os.getpid():
+            self._renew()
+        with self._guard:
+            file = self._files.get(path)
+            if file is None:
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    return None
+                if time.time() - status.st_mtime > _DAY:  # the time of last use, for `mpq store prune`
+                    with suppress(OSError):
+                        os.utime(path)
+                file = self._files[path] = _File(path, status.st_ino)
+            self._files.move_to_end(path)
+            surplus = [self._files.popitem(last=False)[1] for _ in range(len(self._files) - OPEN_FILES)]
+        for old in surplus:
+            old.close()
+        return file
+
+    def _make(self, path: Path, tables: str) -> None:
+        """Make a file with its tables unless it is there; whoever sees it sees it whole."""
+        known = self._files.get(path) if self._process == os.getpid() else None
+        try:
+            inode = path.stat().st_ino
+        except FileNotFoundError:
+            inode = None
+        if known is not None and known.inode != inode:  # it was pruned
+            self._forget(path, known)
+        if inode is not None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock("files", "00"):
+            if path.exists():
+                return
+            piece = path.with_name(f".{path.name}.{os.getpid()}.part")
+            piece.unlink(missing_ok=True)
+            try:
+                with closing(sqlite3.connect(piece)) as connection:
+                    connection.executescript(
+                        f"PRAGMA page_size = {PAGE}; PRAGMA journal_mode = WAL; {tables} PRAGMA user_version = {FORMAT};"
+                    )
+                piece.replace(path)
+            except BaseException:
+                for suffix in _PARTS:
+                    Path(f"{piece}{suffix}").unlink(missing_ok=True)
+                raise
+
+    def _drop_file(self, path: Path, file: _File) -> None:
+        """Remove a damaged file, unless another process has done so and made a new one."""
+        self._forget(path, file)
+        with self.explained(), self.lock("files", "00"), suppress(FileNotFoundError):
+            if path.stat().st_ino != file.inode:
+                return
+            for suffix in _PARTS:
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        self.drop(path.parent.name, path.stem, path.name)
+
+    def _forget(self, path: Path, file: _File) -> None:
+        with self._guard:
+            if self._files.get(path) is file:
+                del self._files[path]
+        file.close()
+
+    def _renew(self) -> None:
+        """Begin without open files, as a process does that was forked."""
+        _left_to_the_parent.append(getattr(self, "_files", None))
+        self._process, self._guard = os.getpid(), threading.Lock()
+        self._files: OrderedDict[Path, _File] = OrderedDict()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise what the file system or SQLite says as a `StoreError`."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from error
+        except sqlite3.Error as error:
+            raise self._error(_reason(error)) from error
+
+    def _error(self, reason: str) -> StoreError:
+        return StoreError(f"cannot use the store {self.folder}: {reason}; free some room or choose another folder with --mpq-cache")
+
+
+PAGE = 16384
+_PARTS = ("-wal", "-shm", "")
+
+
+class _File:
+    """A SQLite file that is opened when it is first used; ``lock`` lets one thread at a time use it."""
+
+    def __init__(self, path: Path, inode: int) -> None:
+        self.path, self.inode, self.lock, self.closed = path, inode, threading.RLock(), False
+        self._connection: sqlite3.Connection | None = None
+
+    def connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=rw", timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
+            )
+            self._connection = connection
+            connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last packs, whole ones
+            if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
+                error = sqlite3.DatabaseError("it has lost its tables")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+        return self._connection
+
+    def close(self) -> None:
+        with self.lock:
+            self.closed = True
+            if self._connection is not None:
+                with suppress(sqlite3.Error):
+                    self._connection.close()
+                self._connection = None
+
+
+class LocalScope(Scope):
+    """A scope in a file of its own."""
+
+    def __init__(self, store: LocalStore, layer: str, key: str, about: Mapping[str, str]) -> None:
+        self.store, self.layer, self.key = store, layer, key
+        self.path = store.path_of(layer, key)
+        self._about = json.dumps(about, sort_keys=True) if about else ""
+
+    def found(self, sources: Iterable[str]) -> set[str]:
+        """Return which of these samples have an entry."""
+        by_key = defaultdict(list)
+        for source in sources:
+            by_key[sample_key(source)].append(source)
+        return {source for key, _, _ in self._places(by_key) for source in by_key[key]}
+
+    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the entries of those samples that have one, pack by pack."""
+        wanted = set(map(sample_key, sources))
+        seen: set[int] = set()
+        while wanted:  # again for what was merged into other packs meanwhile
+            rows: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+            for key, pack, place in self._places(wanted):
+                rows[pack].append((place, key))
+            wanted = set()
+            for pack, members in rows.items():
+                if pack in seen:
+                    continue
+                seen.add(pack)
+                table = self._pack(pack, sorted(members), columns)
+                if table is None:
+                    wanted.update(key for _, key in members)
+                else:
+                    self.store.reused[self.layer] += table.num_rows
+                    yield table
+
+    def write(self, table: pa.Table) -> None:
+        """Keep a table's rows."""
+        for part in packs.split(table):
+            data, keys = packs.to_bytes(part), packs.keys_of(part)
+
+            def insert(file: sqlite3.Connection, data: bytes = data, keys: Sequence[bytes] = keys) -> None:
+                with _transaction(file):
+                    pack = _add_pack(file, data, len(keys))
+                    rows = ((key, pack, place) for place, key in enumerate(keys))
+                    if not file.executemany("INSERT OR IGNORE INTO members VALUES (?, ?, ?)", rows).rowcount:
+                        file.execute("DELETE FROM packs WHERE id = ?", (pack,))
+                    elif pack % MERGED == 0:
+                        self._merge(file)
+                    self._note(file)
+
+            self.store.run(self.path, insert, _SCOPE)
+            self.store.computed[self.layer] += part.num_rows
+
+    def _places(self, keys: Iterable[bytes]) -> list[tuple[bytes, int, int]]:
+        """Return sample, pack and place of those that have an entry."""
+        wanted = keys if isinstance(keys, set | dict) else set(keys)
+
+        def look_up(file: sqlite3.Connection) -> list[tuple[bytes, int, int]]:
+            if self._about and not file.execute("SELECT 1 FROM about WHERE entry = ?", (self._about,)).fetchone():
+                self._note(file)
+            (rows,) = file.execute("SELECT sum(rows) FROM packs").fetchone()
+            if 4 * len(wanted) > (rows or 0):
+                return [row for row in file.execute("SELECT sample, pack, place FROM members") if row[0] in wanted]
+            found, listed = [], list(wanted)
+            for start in range(0, len(listed), _ASKED):
+                asked = listed[start : start + _ASKED]
+                marks = ",".join("?" * len(asked))
+                found += file.execute(f"SELECT sample, pack, place FROM members WHERE sample IN ({marks})", asked).fetchall()
+            return found
+
+        return self.store.run(self.path, look_up) or []
+
+    def _pack(self, pack: int, members: Sequence[tuple[int, bytes]], columns: Sequence[str] | None) -> pa.Table | None:
+        """Return some rows of a pack; None where it is there no more, or damaged and dropped."""
+        found = self.store.run(self.path, lambda file: file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone())
+        if found is None:
+            return None
+        if packs.digest_of(found[1]) == found[0]:
+            table = packs.from_bytes(found[1], columns)
+            places = [place for place, _ in members]
+            if places != list(range(table.num_rows)) and places[-1] < table.num_rows:
+                table = table.take(places)
+            if packs.keys_of(table) == [key for _, key in members]:
+                return table
+        self.store.drop(self.layer, self.key, f"pack {pack} of {self.path.name}")
+        self.store.run(self.path, lambda file: _drop_pack(file, pack))
+        return None
+
+    def _merge(self, file: sqlite3.Connection) -> None:
+        """Make one pack of the small ones."""
+        import pyarrow as pa
+
+        rows: dict[int, list[int]] = defaultdict(list)
+        small = "SELECT pack, place FROM members WHERE pack IN (SELECT id FROM packs WHERE bytes < ?) ORDER BY pack, place"
+        for pack, place in file.execute(small, (SMALL,)):
+            rows[pack].append(place)
+        alike: dict[bytes, list[pa.Table]] = defaultdict(list)
+        for pack, places in rows.items():
+            digest, data = file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone()
+            if packs.digest_of(data) != digest:
+                continue  # whoever reads it will say so
+            table = packs.from_bytes(data).take(places)
+            alike[table.schema.serialize().to_pybytes()].append(table)
+            file.execute("DELETE FROM packs WHERE id = ?", (pack,))
+        for tables in alike.values():
+            for merged in packs.split(pa.concat_tables(tables)):
+                pack = _add_pack(file, packs.to_bytes(merged), merged.num_rows)
+                members = ((pack, place, key) for place, key in enumerate(packs.keys_of(merged)))
+                file.executemany("UPDATE members SET pack = ?, place = ? WHERE sample = ?", members)
+
+    def _note(self, file: sqlite3.Connection) -> None:
+        if self._about:
+            file.execute("INSERT OR IGNORE INTO about VALUES (?)", (self._about,))
+
+
+def _add_pack(file: sqlite3.Connection, data: bytes, rows: int) -> int:
+    row = packs.digest_of(data), rows, len(data), data
+    pack = file.execute("INSERT INTO packs (digest, rows, bytes, data) VALUES (?, ?, ?, ?)", row).lastrowid
+    assert pack is not None
+    return pack
+
+
+def _drop_pack(file: sqlite3.Connection, pack: int) -> None:
+    with _transaction(file):
+        file.execute("DELETE FROM members WHERE pack = ?", (pack,))
+        file.execute("DELETE FROM packs WHERE id = ?", (pack,))
+
+
+@contextmanager
+def _transaction(file: sqlite3.Connection) -> Iterator[None]:
+    """Write all or nothing; the lock is taken at once, since one that is asked for later may be refused without waiting."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        file.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite has done it already, where the disk is full
+            file.execute("ROLLBACK")
+        raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _reason(error: sqlite3.Error) -> str:
+    match _code(error):
+        case sqlite3.SQLITE_FULL:
+            return os.strerror(28)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return os.strerror(13)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return f"another process has held a file of it for {PATIENCE:.0f} s"
+    return str(error)

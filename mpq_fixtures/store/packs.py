@@ -1,0 +1,73 @@
+"""Packs: tables of entries as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import xxhash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SOURCE = "source"
+KEY_BYTES = 32
+PACK_BYTES = 16 * 2**20
+"""Bytes of a table, uncompressed, beyond which it becomes several packs."""
+
+
+def sample_key(source: str) -> bytes:
+    """Return the 32 bytes that a sample goes by in the store: its source's 64 hex digits, or the SHA-256 of a source that is none."""
+    if len(source) == 2 * KEY_BYTES:
+        try:
+            key = bytes.fromhex(source)
+        except ValueError:
+            key = b""
+        if len(key) == KEY_BYTES:  # blanks between digits are taken, too
+            return key
+    return hashlib.sha256(source.encode()).digest()
+
+
+def keys_of(table: pa.Table) -> list[bytes]:
+    """Return the samples of a table, row by row."""
+    keys: list[bytes] = table.column(SOURCE).to_pylist()
+    return keys
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Return a table as an Arrow IPC stream with zstd buffers."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table of a pack, or its ``source`` and some of its columns; what is not asked for is not unpacked."""
+    import pyarrow as pa
+
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    reader = pa.ipc.open_stream(data, options=options)
+    if columns is not None:
+        asked = {SOURCE, *columns}
+        options.included_fields = [place for place, name in enumerate(reader.schema.names) if name in asked]
+        reader = pa.ipc.open_stream(data, options=options)
+    return reader.read_all()
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return 16 bytes that change with the data; against accidents, not against forgers."""
+    return xxhash.xxh3_128_digest(data)
+
+
+def split(table: pa.Table, limit: int = PACK_BYTES) -> Iterator[pa.Table]:
+    """Yield a table's rows in order, in tables of at most ``limit`` bytes or of one row."""
+    rows = table.num_rows
+    if rows > 1 and table.nbytes > limit:
+        yield from split(table.slice(0, rows // 2), limit)
+        yield from split(table.slice(rows // 2), limit)
+    elif rows:
+        yield table
