@@ -31,7 +31,7 @@ class Options:
     evaluations: list[Evaluation]
     samples: int | None
     device: str
-    cache: Path
+    cache: Path | str
     out: Path
     baselines: Path | None
     update_baselines: str
@@ -74,8 +74,8 @@ def add_options(parser: pytest.Parser) -> None:
         type=_parse_samples, metavar="N")  # fmt: skip
     add("device", "auto, cpu, cuda, cuda:1 or mps; workers take different GPUs where there are several (default: auto)",
         type=_parse_device, metavar="NAME")  # fmt: skip
-    add("cache", "the store of bitstreams, predictions and statistics (default: $MPQ_CACHE or the user's cache folder)",
-        metavar="DIR")  # fmt: skip
+    add("cache", "the store of bitstreams, predictions and statistics: a folder, or a URL: s3://bucket/prefix, gs://..., or file:///... "
+        "for a folder that machines share (default: $MPQ_CACHE or the user's cache folder)", metavar="DIR|URL")  # fmt: skip
     add("out", "where the results land (default: reports/latest)", metavar="DIR")
     add(
         "history",
@@ -109,13 +109,12 @@ def read_options(config: pytest.Config) -> Options:
         if not any(fnmatchcase(case.id, glob) for evaluation in evaluations for case in evaluation.cases):
             ids = [case.id for evaluation in evaluations for case in evaluation.cases]
             raise pytest.UsageError(f"--mpq-case: no case is called {glob!r}; {_like(glob, ids)}")
-    cache = config.getoption("mpq_cache") or os.environ.get("MPQ_CACHE")
     return Options(
         suites=suites or ["pocket"],
         evaluations=evaluations,
         samples=samples,
         device=_available(device) if not config.option.collectonly else device,
-        cache=Path(cache).expanduser() if cache else root / Path(config.getini("mpq_cache") or user_cache()).expanduser(),
+        cache=store_location(config.getoption("mpq_cache"), config.getini("mpq_cache"), root),
         out=_folder(config, "out", root) or root / "reports" / "latest",
         baselines=_folder(config, "baselines", root),
         update_baselines=update,
@@ -123,6 +122,16 @@ def read_options(config: pytest.Config) -> Options:
         cases=globs,
         history=_folder(config, "history", root) or root / "reports" / "history",
     )
+
+
+def store_location(given: str | None, ini: str = "", root: Path | None = None) -> Path | str:
+    """Return the store's folder or URL: the one that was given, ``MPQ_CACHE``, the ini file's, relative to ``root``, or the user's."""
+    here = given or os.environ.get("MPQ_CACHE")
+    place = here or ini or str(user_cache())
+    if "://" in place:
+        return place
+    folder = Path(place).expanduser()
+    return folder if here or root is None else root / folder
 
 
 def user_cache() -> Path:

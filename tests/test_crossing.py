@@ -105,7 +105,7 @@ class TestGone:
     def test_store(self, bench: Bench) -> None:
         """The bitstreams of the night before were dropped: nothing lies between, and it is not known whether the decoder moved."""
         bench.measure()
-        for file in (bench.folder / "store" / "bitstream").glob("*/*"):
+        for file in (bench.folder / "store").glob("*/bitstream/*.db*"):
             file.unlink()
         found = bench.cross("encoder", "model")
         assert list(shares(found)) == [("encoder", "decoder", "model")]

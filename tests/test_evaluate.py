@@ -6,8 +6,10 @@ import dataclasses
 import importlib.util
 import math
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +134,11 @@ class Bench:
     def computed(self) -> list[int]:
         return [self.store.computed[layer] for layer in LAYERS]
 
-    def entries(self, layer: str) -> list[Path]:
-        return sorted(path for path in (self.folder / "store" / layer).rglob("*") if path.is_file())
+    def change(self, layer: str, change: str) -> None:
+        """Change the entries of a layer by a statement of SQL."""
+        (file,) = (self.folder / "store").glob(f"*/{layer}/entries.db")
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute(change)
 
 
 @pytest.fixture
@@ -260,8 +265,9 @@ class TestSecondEvaluation:
 
     def test_makes_a_damaged_bitstream_again(self, pictures: Bench) -> None:
         before = pictures.measure("jpeg", "q5")
-        for path in pictures.entries("statistic") + pictures.entries("bitstream")[:1]:
-            path.write_bytes(path.read_bytes()[:-1])
+        shorter = "UPDATE entries SET payload = substr(payload, 1, length(payload) - 1)"
+        pictures.change("statistic", shorter)
+        pictures.change("bitstream", f"{shorter} WHERE key IN (SELECT min(key) FROM entries)")
         with pytest.warns(DamagedEntry):
             after = pictures.measure("jpeg", "q5")
         assert pictures.computed == [1, 0, len(pictures.dataset.samples)]
@@ -301,12 +307,9 @@ class TestBatches:
     def test_are_predicted_whole_when_one_sample_is_missing(self, pictures: Bench) -> None:
         pictures.measure("jpeg", "q5")
         first, second, _ = pictures.model.ready().batches  # type: ignore[attr-defined]
-        for path in pictures.entries("prediction"):
-            path.unlink()
-        fourth = pictures.dataset.samples[3].id.encode()
-        for path in pictures.entries("statistic"):
-            if b'"sample": "' + fourth in path.read_bytes():
-                path.unlink()
+        pictures.change("prediction", "DELETE FROM entries")
+        fourth = pictures.dataset.samples[3].id
+        pictures.change("statistic", f"""DELETE FROM entries WHERE instr(payload, CAST('"sample": "{fourth}' AS BLOB))""")
         pictures.model = OpenModel(pictures.evaluation, "cpu")
         pictures.measure("jpeg", "q5")
         # The first batch too: the report's example needs the first sample's prediction.
@@ -493,8 +496,7 @@ class TestWhatTheModelIsGiven:
 
     def test_is_the_same_when_it_comes_from_the_store(self, pictures: Bench) -> None:
         first = self.given(pictures)
-        for file in pictures.entries(STATISTIC):
-            file.unlink()
+        pictures.change(STATISTIC, "DELETE FROM entries")
         pictures.model = OpenModel(pictures.evaluation, "cpu")
         again = pictures.measure("jpeg", "q5")
         assert pictures.computed == [0, 0, len(first.rows)]
@@ -708,6 +710,5 @@ class TestRecord:
     def test_is_the_same_with_more_threads(self, pictures: Bench) -> None:
         one = pictures.measure("jpeg", "q5")
         for layer in LAYERS:
-            for path in pictures.entries(layer):
-                path.unlink()
+            pictures.change(layer, "DELETE FROM entries")
         assert lasting(pictures.measure("jpeg", "q5", threads=4)) == lasting(one)

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,9 @@ BITSTREAM, PREDICTION, STATISTIC, AUDIT = "bitstream", "prediction", "statistic"
 LAYERS = (BITSTREAM, PREDICTION, STATISTIC)
 
 FORMAT = 2
-"""What is written where and how; 1 kept a file for each entry."""
+"""What is written where and how, in a folder ``format-2`` of the store; 1 kept a file for each entry, in the store's folder itself."""
+MARKER = "mpq-store.json"
+"""Says the newest format that was written into a store."""
 
 
 class StoreError(OSError):
@@ -30,9 +34,50 @@ class DamagedEntry(UserWarning):
     """Something in the store was not what had been written; it is dropped and made again."""
 
 
+class OlderFormat(UserWarning):
+    """The store's folder also holds what an older mpq wrote, which is never read."""
+
+
 def key_of(**parts: Any) -> str:
     """Return the hex digest of the parts, which are strings, numbers, lists and dictionaries of those."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def mark() -> bytes:
+    """Return the content of a store's marker."""
+    return json.dumps({"format": FORMAT, "by": f"mpq {version('mpq')}"}).encode()
+
+
+def newer_format(location: str, marker: bytes) -> str:
+    """Return why a store with this marker cannot be used; "" where it can."""
+    try:
+        found = json.loads(marker)
+        newest, by = int(found["format"]), str(found.get("by", "a newer mpq"))
+    except (ValueError, TypeError, KeyError):
+        return f"the store {location} has a {MARKER} that cannot be read: remove it, or choose another store with --mpq-cache"
+    if newest <= FORMAT:
+        return ""
+    return (
+        f"the store {location} was written by {by}, in format {newest}; this mpq knows {FORMAT}: "
+        "install that one, or choose another store with --mpq-cache"
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a store that is removed as a whole: a scope, or a layer's single entries (``key`` "").
+
+    ``used`` is when it was last written or, to the day, read, in seconds since 1970; ``about`` says what it belongs to.
+    """
+
+    layer: str
+    key: str
+    bytes: int
+    files: int
+    entries: int
+    used: float
+    about: list[dict[str, str]]
+    files_of: Sequence[str]
 
 
 class Scope(ABC):
@@ -88,6 +133,18 @@ class Store(ABC):
         Locks are striped: keys with the same first byte share one file, so that a store has at most 256 of them a layer. Hold
         one lock of a layer at a time, and a prediction's before a bitstream's.
         """
+
+    @abstractmethod
+    def parts(self) -> Iterator[Part]:
+        """Yield what the store consists of."""
+
+    @abstractmethod
+    def remove(self, part: Part) -> bool:
+        """Remove a part; return False where a running process has it open, and it stays."""
+
+    def older(self) -> list[Path]:
+        """Return the folders that an older mpq wrote, which this one never reads."""
+        return []
 
     def drop(self, layer: str, key: str, what: str) -> None:
         """Say that something is damaged and is dropped."""

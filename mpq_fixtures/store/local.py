@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
+from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import packs
-from mpq_fixtures.store.base import FORMAT, Scope, Store, StoreError
+from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.packs import sample_key
+from mpq_fixtures.store.usage import size_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +57,7 @@ class LocalStore(Store):
         super().__init__(str(folder))
         self.folder = folder
         self._base = folder / f"format-{FORMAT}"
+        self._marked = False
         self._renew()
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
@@ -86,6 +90,7 @@ class LocalStore(Store):
         """Keep other processes and threads from making the same entry meanwhile."""
         path = self._base / "locks" / f"{layer}-{key[:2]}.lock"
         with self.explained():
+            self._check()
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
             lock.acquire()
@@ -93,6 +98,61 @@ class LocalStore(Store):
             yield
         finally:
             lock.release()
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the scopes and the files of single entries."""
+        self._check()
+        for path in sorted(self._base.glob("*/*.db")):
+            files = {suffix: status for suffix in _PARTS if (status := _status(Path(f"{path}{suffix}")))}
+            if "" not in files:
+                continue
+            single = path == self._entries(path.parent.name)
+            query = "SELECT count(*) FROM entries" if single else "SELECT sum(rows) FROM packs"
+            about: list[dict[str, str]] = []
+            try:
+                with closing(_open(path)) as file:
+                    (entries,) = file.execute(query).fetchone()
+                    if not single:
+                        about = [json.loads(entry) for (entry,) in file.execute("SELECT entry FROM about ORDER BY entry")]
+            except (sqlite3.Error, ValueError):
+                entries = 0  # damaged: whoever reads it will say so
+            size = sum(status.st_size for status in files.values())
+            used = max(status.st_mtime for suffix, status in files.items() if suffix != "-shm")
+            yield Part(path.parent.name, "" if single else path.stem, size, len(files), entries or 0, used, about, [str(path)])
+
+    def remove(self, part: Part) -> bool:
+        """Remove a part, unless a running process has it open."""
+        (path,) = map(Path, part.files_of)
+        with self.explained(), self.lock("files", "00"):
+            try:
+                with closing(_open(path, patience=0)) as file:
+                    if file.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
+                        return False  # SQLite leaves the log only when nobody else has the file open
+            except sqlite3.Error as error:
+                if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    return False
+                if _code(error) not in _DAMAGED and path.exists():
+                    raise
+            for suffix in _PARTS:
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        return True
+
+    def older(self) -> list[Path]:
+        """Return the folders that an older mpq wrote, which this one never reads."""
+        layers = [self.folder / name for name in (*LAYERS, AUDIT, "locks")]
+        return [folder for folder in layers if folder.is_dir()]
+
+    def _check(self) -> None:
+        """Refuse a folder that a newer mpq wrote."""
+        if self._marked:
+            return
+        try:
+            message = newer_format(str(self.folder), (self.folder / MARKER).read_bytes())
+        except FileNotFoundError:  # nothing is written yet
+            return
+        if message:
+            raise StoreError(message)
+        self._marked = True
 
     def path_of(self, layer: str, key: str) -> Path:
         """Return the file of a scope."""
@@ -108,11 +168,13 @@ class LocalStore(Store):
         """
         while True:
             with self.explained():
-                if made_with:
-                    self._make(path, made_with)
+                self._check()
                 file = self._file(path)
                 if file is None:
-                    return None
+                    if not made_with:
+                        return None
+                    self._make(path, made_with)
+                    continue
                 with file.lock:
                     if file.closed:  # by another thread, which had too many open
                         continue
@@ -126,38 +188,33 @@ class LocalStore(Store):
     def _file(self, path: Path) -> _File | None:
         if self._process != os.getpid():
             self._renew()
+        status = _status(path)
         with self._guard:
             file = self._files.get(path)
-            if file is None:
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    return None
-                if time.time() - status.st_mtime > _DAY:  # the time of last use, for `mpq store prune`
-                    with suppress(OSError):
-                        os.utime(path)
+            gone = []
+            if file is not None and (status is None or status.st_ino != file.inode):  # it was pruned, and perhaps made again
+                gone.append(self._files.pop(path))
+                file = None
+            if file is None and status is not None:
                 file = self._files[path] = _File(path, status.st_ino)
-            self._files.move_to_end(path)
-            surplus = [self._files.popitem(last=False)[1] for _ in range(len(self._files) - OPEN_FILES)]
-        for old in surplus:
+            if file is not None:
+                self._files.move_to_end(path)
+            gone += [self._files.popitem(last=False)[1] for _ in range(len(self._files) - OPEN_FILES)]
+        for old in gone:
             old.close()
+        if status is not None and time.time() - status.st_mtime > _DAY:  # the time of last use, for `mpq store prune`
+            with suppress(OSError):
+                os.utime(path)
         return file
 
     def _make(self, path: Path, tables: str) -> None:
-        """Make a file with its tables unless it is there; whoever sees it sees it whole."""
-        known = self._files.get(path) if self._process == os.getpid() else None
-        try:
-            inode = path.stat().st_ino
-        except FileNotFoundError:
-            inode = None
-        if known is not None and known.inode != inode:  # it was pruned
-            self._forget(path, known)
-        if inode is not None:
-            return
+        """Make a file with its tables unless another process has; whoever sees it sees it whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.lock("files", "00"):
             if path.exists():
                 return
+            if not (self.folder / MARKER).exists():
+                self._begin()
             piece = path.with_name(f".{path.name}.{os.getpid()}.part")
             piece.unlink(missing_ok=True)
             try:
@@ -170,6 +227,14 @@ class LocalStore(Store):
                 for suffix in _PARTS:
                     Path(f"{piece}{suffix}").unlink(missing_ok=True)
                 raise
+
+    def _begin(self) -> None:
+        """Mark the folder as this format's, and say what an older one left there."""
+        if old := self.older():
+            size = size_of(old, seconds=2)
+            sentence = f"{self.folder} also holds {size} of an older mpq's, which are never read: mpq store prune --old removes them"
+            warnings.warn(OlderFormat(sentence), stacklevel=2)
+        write_atomically(self.folder / MARKER, mark())
 
     def _drop_file(self, path: Path, file: _File) -> None:
         """Remove a damaged file, unless another process has done so and made a new one."""
@@ -222,10 +287,7 @@ class _File:
 
     def connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw", timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
-            )
-            self._connection = connection
+            connection = self._connection = _open(self.path)
             connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last packs, whole ones
             if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
                 error = sqlite3.DatabaseError("it has lost its tables")
@@ -355,6 +417,19 @@ class LocalScope(Scope):
     def _note(self, file: sqlite3.Connection) -> None:
         if self._about:
             file.execute("INSERT OR IGNORE INTO about VALUES (?)", (self._about,))
+
+
+def _open(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
+    """Open a file that is there."""
+    name = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _add_pack(file: sqlite3.Connection, data: bytes, rows: int) -> int:

@@ -1,0 +1,414 @@
+"""A store at a URL that fsspec understands: one immutable object a pack, so that nothing has to be locked between machines.
+
+``<url>/format-2/<layer>/<scope>/<digest>-<rows>.pack``: the digest of the samples, 16 bytes; the samples, 32 bytes each; the pack. The
+digest in the name is that of the whole object: one that was uploaded in part is never taken. Who wants to know what there is lists the
+scope and reads the beginnings of what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import platformdirs
+from filelock import FileLock
+
+from mpq_fixtures.store import packs
+from mpq_fixtures.store.base import FORMAT, MARKER, Part, Scope, Store, StoreError, mark, newer_format
+from mpq_fixtures.store.packs import KEY_BYTES, digest_of, sample_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PATIENCE = 120.0
+"""Seconds that an object store may not answer."""
+FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
+_TOGETHER = 64 * 2**20  # bytes that are fetched at once
+_DAY = 86_400
+_DIGEST = 16
+_NAME = re.compile(r"([0-9a-f]{32})-(\d+)\.pack")
+_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
+_EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
+_FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_CLIENTS = {"aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "azure", "requests", "urllib3", "fsspec"}
+_HOPELESS = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "InvalidRegionError"}
+
+T = TypeVar("T")
+
+
+class StoreDoesNotAnswer(UserWarning):
+    """The object store does not answer for now; it is asked again."""
+
+
+class RemoteStore(Store):
+    """The store at a URL. ``settings`` are fsspec's for its file system; credentials come from where that looks for them."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__(url)
+        self._settings = settings
+        self._opened: tuple[int, Any, str] | None = None
+        self._checked = self._told = False
+
+    def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
+        """Return the scope of a layer."""
+        return RemoteScope(self, layer, key, about or {})
+
+    def get(self, layer: str, key: str) -> bytes | None:
+        """Return a single entry's payload, or None where there is none or it is damaged."""
+        path = self._entry(layer, key)
+        try:
+            content: bytes = self.ask(lambda files: files.cat_file(self.path(path)))
+        except FileNotFoundError:
+            return None
+        payload = content[_DIGEST:]
+        if digest_of(payload) == content[:_DIGEST]:
+            self.reused[layer] += 1
+            return payload
+        self.drop(layer, key, key)
+        self.remove_objects([path])
+        return None
+
+    def put(self, layer: str, key: str, payload: bytes) -> None:
+        """Write a single entry; afterwards it is there whole, whatever happens in between."""
+        self.upload(self._entry(layer, key), digest_of(payload) + payload)
+        self.computed[layer] += 1
+
+    @contextmanager
+    def lock(self, layer: str, key: str) -> Iterator[None]:
+        """Keep other processes and threads of this machine from making the same entry; two machines that do leave one entry."""
+        folder = Path(platformdirs.user_cache_dir("mpq", appauthor=False), "locks", digest_of(self.location.encode()).hex())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{layer}-{key[:2]}.lock")
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(f"cannot lock for the store {self.location} in {folder}: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def path(self, name: str) -> str:
+        """Return what the file system calls an object."""
+        return f"{self._files()[1]}/{name}"
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Write an object; who lists meanwhile sees it whole or not at all."""
+        self._check(write=True)
+
+        def write(files: Any) -> None:
+            path = self.path(name)
+            if set(_protocols(files)) & _ATOMIC:
+                files.pipe_file(path, content)
+                return
+            folder, _, last = path.rpartition("/")
+            files.makedirs(folder, exist_ok=True)
+            piece = f"{folder}/.{last}.{os.getpid()}.part"
+            files.pipe_file(piece, content)
+            files.mv(piece, path)
+
+        self._explained(lambda: self.ask(write))
+
+    def remove_objects(self, names: Sequence[str]) -> None:
+        """Remove objects, those that are still there."""
+        for name in names:
+
+            def remove(files: Any, path: str = self.path(name)) -> None:
+                if files.exists(path):
+                    files.rm_file(path)
+
+            self._explained(lambda remove=remove: self.ask(remove))  # type: ignore[misc]
+
+    def listed(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Return what lies in a folder now, by name."""
+        self._check()
+
+        def look(files: Any) -> list[dict[str, Any]]:
+            path = self.path(folder)
+            files.invalidate_cache(path)
+            found: list[dict[str, Any]] = files.ls(path, detail=True)
+            return found
+
+        try:
+            found = self.ask(look)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return {info["name"].rpartition("/")[2]: info for info in found if info.get("type") != "directory"}
+
+    def ask(self, action: Callable[[Any], T]) -> T:
+        """Do something with the file system; what fails because it does not answer is done again, with growing waits."""
+        began, wait = time.monotonic(), FIRST_WAIT
+        while True:
+            files, _ = self._files()
+            try:
+                return action(files)
+            except _FINAL as error:
+                if isinstance(error, PermissionError):
+                    raise self._error(error.strerror or str(error) or "permission denied") from error
+                raise
+            except Exception as error:
+                if not _may_pass(error):
+                    raise self._error(f"{type(error).__name__}: {error}") from error
+                if time.monotonic() - began + wait > PATIENCE:
+                    raise self._error(f"it has not answered for {PATIENCE:.0f} s ({type(error).__name__}: {error})") from error
+                if not self._told:
+                    self._told = True
+                    reason = f"{type(error).__name__}: {error}"
+                    sentence = f"the store {self.location} does not answer ({reason}): trying again for up to {PATIENCE:.0f} s"
+                    warnings.warn(StoreDoesNotAnswer(sentence), stacklevel=2)
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the scopes and single entries."""
+        self._check()
+        try:
+            found = self.ask(lambda files: files.find(self.path(f"format-{FORMAT}"), detail=True))
+        except FileNotFoundError:
+            return
+        base = self.path("")
+        scopes: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+        for path, info in found.items():
+            _, layer, key, _ = path.removeprefix(base).split("/")
+            scopes[layer, key].append(info)
+        for (layer, key), infos in scopes.items():
+            names = [info["name"].removeprefix(base) for info in infos]
+            abouts = [self.ask(lambda files, name=name: files.cat_file(self.path(name))) for name in names if "/about-" in name]  # type: ignore[misc]
+            counts = [int(match[2]) for name in names if (match := _NAME.fullmatch(name.rpartition("/")[2]))]
+            entries = len(infos) if key == "entries" else sum(counts)
+            size, used = sum(info["size"] or 0 for info in infos), max(map(_modified, infos))
+            yield Part(
+                layer, "" if key == "entries" else key, size, len(infos), entries, used, [json.loads(content) for content in abouts], names
+            )
+
+    def remove(self, part: Part) -> bool:
+        """Remove a part."""
+        self.remove_objects(part.files_of)
+        return True
+
+    def _entry(self, layer: str, key: str) -> str:
+        return f"format-{FORMAT}/{layer}/entries/{key}"
+
+    def _check(self, write: bool = False) -> None:
+        """Refuse a store of a newer format; ``write`` says whether to mark one that has no mark yet."""
+        if self._checked:
+            return
+        self._checked = True
+        try:
+            found = self.ask(lambda files: files.cat_file(self.path(MARKER)))
+        except FileNotFoundError:
+            self._checked = write
+            if write:
+                self.upload(MARKER, mark())
+            return
+        if message := newer_format(self.location, found):
+            self._checked = False
+            raise StoreError(message)
+
+    def _files(self) -> tuple[Any, str]:
+        """Return the file system and the store's path there; a process that was forked has its own."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            import fsspec  # type: ignore[import-untyped]
+
+            protocol = self.location.partition("://")[0]
+            try:
+                files, path = fsspec.core.url_to_fs(self.location.rstrip("/"), **self._settings)
+            except ImportError as error:
+                package = _EXTRAS.get(protocol)
+                how = f"pip install {package}" if package else str(error)
+                raise StoreError(f"--mpq-cache {self.location}: {protocol}:// needs a package that is not here: {how}") from error
+            except ValueError as error:
+                raise StoreError(f"--mpq-cache {self.location}: {error}; give a folder, or a URL as s3://bucket/prefix") from error
+            self._opened = os.getpid(), files, path
+        return self._opened[1], self._opened[2]
+
+    def _explained(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from error
+
+    def _error(self, reason: str) -> StoreError:
+        return StoreError(f"cannot use the store {self.location}: {reason}; give another one with --mpq-cache")
+
+
+class RemoteScope(Scope):
+    """A scope of immutable objects; what was learned of them is remembered."""
+
+    def __init__(self, store: RemoteStore, layer: str, key: str, about: Mapping[str, str]) -> None:
+        self.store, self.layer, self.key = store, layer, key
+        self._folder = f"format-{FORMAT}/{layer}/{key}"
+        self._about = json.dumps(about, sort_keys=True).encode() if about else b""
+        self._noted = not about
+        self._members: dict[str, list[bytes]] = {}
+        self._sizes: dict[str, int] = {}
+        self._bad: set[str] = set()
+
+    def found(self, sources: Iterable[str]) -> set[str]:
+        """Return which of these samples have an entry."""
+        by_key = defaultdict(list)
+        for source in sources:
+            by_key[sample_key(source)].append(source)
+        known = {key for keys in self._members.values() for key in keys}
+        if not by_key.keys() <= known:
+            for name in self._new():
+                known.update(self._beginning(name))
+        return {source for key in by_key.keys() & known for source in by_key[key]}
+
+    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the entries of those samples that have one, object by object."""
+        wanted = set(map(sample_key, sources))
+        if not wanted:
+            return
+        new = set(self._new())
+        names = sorted(name for name in self._sizes if name in new or not wanted.isdisjoint(self._members.get(name, ())))
+        for name, content in self._fetched(names):
+            keys, data = self._opened(name, content)
+            places = [place for place, key in enumerate(keys) if key in wanted]
+            if not places:
+                continue
+            wanted.difference_update(keys)
+            table = packs.from_bytes(data, columns)
+            if len(places) < table.num_rows:
+                table = table.take(places)
+            self.store.reused[self.layer] += table.num_rows
+            yield table
+            if not wanted:
+                return
+
+    def write(self, table: pa.Table) -> None:
+        """Keep a table's rows."""
+        for part in packs.split(packs.without_doubles(table)):
+            keys = packs.keys_of(part)
+            known = {key for members in self._members.values() for key in members}
+            if not known.issuperset(keys):
+                beginning = b"".join(keys)
+                content = digest_of(beginning) + beginning + packs.to_bytes(part)
+                name = f"{digest_of(content).hex()}-{len(keys)}.pack"
+                self.store.upload(f"{self._folder}/{name}", content)
+                self._members[name], self._sizes[name] = keys, len(content)
+                self._bad.discard(name)
+                if not self._noted:
+                    self._note()
+            self.store.computed[self.layer] += part.num_rows
+
+    def _new(self) -> list[str]:
+        """List the scope, and return the objects of which nothing is known yet."""
+        listed = self.store.listed(self._folder)
+        names = {name: info for name, info in listed.items() if _NAME.fullmatch(name) and name not in self._bad}
+        self._sizes = {name: int(info["size"] or 0) for name, info in names.items()}
+        self._members = {name: keys for name, keys in self._members.items() if name in names}
+        if not self._noted and names:
+            about = listed.get(self._about_name())
+            if about is None or time.time() - _modified(about) > _DAY:  # its time is the time of last use
+                try:
+                    self._note()
+                except StoreError:  # who may only read does so
+                    self._noted = True
+            self._noted = True
+        return sorted(names.keys() - self._members.keys())
+
+    def _beginning(self, name: str) -> list[bytes]:
+        """Return the samples of an object, of which only the beginning is read."""
+        end = _DIGEST + KEY_BYTES * _rows(name)
+        try:
+            content = self.store.ask(lambda files: files.cat_file(self.store.path(f"{self._folder}/{name}"), start=0, end=end))
+        except FileNotFoundError:
+            return []
+        if len(content) != end or digest_of(content[_DIGEST:]) != content[:_DIGEST]:
+            self._drop(name)
+            return []
+        self._members[name] = _cut(content[_DIGEST:])
+        return self._members[name]
+
+    def _fetched(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the objects that are still there, some fetched together."""
+        group: list[str] = []
+        for name in names:
+            group.append(name)
+            if sum(self._sizes[one] for one in group) >= _TOGETHER or len(group) == 32:
+                yield from self._fetch(group)
+                group = []
+        if group:
+            yield from self._fetch(group)
+
+    def _fetch(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
+        paths = {self.store.path(f"{self._folder}/{name}"): name for name in names}
+
+        def fetch(files: Any) -> dict[str, bytes]:
+            contents: dict[str, Any] = files.cat(list(paths), on_error="return")
+            for content in contents.values():
+                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                    raise content
+            return {path: content for path, content in contents.items() if not isinstance(content, Exception)}
+
+        found = {path.rpartition("/")[2]: content for path, content in self.store.ask(fetch).items()}
+        return [(name, found[name]) for name in names if name in found]
+
+    def _opened(self, name: str, content: bytes) -> tuple[list[bytes], bytes]:
+        """Return the samples and the pack of an object; nothing of one that is damaged, which is dropped."""
+        if digest_of(content).hex() != name[: 2 * _DIGEST]:
+            self._drop(name)
+            return [], b""
+        end = _DIGEST + KEY_BYTES * _rows(name)
+        self._members[name] = _cut(content[_DIGEST:end])
+        return self._members[name], content[end:]
+
+    def _drop(self, name: str) -> None:
+        self._bad.add(name)
+        self._members.pop(name, None)
+        self._sizes.pop(name, None)
+        self.store.drop(self.layer, self.key, f"{self.key[:12]}/{name}")
+        self.store.remove_objects([f"{self._folder}/{name}"])
+
+    def _about_name(self) -> str:
+        return f"about-{digest_of(self._about).hex()}.json"
+
+    def _note(self) -> None:
+        self._noted = True
+        self.store.upload(f"{self._folder}/{self._about_name()}", self._about)
+
+
+def _rows(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    return int(match[2])
+
+
+def _cut(keys: bytes) -> list[bytes]:
+    return [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether an error may be over in a moment: the network's, not a program's."""
+    module = type(error).__module__.partition(".")[0]
+    return type(error).__name__ not in _HOPELESS and (isinstance(error, OSError) or module in _CLIENTS)
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """Return when an object was written, in seconds; 0 where the file system does not say."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        value = info.get(name)
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            from datetime import datetime
+
+            return datetime.fromisoformat(value).timestamp()
+        if value is not None:
+            return float(value.timestamp())
+    return 0.0
