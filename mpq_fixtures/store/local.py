@@ -99,6 +99,11 @@ class LocalStore(Store):
         finally:
             lock.release()
 
+    def close(self) -> None:
+        """Close the files, which are opened again when they are needed; the last process to close one leaves no log."""
+        for path, file in list(self._files.items()):
+            self._forget(path, file)
+
     def parts(self) -> Iterator[Part]:
         """Yield the scopes and the files of single entries."""
         self._check()
@@ -363,7 +368,8 @@ class LocalScope(Scope):
 
         def look_up(file: sqlite3.Connection) -> list[tuple[bytes, int, int]]:
             if self._about and not file.execute("SELECT 1 FROM about WHERE entry = ?", (self._about,)).fetchone():
-                self._note(file)
+                with suppress(sqlite3.OperationalError):  # who may only read does so
+                    self._note(file)
             (rows,) = file.execute("SELECT sum(rows) FROM packs").fetchone()
             if 4 * len(wanted) > (rows or 0):
                 return [row for row in file.execute("SELECT sample, pack, place FROM members") if row[0] in wanted]
@@ -420,8 +426,11 @@ class LocalScope(Scope):
 
 
 def _open(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
-    """Open a file that is there."""
-    name = f"{path.absolute().as_uri()}?mode=rw"
+    """Open a file that is there; one in a folder that may only be read, where no log can be, as it is."""
+    mode = "mode=rw"
+    if not os.access(path.parent, os.W_OK):
+        mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+    name = f"{path.absolute().as_uri()}?{mode}"
     return sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
 
 

@@ -55,7 +55,7 @@ class RemoteStore(Store):
         super().__init__(url)
         self._settings = settings
         self._opened: tuple[int, Any, str] | None = None
-        self._checked = self._told = False
+        self._checked = self._marked = self._told = False
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
         """Return the scope of a layer."""
@@ -63,6 +63,7 @@ class RemoteStore(Store):
 
     def get(self, layer: str, key: str) -> bytes | None:
         """Return a single entry's payload, or None where there is none or it is damaged."""
+        self._check()
         path = self._entry(layer, key)
         try:
             content: bytes = self.ask(lambda files: files.cat_file(self.path(path)))
@@ -199,19 +200,18 @@ class RemoteStore(Store):
 
     def _check(self, write: bool = False) -> None:
         """Refuse a store of a newer format; ``write`` says whether to mark one that has no mark yet."""
-        if self._checked:
-            return
-        self._checked = True
-        try:
-            found = self.ask(lambda files: files.cat_file(self.path(MARKER)))
-        except FileNotFoundError:
-            self._checked = write
-            if write:
-                self.upload(MARKER, mark())
-            return
-        if message := newer_format(self.location, found):
-            self._checked = False
-            raise StoreError(message)
+        if not self._checked:
+            try:
+                message = newer_format(self.location, self.ask(lambda files: files.cat_file(self.path(MARKER))))
+                self._marked = True
+            except FileNotFoundError:
+                message = ""
+            if message:
+                raise StoreError(message)
+            self._checked = True
+        if write and not self._marked:
+            self._marked = True
+            self.upload(MARKER, mark())
 
     def _files(self) -> tuple[Any, str]:
         """Return the file system and the store's path there; a process that was forked has its own."""
