@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -528,7 +529,9 @@ class TestFormat:
         with pytest.warns(OlderFormat, match=r"also holds 3.0 kB in 2 files of an older mpq's.* mpq store prune --old") as said:
             store.scope(BITSTREAM, KEY).write(table([1]))
         assert len([one for one in said if one.category is OlderFormat]) == 1
-        LocalStore(store.folder).scope(PREDICTION, KEY).write(table([1]))  # a warning would be an error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            LocalStore(store.folder).scope(PREDICTION, KEY).write(table([1]))
         assert store.get(BITSTREAM, "0011") is None
         assert [(part.layer, part.entries) for part in store.parts()] == [(BITSTREAM, 1), (PREDICTION, 1)]
         assert len(list(store.folder.glob("*/00/11"))) == 2

@@ -106,24 +106,25 @@ class LocalStore(Store):
 
     def parts(self) -> Iterator[Part]:
         """Yield the scopes and the files of single entries."""
-        self._check()
-        for path in sorted(self._base.glob("*/*.db")):
-            files = {suffix: status for suffix in _PARTS if (status := _status(Path(f"{path}{suffix}")))}
-            if "" not in files:
-                continue
-            single = path == self._entries(path.parent.name)
-            query = "SELECT count(*) FROM entries" if single else "SELECT sum(rows) FROM packs"
-            about: list[dict[str, str]] = []
-            try:
-                with closing(_open(path)) as file:
-                    (entries,) = file.execute(query).fetchone()
-                    if not single:
-                        about = [json.loads(entry) for (entry,) in file.execute("SELECT entry FROM about ORDER BY entry")]
-            except (sqlite3.Error, ValueError):
-                entries = 0  # damaged: whoever reads it will say so
-            size = sum(status.st_size for status in files.values())
-            used = max(status.st_mtime for suffix, status in files.items() if suffix != "-shm")
-            yield Part(path.parent.name, "" if single else path.stem, size, len(files), entries or 0, used, about, [str(path)])
+        with self.explained():
+            self._check()
+            for path in sorted(self._base.glob("*/*.db")):
+                files = {suffix: status for suffix in _PARTS if (status := _status(Path(f"{path}{suffix}")))}
+                if "" not in files:
+                    continue
+                single = path == self._entries(path.parent.name)
+                query = "SELECT count(*) FROM entries" if single else "SELECT sum(rows) FROM packs"
+                about: list[dict[str, str]] = []
+                try:
+                    with closing(_open(path)) as file:
+                        (entries,) = file.execute(query).fetchone()
+                        if not single:
+                            about = [json.loads(entry) for (entry,) in file.execute("SELECT entry FROM about ORDER BY entry")]
+                except (sqlite3.Error, ValueError):
+                    entries = 0  # damaged: whoever reads it will say so
+                size = sum(status.st_size for status in files.values())
+                used = max(status.st_mtime for suffix, status in files.items() if suffix != "-shm")
+                yield Part(path.parent.name, "" if single else path.stem, size, len(files), entries or 0, used, about, [str(path)])
 
     def remove(self, part: Part) -> bool:
         """Remove a part, unless a running process has it open."""

@@ -1,0 +1,248 @@
+"""A store at a URL: an object store that does not answer for a while, whose clients are missing, or that several machines write at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from test_store import KEY, contents, expected, source, table
+
+from mpq_fixtures.store import BITSTREAM, STATISTIC, StoreError, open_store, remote
+from mpq_fixtures.store.remote import RemoteStore, StoreDoesNotAnswer
+
+
+class Flaky(MemoryFileSystem):  # type: ignore[misc]
+    """A file system in memory that answers some calls with an error."""
+
+    protocol = "flaky"
+    cachable = False
+    errors: list[Exception] = []
+    asked = 0
+
+    @classmethod
+    def _fail(cls) -> None:
+        Flaky.asked += 1
+        if Flaky.errors:
+            raise Flaky.errors.pop(0)
+
+    def cat_file(self, *arguments: Any, **options: Any) -> Any:
+        self._fail()
+        return super().cat_file(*arguments, **options)
+
+    def pipe_file(self, *arguments: Any, **options: Any) -> Any:
+        self._fail()
+        return super().pipe_file(*arguments, **options)
+
+    def ls(self, *arguments: Any, **options: Any) -> Any:
+        self._fail()
+        return super().ls(*arguments, **options)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(MemoryFileSystem._strip_protocol(path.replace("flaky://", "memory://")))
+
+
+fsspec.register_implementation("flaky", Flaky, clobber=True)
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a store that can be made to fail; whoever waits does so in no time."""
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(remote, "LONGEST_WAIT", 0.01)
+    Flaky.errors, Flaky.asked = [], 0
+    yield f"flaky://{uuid.uuid4()}"
+    Flaky.errors = []
+
+
+class TestStoreThatDoesNotAnswer:
+    @pytest.mark.parametrize("error", [OSError("503 Slow Down"), TimeoutError("timed out"), ConnectionResetError("reset")], ids=repr)
+    def test_for_a_while_loses_nothing_and_is_said_once(self, flaky: str, error: Exception) -> None:
+        scope = open_store(flaky).scope(BITSTREAM, KEY)
+        Flaky.errors = [error] * 5
+        with pytest.warns(StoreDoesNotAnswer, match=r"does not answer.*trying again for up to 120 s"):
+            scope.write(table(range(5)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it is said once
+            for first in range(5, 50, 5):
+                Flaky.errors = [error] * 2
+                scope.write(table(range(first, first + 5)))
+        store = open_store(flaky)
+        Flaky.errors = [error] * 3
+        with pytest.warns(StoreDoesNotAnswer):
+            assert contents(store.scope(BITSTREAM, KEY), range(60)) == expected(range(50))
+        assert store.damaged == []
+
+    def test_for_longer_is_an_error(self, flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "PATIENCE", 0.1)
+        store = open_store(flaky)
+        Flaky.errors = [OSError("503 Slow Down")] * 100_000
+        with pytest.warns(StoreDoesNotAnswer), pytest.raises(StoreError) as caught:
+            store.scope(BITSTREAM, KEY).write(table([1]))
+        assert f"cannot use the store {flaky}: it has not answered for" in str(caught.value)
+        assert "503 Slow Down" in str(caught.value)
+        assert "--mpq-cache" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("error", [PermissionError(13, "Access Denied"), ValueError("no such bucket name")], ids=repr)
+    def test_that_never_will_is_not_asked_again(self, flaky: str, error: Exception) -> None:
+        store = open_store(flaky)
+        Flaky.errors = [error] * 100
+        with pytest.raises(StoreError, match=f"{flaky}.*(Access Denied|no such bucket name).*--mpq-cache"):
+            store.scope(BITSTREAM, KEY).write(table([1]))
+        assert Flaky.asked == 1
+
+    def test_waits_longer_each_time(self, flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        waits: list[float] = []
+        monkeypatch.setattr(time, "sleep", waits.append)
+        monkeypatch.setattr(remote, "FIRST_WAIT", 0.5)
+        monkeypatch.setattr(remote, "LONGEST_WAIT", 16.0)
+        Flaky.errors = [OSError("no")] * 8
+        with pytest.warns(StoreDoesNotAnswer):
+            open_store(flaky).get(BITSTREAM, KEY)
+        assert waits == [0.5, 1, 2, 4, 8, 16, 16, 16]
+
+
+class TestRequests:
+    def test_are_few_for_a_scope_that_is_known(self, flaky: str) -> None:
+        for first in range(0, 100, 10):
+            open_store(flaky).scope(BITSTREAM, KEY).write(table(range(first, first + 10)))
+        scope = open_store(flaky).scope(BITSTREAM, KEY)
+        scope.found(map(source, range(100)))
+        Flaky.asked = 0
+        assert len(scope.found(map(source, range(100)))) == 100
+        assert Flaky.asked == 0
+        assert contents(scope, [5]) == expected([5])
+        assert Flaky.asked == 2  # a list, and the one object
+
+    def test_find_what_another_wrote_meanwhile(self, flaky: str) -> None:
+        one, other = (open_store(flaky).scope(BITSTREAM, KEY) for _ in range(2))
+        one.write(table([1]))
+        assert other.found([source(1), source(2)]) == {source(1)}
+        one.write(table([2]))
+        assert other.found([source(1), source(2)]) == {source(1), source(2)}
+        assert contents(other, [1, 2]) == expected([1, 2])
+
+    def test_write_the_same_pack_once(self, flaky: str) -> None:
+        for _ in range(3):
+            open_store(flaky).scope(BITSTREAM, KEY).write(table([1, 2]))
+        (part,) = open_store(flaky).parts()
+        assert (part.files, part.entries) == (1, 2)
+
+
+class TestUrlThatCannotBe:
+    @pytest.mark.parametrize(("url", "package"), [("s3://bucket/prefix", "s3fs"), ("gs://bucket", "gcsfs"), ("az://box", "adlfs")])
+    def test_names_the_package_that_is_missing(self, monkeypatch: pytest.MonkeyPatch, url: str, package: str) -> None:
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, url.partition("://")[0], raising=False)  # known clients
+        with pytest.raises(StoreError, match=f"--mpq-cache {url}: .* needs a package that is not here: pip install {package}"):
+            open_store(url).get(BITSTREAM, KEY)
+
+    def test_is_of_no_kind(self) -> None:
+        with pytest.raises(StoreError, match=r"--mpq-cache nowhere://x: .*s3://bucket/prefix"):
+            open_store("nowhere://x").get(BITSTREAM, KEY)
+
+
+class TestSharedFolder:
+    def test_shows_no_piece_of_an_object(self, tmp_path: Path) -> None:
+        """Who lists the folder while a large pack is written sees it whole or not at all."""
+        store, done = open_store(tmp_path.as_uri()), threading.Event()
+        import pyarrow as pa
+
+        noise = pa.array([bytes(range(256)) * 40_000] * 2)
+
+        def write() -> None:
+            for first in range(0, 20, 2):
+                store.scope(BITSTREAM, KEY).write(table([first, first + 1]).append_column("noise", noise))
+            done.set()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        reader = open_store(tmp_path.as_uri())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            while not done.is_set():
+                found = contents(reader.scope(BITSTREAM, KEY), range(20))
+                assert found == expected(found)
+        thread.join()
+        assert contents(reader.scope(BITSTREAM, KEY), range(20)) == expected(range(20))
+        assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.skipif(not (importlib.util.find_spec("s3fs") and importlib.util.find_spec("moto")), reason="needs s3fs and moto[server]")
+class TestS3:
+    """A server of S3's protocol on this machine."""
+
+    @pytest.fixture(scope="class")
+    def server(self) -> Iterator[str]:
+        code = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
+        import socket
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(600):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+    @pytest.fixture
+    def environment(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a user sets for a store that is not Amazon's."""
+        for name, value in {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": server}.items():
+            monkeypatch.setenv(name, value)
+
+    def test_holds_what_was_written(self, environment: None) -> None:
+        url = f"s3://mpq-{uuid.uuid4().hex[:8]}/results"
+        fsspec.filesystem("s3").mkdir(url.split("/")[2])
+        store = open_store(url)
+        store.scope(STATISTIC, KEY, {"suite": "a", "case": "x"}).write(table(range(100)))
+        store.scope(STATISTIC, KEY, {"suite": "a", "case": "x"}).write(table(range(100, 120)))
+        store.put(BITSTREAM, KEY, b"one")
+        again = RemoteStore(url)
+        assert contents(again.scope(STATISTIC, KEY), range(130)) == expected(range(120))
+        assert again.scope(STATISTIC, KEY).found([source(3), source(129)]) == {source(3)}
+        assert again.get(BITSTREAM, KEY) == b"one"
+        parts = {part.layer: part for part in again.parts()}
+        assert (parts[STATISTIC].entries, parts[STATISTIC].about) == (120, [{"suite": "a", "case": "x"}])
+        assert abs(parts[STATISTIC].used - time.time()) < 600
+        assert again.remove(parts[STATISTIC])
+        assert contents(RemoteStore(url).scope(STATISTIC, KEY), range(130)) == {}
+
+    def test_without_its_bucket_is_an_error(self, environment: None) -> None:
+        with pytest.raises(StoreError, match="--mpq-cache"):
+            open_store("s3://mpq-no-such-bucket/x").scope(STATISTIC, KEY).write(table([1]))
+
+    def test_that_comes_back_loses_nothing(self, environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody listens at first."""
+        import socket
+
+        url = f"s3://mpq-{uuid.uuid4().hex[:8]}"
+        fsspec.filesystem("s3").mkdir(url.split("/")[2])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            silent = f"http://127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setattr(remote, "PATIENCE", 3.0)
+        with pytest.warns(StoreDoesNotAnswer), pytest.raises(StoreError, match="it has not answered"):
+            RemoteStore(url, endpoint_url=silent, config_kwargs={"retries": {"total_max_attempts": 1}}).get(BITSTREAM, KEY)
+        store = open_store(url)
+        store.put(BITSTREAM, KEY, b"x")
+        assert store.get(BITSTREAM, KEY) == b"x"
