@@ -20,8 +20,9 @@ from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.record import ROW_FORMAT, Failure, Record, Row, summarise
+from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.report.examples import make_example
+from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of

@@ -11,6 +11,11 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
+def readable(temporary: Path) -> None:
+    """Let a temporary file be as readable as any other."""
+    temporary.chmod(0o666 & ~_UMASK)
+
+
 def write_atomically(path: Path, *parts: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, never a piece; its folder is made where it is missing."""
     try:
@@ -21,7 +26,7 @@ def write_atomically(path: Path, *parts: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(parts)
-        Path(temporary).chmod(0o666 & ~_UMASK)
+        readable(Path(temporary))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from mpq_fixtures.chain import digest
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
-from mpq_fixtures.record import Record, Row, summarise
+from mpq_fixtures.record import Record, summarise
+from mpq_fixtures.rows import Row
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 

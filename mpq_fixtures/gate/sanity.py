@@ -11,7 +11,8 @@ import numpy as np
 
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.metrics import Chance, Metric
-from mpq_fixtures.record import Record, Row
+from mpq_fixtures.record import Record
+from mpq_fixtures.rows import Row
 
 FEWEST = 3
 """Samples from which on something is said of the answers: two may be alike, or wrong, for no reason."""
