@@ -22,7 +22,7 @@ from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.report.examples import make_example
-from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
+from mpq_fixtures.rows import ROW_FORMAT, Failure, Row, Rows
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of
@@ -85,7 +85,7 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     with bench.clock.step("score"):
         rows = [row for sample in samples if isinstance(row := outcomes[sample.id], Row)]
         failures = [failure for sample in samples if isinstance(failure := outcomes[sample.id], Failure)]
-        record = summarise(case, rows, failures, way.metric, way.beside, way.absent)
+        record = summarise(case, Rows.of(rows), failures, way.metric, way.beside, way.absent)
     if example is None and isinstance(outcomes[shown.id], Row):
         example = way.example(shown)
     record.example, record.example_sample = example or [], shown.id

@@ -11,9 +11,18 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
-def readable(temporary: Path) -> None:
-    """Let a temporary file be as readable as any other."""
+def temporary_beside(path: Path) -> Path:
+    """Make an empty temporary file in the folder of a path, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    os.close(descriptor)
+    return Path(name)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a temporary file its name, and make it as readable as any other."""
     temporary.chmod(0o666 & ~_UMASK)
+    temporary.replace(path)
 
 
 def write_atomically(path: Path, *parts: bytes) -> None:
@@ -26,8 +35,7 @@ def write_atomically(path: Path, *parts: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(parts)
-        readable(Path(temporary))
-        Path(temporary).replace(path)
+        put_in_place(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

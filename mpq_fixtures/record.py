@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Metric, Statistic
-from mpq_fixtures.rows import Failure, Row
+from mpq_fixtures.rows import LEDGER, Failure, Rows
 from mpq_fixtures.statistics import bootstrap_interval, retention
 from mpq_fixtures.suite import Case
+
+_Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
+"""A metric, what it keeps of the samples that it could measure, and which these are."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Record:
     rate_unit: str
     bytes: int
     compression_ratio: float
-    rows: list[Row]
+    rows: Rows
     failures: list[Failure]
     floor: float | None = None
     kbps: float = math.nan
@@ -96,8 +100,8 @@ class Record:
         self.retention = retention(self.value, original.value, original.floor)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain dictionaries, lists, strings, numbers and bytes."""
-        return asdict(self)
+        """Return the record as plain dictionaries, lists, strings, numbers and bytes; of rows that lie in a file, where that is."""
+        return asdict(replace(self, rows=self.rows.to_plain()))  # type: ignore[arg-type]
 
     @staticmethod
     def from_dict(content: dict[str, Any]) -> Record:
@@ -106,7 +110,7 @@ class Record:
             **{
                 **content,
                 "metrics": {name: Measure(**measure) for name, measure in content["metrics"].items()},
-                "rows": [Row(**row) for row in content["rows"]],
+                "rows": Rows.from_plain(content["rows"]),
                 "failures": [Failure(**failure) for failure in content["failures"]],
             }
         )
@@ -114,7 +118,7 @@ class Record:
 
 def summarise(
     case: Case,
-    rows: list[Row],
+    rows: Rows,
     failures: list[Failure],
     metric: Metric,
     beside: Sequence[Metric],
@@ -122,19 +126,13 @@ def summarise(
 ) -> Record:
     """Turn the rows of a case into its record; ``absent`` says of signal metrics that were asked for what this machine lacks."""
     evaluation = case.evaluation
-    total_bytes, elements = sum(row.bytes for row in rows), sum(row.elements for row in rows)
+    sizes, elements_of = rows.numbers("bytes"), rows.numbers("elements")
+    total_bytes, elements = int(sizes.sum()), int(elements_of.sum())
     modality = evaluation.task.modality
-    metrics = {metric.name: _measure(metric, [row.statistic for row in rows], [row.group for row in rows])}
-    # The originals against themselves: an infinite PSNR says nothing.
-    metrics |= {other.name: _signal_measure(other, rows) for other in beside if not case.is_original}
-    if not case.is_original:
-        metrics |= {
-            other.name: replace(_measure(other, [], []), missing=len(rows), why_missing=lack) for other, lack in (absent or {}).items()
-        }
-    ledger = {part: sum(row.ledger[part] for row in rows) for part in ("payload", "container", "side")}
-    seconds = sum(row.seconds or 0.0 for row in rows)
-    nominal = [row.nominal_bits for row in rows if row.nominal_bits is not None]
-    floors = [np.asarray(row.floor, float) for row in rows if row.floor is not None]
+    ledger = {part: int(rows.numbers(part).sum()) for part in LEDGER}
+    seconds = math.fsum(np.nan_to_num(rows.numbers("seconds")))
+    nominal = rows.numbers("nominal_bits")
+    floors = rows.floors()
     return Record(
         case=case.id,
         suite=evaluation.suite,
@@ -145,38 +143,60 @@ def summarise(
         codec=case.codec,
         quality=case.quality,
         metric=metric.name,
-        metrics=metrics,
+        # The originals against themselves: an infinite PSNR says nothing.
+        metrics=_measures(rows, metric, *(([], {}) if case.is_original else (beside, absent or {}))),
         rate=8 * total_bytes / elements if elements else math.nan,
-        rate_mean=float(np.mean([8 * row.bytes / row.elements for row in rows])) if rows else math.nan,
+        rate_mean=float(np.mean(8 * sizes / elements_of)) if len(rows) else math.nan,
         rate_unit=modality.rate_unit,
         bytes=total_bytes,
         compression_ratio=elements * modality.raw_bits / 8 / total_bytes if total_bytes else math.nan,
         rows=rows,
         failures=failures,
-        floor=metric.value(floors) if floors else None,
+        floor=metric.value(floors) if len(floors) else None,
         kbps=8 * total_bytes / seconds / 1000 if seconds else math.nan,
         rate_without_container=8 * (total_bytes - ledger["container"]) / elements if elements else math.nan,
-        rate_nominal=sum(nominal) / elements if elements and len(nominal) == len(rows) else math.nan,
+        rate_nominal=math.fsum(nominal) / elements if elements else math.nan,
         ledger=ledger,
     )
 
 
-def _signal_measure(metric: Metric, rows: Sequence[Row]) -> Measure:
-    """Measure over the samples that the metric could measure, and count the others."""
-    measured = [row for row in rows if metric.name in row.beside]
-    measure = _measure(metric, [row.beside[metric.name] for row in measured], [row.group for row in measured])
-    reasons = [row.unmeasured[metric.name] for row in rows if metric.name in row.unmeasured]
-    return replace(measure, missing=len(reasons), why_missing=reasons[0] if reasons else "")
+def _measures(rows: Rows, metric: Metric, beside: Sequence[Metric], absent: Mapping[Metric, str]) -> dict[str, Measure]:
+    """Measure over all samples; a signal metric over those that it could measure, and the others are counted."""
+    everything, tried = np.arange(len(rows)), rows.signal_metrics
+    found: list[_Found] = [(metric, rows.statistics(), everything)]
+    nothing: tuple[Sequence[Statistic], NDArray[np.intp]] = [], everything[:0]
+    found += [(other, *(rows.beside(other.name) if other.name in tried else nothing)) for other in beside]
+    measures = {}
+    for (one, statistics, _), interval in zip(found, _intervals(found, rows.groups), strict=True):
+        measures[one.name] = _measure(one, one.value(statistics) if len(statistics) else math.nan, interval)
+    for other in beside:
+        missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
+        measures[other.name] = replace(measures[other.name], missing=missing, why_missing=why)
+    for other, lack in absent.items():
+        measures[other.name] = replace(_measure(other, math.nan, (math.nan, math.nan)), missing=len(rows), why_missing=lack)
+    return measures
 
 
-def _measure(metric: Metric, nested: list[Any], groups: list[str]) -> Measure:
-    statistics: list[Statistic] = [np.asarray(statistic, float) for statistic in nested]
-    value = metric.value(statistics) if statistics else math.nan
-    low, high = bootstrap_interval(metric, statistics, groups=groups) if statistics else (math.nan, math.nan)
+def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[tuple[float, float]]:
+    """Return the interval of each metric; those that have the same samples are drawn together."""
+    intervals = [(math.nan, math.nan)] * len(found)
+    alike: dict[bytes, list[int]] = {}
+    for number, (_, _, measured) in enumerate(found):
+        if len(measured):
+            alike.setdefault(measured.tobytes() if len(measured) < len(groups) else b"", []).append(number)
+    for numbers in alike.values():
+        measured = found[numbers[0]][2]
+        members = [groups[place] for place in measured] if any(groups) else []
+        drawn = [bootstrap_interval(metric, statistics, groups=members) for metric, statistics, _ in (found[number] for number in numbers)]
+        for number, interval in zip(numbers, drawn, strict=True):
+            intervals[number] = interval
+    return intervals
+
+
+def _measure(metric: Metric, value: float, interval: tuple[float, float]) -> Measure:
     return Measure(
         value,
-        low,
-        high,
+        *interval,
         metric.unit,
         metric.higher_is_better,
         metric.tolerance,

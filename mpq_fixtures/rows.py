@@ -5,11 +5,12 @@ A case of a million samples is columns in a Parquet file, of which a reader take
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.chain import LAYERS, SOURCE
-from mpq_fixtures.files import readable
+from mpq_fixtures.files import put_in_place, temporary_beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ GROUP_BYTES = 2**22
 
 _STATISTIC, _UNMEASURED, _SHAPE = " statistic", " unmeasured", "_shape"
 _SAMPLE, _GROUP, _TEXT = "sample", "group", "source_text"
+SOURCES = (SOURCE, _TEXT)
 _OWN = {
     *(_SAMPLE, _GROUP, _TEXT, SOURCE, "bytes", "elements", "seconds", "nominal_bits", *LEDGER, "prediction", "target"),
     *("statistic", "statistic_shape", "floor", "floor_shape", *LINKS),
@@ -84,7 +86,7 @@ class Failure:
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return the columns of rows, without ids and groups: these belong to a data set, and a stored row may serve several.
 
-    ``source`` is ``binary(32)``, null where it is not known; ``bytes``, ``elements`` and the ledger's parts are ``int64``; ``seconds`` and
+    ``source`` is ``binary(32)`` (`source_key`); ``bytes``, ``elements`` and the ledger's parts are ``int64``; ``seconds`` and
     ``nominal_bits`` ``float64``; ``prediction``, ``target`` and the links of the chain ``string``; ``statistic`` and ``floor`` lists of
     numbers with their shapes beside them. Each metric has its score under its own name; a signal metric also has ``"<name> statistic"``,
     null where it could not be measured, of one shape, which stands in the field's metadata, and ``"<name> unmeasured"``, which says why.
@@ -120,15 +122,18 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.table([pa.array(values, kind) for kind, values in columns.values()], schema=pa.schema(fields))
 
 
-def source_key(source: str) -> bytes | None:
-    """Return 32 bytes for a sample's source: its 64 hex digits, or the SHA-256 of any other text; None for none."""
-    if _is_hex(source):
-        return bytes.fromhex(source)
-    return hashlib.sha256(source.encode()).digest() if source else None
+def source_key(source: str) -> bytes:
+    """Return 32 bytes for a sample's source: its 64 hex digits, or the SHA-256 of any other text."""
+    if len(source) == 64:
+        with contextlib.suppress(ValueError):
+            if len(key := bytes.fromhex(source)) == 32:  # blanks between digits are taken, too
+                return key
+    return hashlib.sha256(source.encode()).digest()
 
 
-def _is_hex(source: str) -> bool:
-    return len(source) == 64 and not set(source) - set("0123456789abcdef")
+def _as_they_are(sources: Sequence[str]) -> list[str | None]:
+    """Return the sources that do not follow from their keys."""
+    return [None if not source or source_key(source).hex() == source else source for source in sources]
 
 
 def _flat(nested: Any) -> NDArray[np.float64]:
@@ -151,6 +156,7 @@ class RowsWriter:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._shapes: dict[str, str] = {}
+        self._scored: dict[str, None] = {}
         self._held: list[pa.Table] = []
         self._writer: Any = None
         self._temporary: Path | None = None
@@ -170,12 +176,9 @@ class RowsWriter:
 
         ``sources`` are the samples' own words for their sources; where these are not 64 hex digits, results show them as they are.
         """
-        import pyarrow as pa
-
-        texts = [None if not source or _is_hex(source) else source for source in sources] or [None] * len(samples)
-        for name, values in ((_TEXT, texts), (_GROUP, groups), (_SAMPLE, samples)):
-            table = table.add_column(0, pa.field(name, pa.string()), pa.array(values, pa.string()))
+        table = _named(table, samples, groups, sources)
         self._shapes |= _shapes_of(table.schema)
+        self._scored |= {name: None for name in _scores(table.column_names) if table.column(name).null_count < len(table)}
         self._held.append(table)
         if sum(held.nbytes for held in self._held) >= GROUP_BYTES:
             self._flush()
@@ -186,10 +189,9 @@ class RowsWriter:
             self.append(table_of([]), [], [])
         self._flush()
         assert self._temporary is not None
-        self._writer.add_key_value_metadata({"shapes": json.dumps(self._shapes)})
+        self._writer.add_key_value_metadata({"shapes": json.dumps(self._shapes), "scored": json.dumps(list(self._scored))})
         self._writer.close()
-        readable(self._temporary)
-        self._temporary.replace(self.file)
+        put_in_place(self._temporary, self.file)
         self._temporary = None
         return Rows.opened(self.file)
 
@@ -211,11 +213,8 @@ class RowsWriter:
         table = pa.concat_tables(self._held).combine_chunks()
         self._held = []
         if self._writer is None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".", suffix=".part")
-            os.close(handle)
-            self._temporary, self._schema = Path(name), table.schema.remove_metadata()
-            self._writer = pq.ParquetWriter(name, self._schema, compression="zstd", write_statistics=False)
+            self._temporary, self._schema = temporary_beside(self.file), table.schema.remove_metadata()
+            self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", write_statistics=False)
         if table.column_names != self._schema.names:
             raise ValueError(f"rows of other columns than those before them: {sorted(set(table.column_names) ^ set(self._schema.names))}")
         rows = max(1, int(len(table) * GROUP_BYTES / max(table.nbytes, 1)))
@@ -228,21 +227,15 @@ class Rows:
     Iterating makes a `Row` of each, for whoever shows a few.
     """
 
-    def __init__(self, file: Path | None = None, table: pa.Table | None = None) -> None:
+    def __init__(self, file: Path | None = None, table: pa.Table | None = None, count: int | None = None) -> None:
         assert (file is None) != (table is None)
-        self.file, self._table = file, table
-        self._about: Any = None
+        self.file, self._table, self._count = file, table, count
 
     @staticmethod
     def of(rows: Sequence[Row]) -> Rows:
         """Return rows as columns in memory."""
-        import pyarrow as pa
-
-        table = table_of(rows)
-        texts = [None if not row.source or _is_hex(row.source) else row.source for row in rows]
-        for name, values in ((_TEXT, texts), (_GROUP, [row.group for row in rows]), (_SAMPLE, [row.sample for row in rows])):
-            table = table.add_column(0, pa.field(name, pa.string()), pa.array(values, pa.string()))
-        return Rows(table=table)
+        samples, groups, sources = ([getattr(row, name) for row in rows] for name in (_SAMPLE, _GROUP, SOURCE))
+        return Rows(table=_named(table_of(rows), samples, groups, sources))
 
     @staticmethod
     def opened(file: Path) -> Rows:
@@ -250,19 +243,43 @@ class Rows:
         return Rows(file=Path(file))
 
     def __len__(self) -> int:
-        return len(self._table) if self._table is not None else int(self._parquet().metadata.num_rows)
+        if self._count is None:  # kept, for whoever asks when the file is gone
+            self._count = len(self._table) if self._table is not None else int(self._parquet().metadata.num_rows)
+        return self._count
 
     def __iter__(self) -> Iterator[Row]:
         for table in self.parts():
-            yield from self._rows_of(table)
+            yield from _rows_of(table)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rows) and self.table().equals(other.table())
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows{f' in {self.file}' if self.file else ''}>"
+
+    def to_plain(self) -> list[Any]:
+        """Return where the rows are, as text, and how many; those in memory as bytes."""
+        import pyarrow as pa
+
+        if self.file is not None:
+            return [str(self.file), len(self)]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table().schema) as stream:
+            stream.write_table(self.table())
+        return [sink.getvalue().to_pybytes(), len(self)]
+
+    @staticmethod
+    def from_plain(content: Sequence[Any]) -> Rows:
+        """Restore what `to_plain` made."""
+        import pyarrow as pa
+
+        where, count = content
+        return Rows(Path(where), count=count) if isinstance(where, str) else Rows(table=pa.ipc.open_stream(where).read_all())
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Rows, (self.file, self._table))
+        return Rows.from_plain, (self.to_plain(),)
 
     @property
     def columns(self) -> list[str]:
@@ -276,27 +293,28 @@ class Rows:
 
     @property
     def scored(self) -> list[str]:
-        """All metrics that have a score of each sample."""
-        return [name for name in self.columns if name not in _OWN and not name.endswith((_STATISTIC, _UNMEASURED))]
+        """The metrics that have a score of at least one of these samples."""
+        if self._table is not None:
+            return [name for name in _scores(self.columns) if self._table.column(name).null_count < len(self._table)]
+        with self._parquet() as file:
+            return list(json.loads(file.metadata.metadata[b"scored"]))
 
     def table(self, *columns: str) -> pa.Table:
         """Return these columns of all rows, or all of them."""
-        names = list(columns or self.columns)
         if self._table is not None:
-            return self._table.select(names)
+            return self._table.select(list(columns or self.columns))
         with self._parquet() as file:
-            return file.read(names, use_threads=False)
+            return _shaped(file.read(list(columns) or None, use_threads=False), file)
 
     def parts(self, *columns: str) -> Iterator[pa.Table]:
         """Yield these columns, or all, in stretches of rows of a few MB."""
-        names = list(columns or self.columns)
         if self._table is not None:
             for start in range(0, len(self._table), _FEW):
-                yield self._table.select(names).slice(start, _FEW)
+                yield self._table.select(list(columns or self.columns)).slice(start, _FEW)
             return
         with self._parquet() as file:
             for number in range(file.num_row_groups):
-                yield file.read_row_group(number, names, use_threads=False)
+                yield _shaped(file.read_row_group(number, list(columns) or None, use_threads=False), file)
 
     def numbers(self, column: str) -> NDArray[Any]:
         """Return a column of numbers, ``[n]``: ``int64``, or ``float64`` with NaN where there is none."""
@@ -308,8 +326,32 @@ class Rows:
         return np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
 
     def texts(self, column: str) -> list[str]:
-        """Return a column of texts; "" where there is none."""
-        return [text or "" for text in self.table(column).column(0).to_pylist()]
+        """Return a column of texts, each of which is one object however often it is there; "" where there is none."""
+        known: dict[str | None, str] = {None: ""}
+        return [known.setdefault(text, text) for table in self.parts(column) for text in table.column(0).to_pylist()]
+
+    def different(self, *columns: str) -> int:
+        """Return how many different texts there are in a column; where it has none, the next column counts."""
+        from pyarrow import compute
+
+        table = self.table(*columns)
+        return int(compute.count_distinct(compute.coalesce(*table.columns, ""), mode="all").as_py())
+
+    def first(self, *columns: str) -> str:
+        """Return the first sample's text in a column; where it has none, that of the next."""
+        found = next((value for table in self.parts(*columns) for column in table.columns if (value := column[0].as_py())), None)
+        return found or ""
+
+    def copies(self) -> list[list[int]]:
+        """Return the positions of samples that have one source, of two and more, in the order of the rows."""
+        sources = self.table(SOURCE).column(0).combine_chunks().dictionary_encode()
+        number = np.asarray(sources.indices)
+        often = np.bincount(number, minlength=len(sources.dictionary)) > 1
+        groups: dict[int, list[int]] = {}
+        for place in np.flatnonzero(often[number]):
+            groups.setdefault(int(number[place]), []).append(int(place))
+        unknown = source_key("")
+        return [places for which, places in groups.items() if sources.dictionary[which].as_py() != unknown]
 
     @property
     def samples(self) -> list[str]:
@@ -323,7 +365,7 @@ class Rows:
 
     def sources(self, digits: int = 64) -> list[str]:
         """Return the first digits of the sources, or characters where a data set has other words for them; "" where one is not known."""
-        return [source[:digits] for table in self.parts(SOURCE, _TEXT) for source in _sources_of(table)]
+        return [source for table in self.parts(*SOURCES) for source in sources_of(table, digits)]
 
     def links(self, layer: str) -> NDArray[np.uint64] | None:
         """Return the digests of a layer of the chain as numbers, ``[n]``; None where a sample has none, or there are none."""
@@ -332,21 +374,20 @@ class Rows:
             column = table.column(0)
             if column.null_count:
                 return None
-            found.append(_from_hex(column))
+            found.append(from_hex(column))
         return np.concatenate(found) if found else None
 
-    def statistics(self) -> NDArray[np.float64] | list[NDArray[np.float64]]:
+    def statistics(self) -> Sequence[NDArray[np.float64]]:
         """Return what the task's metric keeps: ``[n, *shape]``, or an array a sample where shapes differ."""
-        return cast("NDArray[np.float64] | list[NDArray[np.float64]]", self._stacked("statistic")[0])
+        return self._stacked("statistic")[0]
 
-    def floors(self) -> NDArray[np.float64] | list[NDArray[np.float64]]:
+    def floors(self) -> Sequence[NDArray[np.float64]]:
         """Return what it keeps of the unprocessed signals, of the samples that have one."""
-        return cast("NDArray[np.float64] | list[NDArray[np.float64]]", self._stacked("floor")[0])
+        return self._stacked("floor")[0]
 
-    def beside(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def beside(self, name: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
         """Return what a signal metric keeps, ``[measured, *shape]``, and the positions of the samples that it could measure."""
-        statistics, measured = self._stacked(name + _STATISTIC, self._shapes().get(name + _STATISTIC))
-        return cast("NDArray[np.float64]", statistics), measured
+        return self._stacked(name + _STATISTIC)
 
     def unmeasured(self, name: str) -> tuple[int, str]:
         """Return how many samples a signal metric could not measure, and why the first of them."""
@@ -358,59 +399,30 @@ class Rows:
             count += len(reasons)
         return count, why
 
-    def _stacked(self, column: str, shape: Sequence[int] | None = None) -> tuple[Any, NDArray[np.intp]]:
+    def _stacked(self, column: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
         """Return the arrays of a column of lists, stacked where they have one shape, and the positions of the rows that have one."""
-        flat: list[NDArray[np.float64]] = []
-        shapes: list[NDArray[np.int32]] = []
-        present: list[NDArray[np.intp]] = []
-        start, beside = 0, [] if shape is not None or column.endswith(_STATISTIC) else [column + _SHAPE]
+        numbers, present = [np.empty(0)], [np.empty(0, np.intp)]
+        shapes: Counter[tuple[int, ...]] = Counter()
+        order: list[tuple[int, ...]] = []
+        start, beside = 0, [] if column.endswith(_STATISTIC) else [column + _SHAPE]
         for table in self.parts(column, *beside):
             lists = table.column(column).combine_chunks()
-            there = np.asarray(lists.is_valid().to_numpy(zero_copy_only=False), bool)
-            present.append(start + np.flatnonzero(there))
+            present.append(start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False)))
+            numbers.append(lists.flatten().to_numpy(zero_copy_only=False))
             start += len(table)
-            flat.append(np.asarray(lists.flatten().to_numpy(zero_copy_only=False), np.float64))
             if beside:
-                shapes += table.column(beside[0]).combine_chunks().drop_null().to_numpy(zero_copy_only=False).tolist()
-        positions = np.concatenate(present) if present else np.empty(0, np.intp)
-        numbers = np.concatenate(flat) if flat else np.empty(0)
-        different = {tuple(one) for one in shapes}
-        if shape is None and len(different) < 2:
-            shape = next(iter(different), (0,) if not len(positions) else (len(numbers) // len(positions),))
-        if shape is not None:
-            return numbers.reshape(len(positions), *shape), positions
-        ends = np.cumsum([int(np.prod(one)) for one in shapes])
-        return [part.reshape(one) for part, one in zip(np.split(numbers, ends[:-1]), shapes, strict=True)], positions
-
-    def _rows_of(self, table: pa.Table) -> Iterator[Row]:
-        besides, scored, shapes = self.signal_metrics, self.scored, self._shapes()
-        for row, source in zip(table.to_pylist(), _sources_of(table), strict=True):
-            yield Row(
-                sample=row[_SAMPLE],
-                bytes=row["bytes"],
-                elements=row["elements"],
-                prediction=row["prediction"],
-                target=row["target"],
-                statistic=_nested(row["statistic"], row["statistic_shape"]),
-                beside={name: _nested(kept, shapes[name + _STATISTIC]) for name in besides if (kept := row[name + _STATISTIC]) is not None},
-                scores={name: row[name] for name in scored if row[name] is not None},
-                ledger={part: row[part] for part in LEDGER},
-                seconds=row["seconds"],
-                nominal_bits=row["nominal_bits"],
-                floor=None if row["floor"] is None else _nested(row["floor"], row["floor_shape"]),
-                unmeasured={name: why for name in besides if (why := row[name + _UNMEASURED]) is not None},
-                source=source,
-                group=row[_GROUP] or "",
-                chain={layer: row[layer] for layer in LINKS if row[layer] is not None},
-            )
-
-    def _shapes(self) -> Mapping[str, Sequence[int]]:
-        if self._table is not None:
-            found = _shapes_of(self._table.schema)
-        else:
-            with self._parquet() as file:
-                found = json.loads(file.metadata.metadata[b"shapes"])
-        return {name: json.loads(shape) for name, shape in found.items()}
+                found = _shapes_in(table.column(beside[0]).combine_chunks().drop_null())
+                shapes.update(found)
+                order += found if len(shapes) > 1 else []
+        values, positions = np.concatenate(numbers), np.concatenate(present)
+        if not len(positions):
+            return cast("Sequence[NDArray[np.float64]]", np.empty(0)), positions
+        if len(shapes) < 2:
+            shape = next(iter(shapes), None) or (() if beside else _shape_of(table.schema, column, len(values) // len(positions)))
+            return cast("Sequence[NDArray[np.float64]]", values.reshape(len(positions), *shape)), positions
+        order = [next(iter(shapes))] * (len(positions) - len(order)) + order
+        ends = np.cumsum([math.prod(shape) for shape in order])
+        return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), order, strict=True)], positions
 
     def _parquet(self) -> Any:
         import pyarrow.parquet as pq
@@ -418,19 +430,84 @@ class Rows:
         return pq.ParquetFile(self.file)
 
 
+def _named(table: pa.Table, samples: Sequence[str], groups: Sequence[str], sources: Sequence[str]) -> pa.Table:
+    """Return a table of `table_of` with what a data set says of its samples."""
+    import pyarrow as pa
+
+    texts = _as_they_are(sources) or [None] * len(samples)
+    for name, values in ((_TEXT, texts), (_GROUP, groups), (_SAMPLE, samples)):
+        table = table.add_column(0, pa.field(name, pa.string()), pa.array(values, pa.string()))
+    return table
+
+
+def _scores(columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if name not in _OWN and not name.endswith((_STATISTIC, _UNMEASURED))]
+
+
 def _shapes_of(schema: pa.Schema) -> dict[str, str]:
     return {one.name: one.metadata[b"shape"].decode() for one in schema if one.metadata and b"shape" in one.metadata}
 
 
-def _sources_of(table: pa.Table) -> list[str]:
-    known, texts = table.column(SOURCE).to_pylist(), table.column(_TEXT).to_pylist()
-    return [text or (key.hex() if key else "") for key, text in zip(known, texts, strict=True)]
+def _shape_of(schema: pa.Schema, column: str, length: int) -> list[int]:
+    """Return the shape of a signal metric's statistics, which is flat unless the column says otherwise."""
+    return list(json.loads(_shapes_of(schema).get(column, f"[{length}]")))
 
 
-def _from_hex(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Return 16 hex digits each as numbers."""
-    return np.array([int(link, 16) for link in column.to_pylist()], np.uint64)
+def _shaped(table: pa.Table, file: Any) -> pa.Table:
+    """Return a table with the shapes that its file names."""
+    import pyarrow as pa
+
+    shapes = json.loads(file.metadata.metadata[b"shapes"])
+    fields = [one.with_metadata({"shape": shapes[one.name]}) if one.name in shapes else one for one in table.schema]
+    return pa.table(table.columns, schema=pa.schema(fields))
+
+
+def _shapes_in(column: pa.ListArray) -> list[tuple[int, ...]]:
+    """Return a column of shapes; where all are one, which is seen at once, without an object for each."""
+    if not len(column):
+        return []
+    lengths, flat = column.value_lengths().to_numpy(), column.flatten().to_numpy()
+    if (lengths == lengths[0]).all() and (flat.reshape(len(column), -1) == flat[: lengths[0]]).all():
+        return [tuple(map(int, flat[: lengths[0]]))] * len(column)
+    return [tuple(shape) for shape in column.to_pylist()]
+
+
+def sources_of(table: pa.Table, digits: int = 64) -> list[str]:
+    """Return the first digits of the sources in a table with `SOURCES`, or characters where a data set has other words for them."""
+    keys, texts = table.column(SOURCE).to_pylist(), table.column(_TEXT).to_pylist()
+    unknown = source_key("")
+    return [(text or ("" if key == unknown else key.hex()))[:digits] for key, text in zip(keys, texts, strict=True)]
+
+
+def _rows_of(table: pa.Table) -> Iterator[Row]:
+    columns = table.column_names
+    besides, scored = [name.removesuffix(_STATISTIC) for name in columns if name.endswith(_STATISTIC)], _scores(columns)
+    for row, source in zip(table.to_pylist(), sources_of(table), strict=True):
+        kept = {name: numbers for name in besides if (numbers := row[name + _STATISTIC]) is not None}
+        yield Row(
+            sample=row[_SAMPLE],
+            bytes=row["bytes"],
+            elements=row["elements"],
+            prediction=row["prediction"],
+            target=row["target"],
+            statistic=_nested(row["statistic"], row["statistic_shape"]),
+            beside={name: _nested(numbers, _shape_of(table.schema, name + _STATISTIC, len(numbers))) for name, numbers in kept.items()},
+            scores={name: row[name] for name in scored if row[name] is not None},
+            ledger={part: row[part] for part in LEDGER},
+            seconds=row["seconds"],
+            nominal_bits=row["nominal_bits"],
+            floor=None if row["floor"] is None else _nested(row["floor"], row["floor_shape"]),
+            unmeasured={name: why for name in besides if (why := row[name + _UNMEASURED]) is not None},
+            source=source,
+            group=row[_GROUP] or "",
+            chain={layer: row[layer] for layer in LINKS if row[layer] is not None},
+        )
 
 
 def _nested(numbers: Sequence[float], shape: Sequence[int]) -> Any:
     return np.asarray(numbers, np.float64).reshape(tuple(shape)).tolist()
+
+
+def from_hex(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Return a column of 16 hex digits each as numbers."""
+    return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), ">u8").astype(np.uint64)

@@ -29,7 +29,7 @@ from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Failure, Row
+from mpq_fixtures.rows import Failure, Row, Rows
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -53,7 +53,7 @@ def record(hits: str, point: str = "jpeg-q5", size: int = 100) -> Record:
     codec, _, quality = point.partition("-")
     spent = {"payload": size, "container": 0, "side": 0}
     rows = [Row(f"s{n}", size + n, 100, "", "", float(hit), {}, {"top1": float(hit)}, spent) for n, hit in enumerate(hits)]
-    return summarise(Case(EVALUATION, codec, quality), rows, [], Top1(), [])
+    return summarise(Case(EVALUATION, codec, quality), Rows.of(rows), [], Top1(), [])
 
 
 def chained(content: Record, seed: int = 0, without: Sequence[str] = (), **links: str) -> Record:
@@ -79,7 +79,7 @@ def chained(content: Record, seed: int = 0, without: Sequence[str] = (), **links
     metrics = content.metrics | {name: content.metrics["top1"] for name in ("psnr", "ssim")}
     return replace(
         content,
-        rows=rows,
+        rows=Rows.of(rows),
         metrics=metrics,
         fingerprint="m" * 8,
         codec_fingerprint="" if content.codec == "original" else f"{content.codec} 1",

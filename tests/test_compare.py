@@ -18,7 +18,7 @@ from mpq_fixtures.gate.baselines import write_baselines
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows import Failure, Rows
 from mpq_fixtures.suite import Case
 
 Compared = Callable[..., tuple[int, list[str]]]
@@ -65,7 +65,7 @@ class TestComparingRuns:
 
     def test_names_the_layer(self, compared: Compared) -> None:
         moved = record(hits(480, 20))
-        moved.rows = [replace(row, chain=row.chain | {"decoded": "9" * 16, "given": "9" * 16}) for row in moved.rows]
+        moved.rows = Rows.of([replace(row, chain=row.chain | {"decoded": "9" * 16, "given": "9" * 16}) for row in moved.rows])
         status, lines = compared([record(hits(480, 20))], [moved])
         assert status == 0
         assert lines[0] == "same: tried-jpeg-q5"
@@ -105,7 +105,7 @@ class TestComparingRuns:
 
     def test_fails_when_a_signal_metric_lost_values(self, compared: Compared) -> None:
         lost = record(hits(9, 1))
-        lost.rows = [replace(row, scores=row.scores | {"psnr": math.nan}) if row.sample == "s3" else row for row in lost.rows]
+        lost.rows = Rows.of([replace(row, scores=row.scores | {"psnr": math.nan}) if row.sample == "s3" else row for row in lost.rows])
         status, lines = compared([record(hits(9, 1))], [lost])
         assert (status, lines[:2]) == (1, ["regressed: tried-jpeg-q5", "    psnr has no value any more for 1 of 10 samples"])
 
@@ -145,7 +145,8 @@ class TestComparingRuns:
 
     def test_pairs_by_id_and_source(self, compared: Compared) -> None:
         other = record(hits(9, 1))
-        other.rows[0] = replace(other.rows[0], source="f" * 64)
+        first, *others = other.rows
+        other.rows = Rows.of([replace(first, source="f" * 64), *others])
         status, lines = compared([record(hits(9, 1))], [other])
         assert status == 1
         assert "    1 (s0) of the 10 samples were never approved, or have another source now" in lines

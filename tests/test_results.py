@@ -20,7 +20,7 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
-from mpq_fixtures.rows import Failure, Row
+from mpq_fixtures.rows import Failure, Row, Rows
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -51,10 +51,10 @@ def row(sample: str, size: int, hit: float, psnr: float | None = None) -> Row:
 def records() -> tuple[Record, Record]:
     """Four samples of 100 pixels on the originals, of which the codec loses one and the model mistakes one more."""
     rows = [row(f"s{n}", 300, 1.0) for n in range(4)]
-    original = summarise(ORIGINAL, rows, [], Top1(), [ImagePSNR()])
+    original = summarise(ORIGINAL, Rows.of(rows), [], Top1(), [ImagePSNR()])
     failures = [Failure("s3", "decode", "ValueError: cut")]
     coded = summarise(
-        CODED, [row("s0", 10, 1.0, 30.0), row("s1", 20, 0.0, 20.0), row("s2", 30, 1.0, 25.0)], failures, Top1(), [ImagePSNR()]
+        CODED, Rows.of([row("s0", 10, 1.0, 30.0), row("s1", 20, 0.0, 20.0), row("s2", 30, 1.0, 25.0)]), failures, Top1(), [ImagePSNR()]
     )
     for record in (original, coded):
         record.relate_to(original)

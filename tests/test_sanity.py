@@ -22,7 +22,7 @@ from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.predictions import describe, digest_of
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Row
+from mpq_fixtures.rows import Row, Rows
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.suite_file import load_suite
@@ -55,7 +55,7 @@ def record(task: str, metric: Metric, pairs: Sequence[tuple[Any, Any]], mixtures
         for number, (prediction, target) in enumerate(pairs)
     ]
     case = Case(Evaluation("tried", "tests", TASKS[task], "python:a:b", {"path": "python:a:c"}, (), Path()), "original", "")
-    return summarise(case, rows, [], metric, [])
+    return summarise(case, Rows.of(rows), [], metric, [])
 
 
 def classes(answers: Sequence[int], targets: Sequence[int]) -> list[str]:
@@ -192,7 +192,7 @@ class TestChance:
 class TestCopies:
     def given(self, *sources: str) -> Record:
         right = record("image_classification", Top1(), [(number % 3, number % 3) for number in range(len(sources))])
-        return replace(right, rows=[replace(row, source=source) for row, source in zip(right.rows, sources, strict=True)])
+        return replace(right, rows=Rows.of([replace(row, source=source) for row, source in zip(right.rows, sources, strict=True)]))
 
     def test_are_counted_and_named(self) -> None:
         measured = self.given("a", "b", "a", "c", "b", "a")
@@ -237,8 +237,8 @@ class TestPocket:
             )
             for sample, statistic in zip(dataset.samples, approved.statistics, strict=True)
         ]
-        measured = summarise(evaluation.cases[0], rows, [], metric, [])
+        measured = summarise(evaluation.cases[0], Rows.of(rows), [], metric, [])
         assert measured.value == pytest.approx(approved.value, abs=1e-6)
         assert doubts(measured, metric) == []
         blind = [replace(row, chain={**row.chain, ANSWER: "0" * 16}) for row in rows]
-        assert len(doubts(replace(measured, rows=blind), metric)) == 1
+        assert len(doubts(replace(measured, rows=Rows.of(blind)), metric)) == 1

@@ -33,7 +33,7 @@ from mpq_fixtures.metrics.visqol import ViSQOL
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.report.similarity import similarity_correlations
-from mpq_fixtures.rows import Row
+from mpq_fixtures.rows import Row, Rows
 from mpq_fixtures.signals import Audio, Image, Modality
 from mpq_fixtures.statistics import Correlation, draws, rank_correlation, values_of_points
 from mpq_fixtures.suite import Case, Evaluation
@@ -524,9 +524,9 @@ def records(points: int, samples: int, lpips: dict[tuple[int, int], float | None
             distance = (lpips or {}).get((point, sample), 1.0 / (1 + point) + 0.001 * sample)
             beside: dict[str, Any] = {"psnr": 20.0 + point} | ({} if distance is None else {"lpips": [distance, 1.0]})
             rows.append(Row(f"s{sample}", 10, 100, "", "", float(sample <= point), beside, {}, spent))
-        record = summarise(Case(evaluation, "jpeg", f"q{point}"), rows, [], Top1(), [])
+        record = summarise(Case(evaluation, "jpeg", f"q{point}"), Rows.of(rows), [], Top1(), [])
         made.append(record)
-    original = summarise(Case(evaluation, "original", ""), [Row("s0", 10, 100, "", "", 1.0, {}, {}, spent)], [], Top1(), [])
+    original = summarise(Case(evaluation, "original", ""), Rows.of([Row("s0", 10, 100, "", "", 1.0, {}, {}, spent)]), [], Top1(), [])
     return [original, *made]
 
 

@@ -17,7 +17,7 @@ from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows import Failure, Rows
 from mpq_fixtures.suite import Threshold
 
 APPROVE = "pytest evaluations --mpq-case x --mpq-update-baselines"
@@ -146,11 +146,12 @@ class TestSamples:
 
     def test_are_paired_by_id_whatever_their_order(self) -> None:
         before, now = record([1, 1, 0, 0]), record([1, 1, 0, 0])
-        assert judged(before, replace(now, rows=now.rows[::-1])).name == SAME
+        assert judged(before, replace(now, rows=Rows.of(list(now.rows)[::-1]))).name == SAME
 
     def test_with_another_source_are_other_samples(self) -> None:
         before, now = record(hits(4, 0)), record(hits(4, 0))
-        now.rows[1] = replace(now.rows[1], source="f" * 64)
+        first, second, *others = now.rows
+        now.rows = Rows.of([first, replace(second, source="f" * 64), *others])
         comparison = held(before, now)
         assert (list(comparison.shared), list(comparison.lacking), list(comparison.unapproved)) == (["s0", "s2", "s3"], ["s1"], ["s1"])
         assert not judged(before, now).passes

@@ -12,7 +12,7 @@ from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Row
+from mpq_fixtures.rows import Row, Rows
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -45,7 +45,7 @@ def record(
         )
         for number, hit in enumerate(hits)
     ]
-    return summarise(Case(EVALUATION, "jpeg", quality), rows, [], metric, [ImagePSNR()])
+    return summarise(Case(EVALUATION, "jpeg", quality), Rows.of(rows), [], metric, [ImagePSNR()])
 
 
 def hits(right: int, wrong: int) -> list[float]:

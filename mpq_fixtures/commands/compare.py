@@ -130,7 +130,7 @@ def _in_the_light_of_all(
     return judged, [*groups, *(Standing(drift.name, RATE, [str(drift)]) for drift in pool_rates(rates) if drift.fails)]
 
 
-def _measured(folder: Path, suites: Collection[str]) -> dict[str, Measured]:
+def _measured(folder: Path, suites: Collection[str]) -> Mapping[str, Measured]:
     """Return the cases of a run, or those of the baselines in a folder and its folders; where suites lie there, of ``suites`` alone."""
     files = sorted(folder.rglob("*.json")) if folder.is_dir() and not (folder / "results.json").exists() else []
     if not files:

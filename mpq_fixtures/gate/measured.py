@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, SOURCE
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.record import Record
-from mpq_fixtures.results.files import SHORT
+from mpq_fixtures.results.samples import SHORT
+from mpq_fixtures.rows import Rows, from_hex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mpq_fixtures.results.samples import Samples
 
 LINKS = (SIGNAL, BITSTREAM, DECODED, GIVEN, ANSWER)
 """The layers of which a digest is kept: the source stands with the sample, and statistics are compared as they are."""
@@ -71,7 +77,11 @@ class Measured:
 
     def stacked(self) -> Measured:
         """Return the same case with its statistics in one array where they have one shape, for whoever asks for them often."""
-        if not len(self.statistics) or len({np.shape(statistic) for statistic in self.statistics}) > 1:
+        if (
+            isinstance(self.statistics, np.ndarray)
+            or not len(self.statistics)
+            or len({np.shape(statistic) for statistic in self.statistics}) > 1
+        ):
             return self
         return replace(self, statistics=cast("Sequence[Statistic]", np.array(self.statistics, np.float64)))
 
@@ -83,7 +93,7 @@ class Measured:
             samples=[self.samples[i] for i in chosen],
             sources=[self.sources[i] for i in chosen],
             groups=[self.groups[i] for i in chosen],
-            statistics=[self.statistics[i] for i in chosen],
+            statistics=self.statistics[chosen] if isinstance(self.statistics, np.ndarray) else [self.statistics[i] for i in chosen],
             bytes=self.bytes[chosen],
             elements=self.elements[chosen],
             similarity={name: values[chosen] for name, values in self.similarity.items()},
@@ -117,8 +127,8 @@ def whole(links: NDArray[np.uint64]) -> str:
 def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Measured:
     """Return what a case measured."""
     rows, main = record.rows, record.metrics[record.metric]
-    links = {layer: _links([row.chain[layer] for row in rows]) for layer in LINKS if rows and all(layer in row.chain for row in rows)}
-    others = [name for name in record.metrics if name != record.metric]
+    links = {layer: values for layer in LINKS if (values := rows.links(layer)) is not None}
+    others, scored = [name for name in record.metrics if name != record.metric], rows.scored
     return Measured(
         case=record.case,
         suite=record.suite,
@@ -126,13 +136,13 @@ def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Me
         metric=record.metric,
         version=main.version,
         settings=main.settings,
-        samples=[row.sample for row in rows],
-        sources=[row.source[:SHORT] for row in rows],
-        groups=[row.group for row in rows],
-        statistics=[np.asarray(row.statistic, float) for row in rows],
-        bytes=np.array([row.bytes for row in rows], np.int64),
-        elements=np.array([row.elements for row in rows], np.int64),
-        similarity={name: np.array([row.scores.get(name, math.nan) for row in rows], float) for name in others},
+        samples=rows.samples,
+        sources=rows.sources(SHORT),
+        groups=rows.groups,
+        statistics=rows.statistics(),
+        bytes=rows.numbers("bytes"),
+        elements=rows.numbers("elements"),
+        similarity={name: rows.numbers(name) if name in scored else np.full(len(rows), math.nan) for name in others},
         links=links,
         bits=dict.fromkeys(links, WHOLE),
         whole={layer: whole(values) for layer, values in links.items()},
@@ -144,31 +154,49 @@ def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Me
     )
 
 
-def of_results(folder: Path) -> dict[str, Measured]:
-    """Return the measured cases of a finished run by their ids.
+def of_results(folder: Path) -> Mapping[str, Measured]:
+    """Return the measured cases of a finished run by their ids; each is read when it is asked for, and not remembered.
 
-    Raises `ValueError`, with a sentence, where the folder holds no run, or one whose samples are missing, damaged or of an older form.
+    Raises `ValueError`, with a sentence, where the folder holds no run, or one whose samples are missing, damaged or of an older form;
+    so does asking for a case that is.
     """
-    from mpq_fixtures.results.files import read_results, read_samples
+    from mpq_fixtures.results.files import read_results
+    from mpq_fixtures.results.samples import Samples
 
-    content = read_results(folder)
-    cases = {case["case"]: case for case in content["cases"] if case["metrics"]}
-    table = read_samples(folder)
-    found = {}
-    for name, rows in table.groupby("case", sort=False):
-        if name in cases:
-            try:
-                found[str(name)] = _of_table(cases[str(name)], rows[rows["error"].isna()], content.get("provenance", {}))
-            except (KeyError, TypeError) as error:
-                raise ValueError(f"{folder} lacks {error} of {name}: it was written by another mpq, or changed; run again") from None
-    return found
+    return _Results(folder, read_results(folder), Samples(folder))
 
 
-def _of_table(case: Mapping[str, Any], rows: Any, provenance: Mapping[str, Any]) -> Measured:
-    main = case["metrics"][case["metric"]]
-    links = {layer: _links(rows[layer]) for layer in LINKS if layer in rows and len(rows) and rows[layer].notna().all()}
-    others = [name for name in case["metrics"] if name != case["metric"] and name in rows]
-    shapes = zip(rows["statistic"], rows["statistic_shape"], strict=True)
+class _Results(Mapping[str, Measured]):
+    """The cases of a run, in the order of its samples."""
+
+    def __init__(self, folder: Path, content: Mapping[str, Any], samples: Samples) -> None:
+        self._folder, self._samples = folder, samples
+        self._provenance = content.get("provenance", {})
+        known = {case["case"]: case for case in content["cases"] if case["metrics"]}
+        self._cases = {name: known[name] for name in samples.cases if name in known}
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cases)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cases
+
+    def __getitem__(self, name: str) -> Measured:
+        case = self._cases[name]
+        try:
+            return _of_table(case, self._samples.of(name), self._provenance)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self._folder} lacks {error} of {name}: it was written by another mpq, or changed; run again") from None
+
+
+def _of_table(case: Mapping[str, Any], table: pa.Table, provenance: Mapping[str, Any]) -> Measured:
+    main, there = case["metrics"][case["metric"]], set(table.column_names)
+    links = {layer: from_hex(table[layer]) for layer in LINKS if layer in there and len(table) and not table[layer].null_count}
+    others = [name for name in case["metrics"] if name != case["metric"] and name in there]
+    rows = Rows(table=table)
     return Measured(
         case=case["case"],
         suite=case["suite"],
@@ -176,13 +204,13 @@ def _of_table(case: Mapping[str, Any], rows: Any, provenance: Mapping[str, Any])
         metric=case["metric"],
         version=main["version"],
         settings=main["settings"],
-        samples=list(rows["sample"]),
-        sources=list(rows[SOURCE]),
-        groups=list(rows["group"]),
-        statistics=[np.asarray(numbers, float).reshape(tuple(shape)) for numbers, shape in shapes],
-        bytes=rows["bytes"].to_numpy(np.int64),
-        elements=rows["elements"].to_numpy(np.int64),
-        similarity={name: rows[name].to_numpy(float) for name in others},
+        samples=rows.samples,
+        sources=rows.texts(SOURCE),
+        groups=rows.groups,
+        statistics=rows.statistics(),
+        bytes=rows.numbers("bytes"),
+        elements=rows.numbers("elements"),
+        similarity={name: rows.numbers(name) for name in others},
         links=links,
         bits=dict.fromkeys(links, WHOLE),
         whole={layer: whole(values) for layer, values in links.items()},
@@ -192,7 +220,3 @@ def _of_table(case: Mapping[str, Any], rows: Any, provenance: Mapping[str, Any])
         model=case.get("model_fingerprint", ""),
         provenance=provenance,
     )
-
-
-def _links(digests: Sequence[str]) -> NDArray[np.uint64]:
-    return np.array([int(link, 16) for link in digests], np.uint64)

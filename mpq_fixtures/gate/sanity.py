@@ -5,14 +5,10 @@ No doubt is a verdict. A gate that compares a run with an earlier one cannot see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.metrics import Chance, Metric
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import Row
+from mpq_fixtures.rows import Rows
 
 FEWEST = 3
 """Samples from which on something is said of the answers: two may be alike, or wrong, for no reason."""
@@ -27,37 +23,33 @@ def doubts(record: Record, metric: Metric) -> list[str]:
     without a look at the signal reaches (`Metric.chance`, and where there is a floor, that): the record's 95 % interval reaches down to
     it. Or samples are copies of others.
     """
-    rows = record.rows
-    found = [sentence for sentence in (_same(record) or _chance(record, metric), _copied(rows)) if sentence]
-    return found
+    return [sentence for sentence in (_same(record) or _chance(record, metric), _copied(record.rows)) if sentence]
 
 
-def copies(rows: Sequence[Row]) -> list[list[str]]:
+def copies(rows: Rows) -> list[list[str]]:
     """Return the ids of samples that are one and the same, signal and target: groups of two and more, in the order of the rows."""
-    of_source: dict[str, list[str]] = {}
-    for row in rows:
-        if row.source:
-            of_source.setdefault(row.source, []).append(row.sample)
-    return [ids for ids in of_source.values() if len(ids) > 1]
+    places = rows.copies()
+    ids = rows.samples if places else []
+    return [[ids[place] for place in alike] for alike in places]
 
 
 def _same(record: Record) -> str:
     """Say that all answers are one, where what was wanted is not; of maps and stems it counts whether the signals are."""
     rows = record.rows
-    answers = {row.chain.get(ANSWER) or row.prediction for row in rows}
-    named = any(row.target for row in rows)
-    wanted = {row.target if named else row.chain.get(SIGNAL) for row in rows}
-    if len(rows) < FEWEST or len(answers) > 1 or answers == {""} or len(wanted) < 2:
+    answers, named = rows.different(ANSWER, "prediction"), rows.different("target") > 1 or bool(rows.first("target"))
+    wanted = rows.different("target" if named else SIGNAL)
+    if len(rows) < FEWEST or answers > 1 or not rows.first(ANSWER, "prediction") or wanted < 2:
         return ""
-    answer = f", {rows[0].prediction!r}," if rows[0].prediction or named else ""
-    what = f"{len(wanted)} different targets" if named else f"{len(wanted)} different signals"
+    said = rows.first("prediction")
+    answer = f", {said!r}," if said or named else ""
+    what = f"{wanted} different {'targets' if named else 'signals'}"
     return f"the model gave the same answer{answer} for all {len(rows)} samples on the originals, which have {what}"
 
 
 def _chance(record: Record, metric: Metric) -> str:
     """Say that the value is not above what an answer without a look at the signal reaches, or not by enough to tell."""
     measure, rows = record.metrics[record.metric], record.rows
-    best = metric.chance([np.asarray(row.statistic, float) for row in rows], [row.target for row in rows])
+    best = metric.chance(rows.statistics(), rows.texts("target"))
     sign = 1 if measure.higher_is_better else -1
     if record.floor is not None and (best is None or sign * record.floor > sign * best.value):
         best = Chance(record.floor, "the signal itself")
@@ -71,7 +63,7 @@ def _chance(record: Record, metric: Metric) -> str:
     return f"{record.metric} {measure.value:.4g} ({interval}) on the originals {says}: {best.answer} reaches {best.value:.4g}"
 
 
-def _copied(rows: Sequence[Row]) -> str:
+def _copied(rows: Rows) -> str:
     found = copies(rows)
     if not found:
         return ""

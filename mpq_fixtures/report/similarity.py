@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics
 from mpq_fixtures.record import Record
+from mpq_fixtures.rows import Rows
 from mpq_fixtures.statistics import FEWEST_POINTS, Correlation, rank_correlation, values_of_points
 from mpq_fixtures.suite import ORIGINAL
 from mpq_fixtures.tasks import TASKS
@@ -39,36 +40,63 @@ def similarity_correlations(records: Sequence[Record]) -> list[SimilarityCorrela
     Points where fewer than half of the samples have both values are left out, and of the others the samples that one of them lacks: what
     cannot be measured differs from point to point, and would be taken for a difference of the points.
     """
-    points = [record for record in records if record.codec != ORIGINAL and record.rows]
+    points = [record for record in records if record.codec != ORIGINAL and len(record.rows)]
     if not points:
         return []
-    task = TASKS[points[0].task]
-    scoring = _task_metric(points[0])
-    known = registered_signal_metrics(task.modality)
-    names = dict.fromkeys(name for record in points for row in record.rows for name in row.beside if name in known)
-    kept: dict[tuple[Any, ...], NDArray[np.float64]] = {}  # metrics that measure everything share the task's values
-    return [_correlation(name, known[name](), scoring, points, kept) for name in names]
+    known = registered_signal_metrics(TASKS[points[0].task].modality)
+    names = dict.fromkeys(name for record in points for name in record.rows.signal_metrics if name in known)
+    numbers: dict[str, int] = {}  # of each sample one
+    present = [np.array([numbers.setdefault(sample, len(numbers)) for sample in record.rows.samples], np.int64) for record in points]
+    evaluation = _Points([record.rows for record in points], present, len(numbers), _task_metric(points[0]), {})
+    return [found for name in names if (found := evaluation.correlation(known[name]())) is not None]
 
 
-def _correlation(
-    name: str, metric: Metric, scoring: Metric, records: Sequence[Record], kept: dict[tuple[Any, ...], NDArray[np.float64]]
-) -> SimilarityCorrelation:
-    everything = {row.sample for record in records for row in record.rows}
-    tables = [{row.sample: row for row in record.rows if name in row.beside} for record in records]
-    counted = [number for number, table in enumerate(tables) if len(table) >= MOST * len(everything)]
-    common = [sample for sample in tables[counted[0]] if all(sample in tables[number] for number in counted)] if counted else []
-    if len(counted) < FEWEST_POINTS or len(common) < 2:
-        return SimilarityCorrelation(name, None, len(common))
-    rows = [[tables[number][sample] for sample in common] for number in counted]
-    place = (*counted, *common)
-    if place not in kept:
-        kept[place] = _oriented(scoring, [[np.asarray(row.statistic, float) for row in point] for point in rows])
-    values = _oriented(metric, [[np.asarray(row.beside[name], float) for row in point] for point in rows])
-    return SimilarityCorrelation(name, rank_correlation(values, kept[place]), len(common))
+@dataclass(frozen=True)
+class _Points:
+    """The points of an evaluation: of each its rows and the numbers of their samples, which are below ``samples``."""
+
+    rows: Sequence[Rows]
+    present: Sequence[NDArray[np.int64]]
+    samples: int
+    scoring: Metric
+    kept: dict[tuple[Any, ...], NDArray[np.float64]]
+    """Values of the task's metric, which metrics that measure everything share."""
+
+    def correlation(self, metric: Metric) -> SimilarityCorrelation | None:
+        """Return how a signal metric ranks the points; None where it could measure nothing."""
+        measured = [
+            present[rows.beside(metric.name)[1]] if metric.name in rows.signal_metrics else present[:0]
+            for rows, present in zip(self.rows, self.present, strict=True)
+        ]
+        if not any(map(len, measured)):
+            return None
+        counted = [number for number, of_point in enumerate(measured) if len(of_point) >= MOST * self.samples]
+        times = np.sum([np.bincount(measured[number], minlength=self.samples) for number in counted], axis=0)
+        common = measured[counted[0]] if counted else np.empty(0, np.int64)
+        common = common[times[common] == len(counted)] if counted else common
+        if len(counted) < FEWEST_POINTS or len(common) < 2:
+            return SimilarityCorrelation(metric.name, None, len(common))
+        place = (*counted, common.tobytes())
+        if place not in self.kept:
+            statistics = (_of(self.rows[number].statistics(), self.present[number], common) for number in counted)
+            self.kept[place] = _oriented(self.scoring, statistics)
+        values = _oriented(metric, (_of(self.rows[number].beside(metric.name)[0], measured[number], common) for number in counted))
+        return SimilarityCorrelation(metric.name, rank_correlation(values, self.kept[place]), len(common))
 
 
-def _oriented(metric: Metric, points: Sequence[Sequence[Statistic]]) -> NDArray[np.float64]:
-    return values_of_points(metric, points) * (1 if metric.higher_is_better else -1)
+def _of(statistics: Sequence[Statistic], present: NDArray[np.int64], wanted: NDArray[np.int64]) -> Sequence[Statistic]:
+    """Return the statistics of the samples that are wanted, in their order."""
+    if np.array_equal(present, wanted):
+        return statistics
+    places = np.empty(int(present.max()) + 1, np.int64)
+    places[present] = np.arange(len(present))
+    return statistics[places[wanted]] if isinstance(statistics, np.ndarray) else [statistics[place] for place in places[wanted]]
+
+
+def _oriented(metric: Metric, points: Iterable[Sequence[Statistic]]) -> NDArray[np.float64]:
+    """Return the values of points, one after the other, so that the statistics of no more than one are in memory."""
+    values = np.concatenate([values_of_points(metric, [point]) for point in points], axis=1)
+    return values * (1 if metric.higher_is_better else -1)
 
 
 def _task_metric(record: Record) -> Metric:

@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.record import Record
+from mpq_fixtures.results.samples import write_samples
 from mpq_fixtures.suite import Case
 
 SCHEMA = 2
@@ -24,9 +22,6 @@ COLUMNS = (
     "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
     "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason", "notes", "layer", "suspect",
 )  # fmt: skip
-SHORT = 16
-"""Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
-LEDGER = ("payload", "container", "side")
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
 
@@ -122,7 +117,7 @@ def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]
     write_atomically(folder / "results.csv", text.getvalue().encode())
     document = {"schema": SCHEMA, **about, "cases": [result.to_dict() for result in results]}
     write_atomically(folder / "results.json", json.dumps(document, indent=1, allow_nan=False).encode())
-    write_atomically(folder / "samples.parquet", _samples(results))
+    write_samples(folder / "samples.parquet", [result.record for result in results if result.record is not None])
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -145,85 +140,11 @@ def read_results(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_samples(folder: Path) -> Any:
-    """Return a run's ``samples.parquet`` as a pandas table, without the examples; raises `ValueError`, with a sentence, where it cannot."""
-    import pyarrow.parquet as pq
-
-    file = folder / "samples.parquet"
-    try:
-        columns = [name for name in pq.read_schema(file).names if name != "example"]
-        if "statistic_shape" not in columns:
-            raise ValueError("it was written by an older mpq, without what a comparison needs")
-        return pq.read_table(file, columns=columns).to_pandas()
-    except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
-        raise ValueError(f"{file} cannot be read: {str(error) or type(error).__name__}; run again, or give another folder") from None
-
-
 def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
     """Return results of schema 1 as of `SCHEMA`: ``bps`` was read as bits per second, and there was no ledger."""
     units = {"bps": "bits/sample"}
     cases = [case | {"rate_unit": units.get(case.get("rate_unit"), case.get("rate_unit"))} for case in content["cases"]]
     return content | {"schema": SCHEMA, "cases": cases}
-
-
-def _samples(results: Sequence[Result]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [row for result in results if result.record is not None for row in _sample_rows(result.record)]
-    scores = sorted({name for row in rows for name in row["scores"]})
-    part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.binary())])
-    columns: dict[str, tuple[Any, list[Any]]] = {
-        "case": (pa.string(), [row["case"] for row in rows]),
-        "sample": (pa.string(), [row["sample"] for row in rows]),
-        "group": (pa.string(), [row.get("group") for row in rows]),
-        **{layer: (pa.string(), [row.get("chain", {}).get(layer) for row in rows]) for layer in LAYERS[:-1]},
-        "bytes": (pa.int64(), [row.get("bytes") for row in rows]),
-        "elements": (pa.int64(), [row.get("elements") for row in rows]),
-        **{f"bytes_{part}": (pa.int64(), [row.get("ledger", {}).get(part) for row in rows]) for part in LEDGER},
-        "rate": (pa.float64(), [row.get("rate") for row in rows]),
-        "prediction": (pa.string(), [row.get("prediction") for row in rows]),
-        "target": (pa.string(), [row.get("target") for row in rows]),
-        "score": (pa.float64(), [row.get("score") for row in rows]),
-        **{name: (pa.float64(), [row["scores"].get(name) for row in rows]) for name in scores},
-        "statistic": (pa.list_(pa.float64()), [row.get("statistic") for row in rows]),
-        "statistic_shape": (pa.list_(pa.int32()), [row.get("statistic_shape") for row in rows]),
-        "error": (pa.string(), [row.get("error") for row in rows]),
-        "example": (pa.list_(part), [row.get("example") for row in rows]),
-    }
-    table = pa.table({name: pa.array(values, type=kind) for name, (kind, values) in columns.items()})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _sample_rows(record: Record) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {
-            "case": record.case,
-            "sample": row.sample,
-            "bytes": row.bytes,
-            "elements": row.elements,
-            "ledger": row.ledger,
-            "rate": 8 * row.bytes / row.elements,
-            "prediction": row.prediction,
-            "target": row.target,
-            "score": row.scores[record.metric],
-            "scores": {name: score for name, score in row.scores.items() if name != record.metric},
-            "statistic": np.ravel(row.statistic).tolist(),
-            "statistic_shape": np.shape(row.statistic),
-            "group": row.group,
-            "chain": {SOURCE: row.source[:SHORT], **row.chain},
-        }
-        for row in record.rows
-    ]
-    if rows and record.example:
-        shown = next((row for row in rows if row["sample"] == record.example_sample), rows[0])
-        shown["example"] = record.example
-    return rows + [
-        {"case": record.case, "sample": failure.sample, "scores": {}, "error": f"{failure.step}: {failure.reason}"}
-        for failure in record.failures
-    ]
 
 
 def _figure(value: float | None) -> float | None:

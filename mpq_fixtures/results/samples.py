@@ -1,0 +1,179 @@
+"""``samples.parquet``: one row a sample and case, put together from the rows of the cases and read again case by case.
+
+Neither holds more than one stretch of a few MB at a time. The columns are described in ``reports/README.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpq_fixtures.chain import LAYERS, SOURCE
+from mpq_fixtures.files import put_in_place, temporary_beside
+from mpq_fixtures.record import Record
+from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SHORT = 16
+"""Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
+_KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", "target", "statistic", "statistic_shape")
+
+
+def write_samples(file: Path, records: Sequence[Record]) -> None:
+    """Write the rows and failures of all records, in their order; the file is there whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    scores = sorted({name for record in records for name in record.rows.scored if name != record.metric})
+    schema = _schema(scores)
+    temporary = temporary_beside(file)
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            held: list[pa.Table] = []
+            for table in (table for record in records for table in _tables(record, schema)):
+                held.append(table)
+                if sum(part.nbytes for part in held) >= GROUP_BYTES:  # cases of a few samples share a row group
+                    writer.write_table(pa.concat_tables(held))
+                    held = []
+            writer.write_table(pa.concat_tables([schema.empty_table(), *held]))
+        put_in_place(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _schema(scores: Sequence[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    text, count, figure = pa.string(), pa.int64(), pa.float64()
+    part = pa.struct([("label", text), ("media_type", text), ("data", pa.binary())])
+    columns: dict[str, pa.DataType] = {
+        **dict.fromkeys(("case", "sample", "group", *LAYERS[:-1]), text),
+        **dict.fromkeys(("bytes", "elements", *(f"bytes_{part}" for part in LEDGER)), count),
+        "rate": figure,
+        **dict.fromkeys(("prediction", "target"), text),
+        **dict.fromkeys(("score", *scores), figure),
+        "statistic": pa.list_(figure),
+        "statistic_shape": pa.list_(pa.int32()),
+        "error": text,
+        "example": pa.list_(part),
+    }
+    return pa.schema(list(columns.items()))
+
+
+def _tables(record: Record, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield what a case has for the file, stretch by stretch: its rows, then its failures."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    rows, start = record.rows, 0
+    scored = [name for name in rows.scored if name == record.metric or name in schema.names]
+    shown = _shown(record)
+    for table in rows.parts(*_KEPT, *SOURCES, *scored):
+        columns = {name: table.column(name) for name in (*_KEPT, *scored)}
+        columns |= {f"bytes_{part}": columns.pop(part) for part in LEDGER}
+        if record.metric in columns:
+            columns["score"] = columns.pop(record.metric)
+        columns["case"] = pa.repeat(record.case, len(table))
+        columns[SOURCE] = pa.array(sources_of(table, SHORT), pa.string())
+        bits = compute.multiply(columns["bytes"].cast(pa.float64()), 8.0)
+        columns["rate"] = compute.divide(bits, columns["elements"].cast(pa.float64()))
+        if start <= shown < start + len(table):
+            columns["example"] = _with_example(record.example, shown - start, len(table), schema.field("example").type)
+        yield _table(columns, len(table), schema)
+        start += len(table)
+    if record.failures:
+        columns = {
+            "case": pa.repeat(record.case, len(record.failures)),
+            "sample": pa.array([failure.sample for failure in record.failures], pa.string()),
+            "error": pa.array([f"{failure.step}: {failure.reason}" for failure in record.failures], pa.string()),
+        }
+        yield _table(columns, len(record.failures), schema)
+
+
+def _table(columns: dict[str, Any], length: int, schema: pa.Schema) -> pa.Table:
+    """Return columns in the order of the file, those that are lacking without values."""
+    import pyarrow as pa
+
+    return pa.table([columns[one.name] if one.name in columns else pa.nulls(length, one.type) for one in schema], schema=schema)
+
+
+def _shown(record: Record) -> int:
+    """Return the position of the row that gets the example: its sample's, or the first where that failed; -1 without an example."""
+    from pyarrow import compute
+
+    if not record.example:
+        return -1
+    start = 0
+    for table in record.rows.parts("sample"):
+        if (place := compute.index(table.column(0), record.example_sample).as_py()) >= 0:
+            return int(start + place)
+        start += len(table)
+    return 0
+
+
+def _with_example(example: Sequence[dict[str, Any]], place: int, length: int, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.concat_arrays([pa.nulls(place, kind), pa.array([example], kind), pa.nulls(length - place - 1, kind)])
+
+
+class Samples:
+    """A run's ``samples.parquet``, read case by case; the examples are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look which cases are where; raises `ValueError`, with a sentence, where the file is missing, damaged or of an older form."""
+        import pyarrow.parquet as pq
+
+        self.path = folder / "samples.parquet"
+        self._read: tuple[int, Any] | None = None
+        self._places: dict[str, list[tuple[int, int, int]]] = {}
+        try:
+            self._file = pq.ParquetFile(self.path)
+            self.columns = [name for name in self._file.schema_arrow.names if name != "example"]
+            if "statistic_shape" not in self.columns:
+                raise ValueError("it was written by an older mpq, without what a comparison needs")
+            for group in range(self._file.num_row_groups):
+                self._find(group)
+        except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
+            raise self._unreadable(error) from None
+
+    @property
+    def cases(self) -> list[str]:
+        """The ids of the cases, in their order."""
+        return list(self._places)
+
+    def of(self, case: str) -> pa.Table:
+        """Return the rows of a case that have no error; raises `ValueError`, with a sentence, where they cannot be read."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        try:
+            table = pa.concat_tables(self._group(group).slice(start, length) for group, start, length in self._places[case])
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from None
+        return table.filter(compute.is_null(table.column("error"))) if "error" in self.columns else table
+
+    def _find(self, group: int) -> None:
+        """Note which stretches of a row group belong to which case."""
+        import numpy as np
+
+        column = self._file.read_row_group(group, ["case"]).column(0).combine_chunks().dictionary_encode()
+        names, which = column.dictionary.to_pylist(), np.asarray(column.indices)
+        starts = np.flatnonzero(np.diff(which, prepend=-1))
+        for start, end in pairwise([*starts, len(which)]):
+            self._places.setdefault(names[which[start]], []).append((group, int(start), int(end - start)))
+
+    def _group(self, number: int) -> pa.Table:
+        """Return a row group; the last one that was asked for is kept, since small cases share one."""
+        if self._read is None or self._read[0] != number:
+            self._read = None  # before the next one comes
+            self._read = number, self._file.read_row_group(number, self.columns, use_threads=False)
+        return self._read[1]
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        return ValueError(f"{self.path} cannot be read: {str(error) or type(error).__name__}; run again, or give another folder")
