@@ -31,6 +31,7 @@ from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
 from mpq_fixtures.run import Run
+from mpq_fixtures.shares import shares_of
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.words import counted
@@ -39,6 +40,7 @@ OPTIONS = pytest.StashKey[Options]()
 BENCH = pytest.StashKey[Workbench]()
 RESULT = pytest.StashKey[Result]()
 COMPARISON = pytest.StashKey[Comparison | None]()
+SENT = pytest.StashKey[set[str]]()
 CASES = pytest.StashKey[int]()
 _STARTED = time.monotonic()
 _CASE = ("evaluation", "case")
@@ -131,8 +133,12 @@ def pytest_pycollect_makeitem() -> Generator[None, object, object]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send what a case measured along with its report: it crosses from worker to controller as plain data."""
     report = yield
-    result = item.stash.get(RESULT, None)
-    if report.when == "call" and result is not None and result.record is not None:
+    if report.when != "call" or RESULT not in item.stash:
+        return report
+    result, comparison = item.stash[RESULT], item.stash.get(COMPARISON, None)
+    item.stash[COMPARISON] = None  # tests stay until the end of the session
+    del item.stash[RESULT]
+    if result.record is not None:
         report.mpq = {  # type: ignore[attr-defined]
             "record": result.record.to_dict(),
             "verdict": result.verdict,
@@ -143,16 +149,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             "layer": result.layer,
             "suspect": result.suspect,
             "change": result.change,
-            "shares": _shares(item.stash.get(COMPARISON, None)),
+            "shares": shares_of(comparison, item.config.stash.setdefault(SENT, set())),
         }
     return report
-
-
-def _shares(comparison: Comparison | None) -> dict[str, Any] | None:
-    """Return what the end of the run needs of a case that was held against a baseline, as plain data."""
-    if comparison is None or comparison.unlike or not comparison.shared:
-        return None
-    return {"samples": list(comparison.shared), "groups": list(comparison.groups), "shares": comparison.shares.tobytes()}
 
 
 @pytest.hookimpl(trylast=True)
@@ -267,7 +266,7 @@ class Controller:
                 sent["suspect"],
                 sent["change"],
             )
-            self.run.shares[case.id] = sent["shares"]
+            self.run.take_shares(case.id, sent["shares"])
             del report.mpq
         elif report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

@@ -12,14 +12,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.gate.accepted import accepted_lines
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import approved_points, write_baselines
-from mpq_fixtures.gate.measured import Measured, of_record
+from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run
 from mpq_fixtures.gate.rates import RateChange, pool_rates
 from mpq_fixtures.gate.verdict import RATE, REGRESSED
@@ -30,6 +29,8 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.report.similarity import similarity_correlations
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result, read_results, write_results
 from mpq_fixtures.results.history import append
+from mpq_fixtures.results.samples import remove_parts
+from mpq_fixtures.shares import Shares, taken
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
 from mpq_fixtures.words import counted
@@ -42,7 +43,8 @@ class Run:
         self.options = options
         self.expected: dict[str, Case] = {}
         self.results: dict[str, Result] = {}
-        self.shares: dict[str, dict[str, Any] | None] = {}
+        self.shares: dict[str, Shares] = {}
+        self._names: dict[str, tuple[list[str], list[str]]] = {}
         self.pooled: list[tuple[str, str, str]] = []
         self.accounts: list[dict[str, Any]] = []
         self.notes: list[str] = []
@@ -54,8 +56,16 @@ class Run:
         return sorted({evaluation.suite for evaluation in self.options.evaluations})
 
     def expect(self, cases: Sequence[Case]) -> None:
-        """Note the cases that were asked for."""
+        """Note the cases that were asked for, and remove what a run that was killed has left."""
+        if not self.expected:
+            remove_parts(self.options.out)
         self.expected |= {case.id: case for case in cases}
+
+    def take_shares(self, case: str, content: dict[str, Any] | None) -> None:
+        """Note what each sample has in the change of a case (`mpq_fixtures.shares`), or that there is nothing to say of it."""
+        self.shares.pop(case, None)
+        if content is not None:
+            self.shares[case] = taken(content, self._names)
 
     def ordered(self) -> list[Result]:
         """Return one result for each case that was asked for, in the order of the suite."""
@@ -91,7 +101,7 @@ class Run:
         Holm's further steps over the cases, changes that the cases of a ladder, an evaluation or a codec share, and cases that were
         approved and that the suites do not have any more. A run that approves all accepts the changes, and says them.
         """
-        held = [result for result in self.ordered() if self.shares.get(result.case.id) and result.record is not None]
+        held = [result for result in self.ordered() if result.case.id in self.shares and result.record is not None]
         end = judge_run([self._effect(result) for result in held], len(self.expected))
         rates = pool_rates([self._rate(result) for result in held if result.case.codec != ORIGINAL])
         self.pooled = [(REGRESSED, group.name, str(group)) for group in end.groups if group.fails]
@@ -119,7 +129,7 @@ class Run:
 
     def _effect(self, result: Result) -> CaseEffect:
         """Return what the pooled tests need of a case that was held against a baseline."""
-        sent, case, effect = self.shares[result.case.id] or {}, result.case, result.change["effect"]
+        sent, case, effect = self.shares[result.case.id], result.case, result.change["effect"]
         return CaseEffect(
             case=case.id,
             evaluation=case.evaluation.name,
@@ -127,9 +137,9 @@ class Run:
             quality=case.quality,
             metric=result.record.metric if result.record else "",
             margin=result.change["margin"],
-            samples=sent["samples"],
-            groups=sent["groups"],
-            shares=np.frombuffer(sent["shares"]),
+            samples=sent.samples,
+            groups=sent.groups,
+            shares=sent.shares,
             p_worse=effect.get("p_worse", 1.0),
             change=effect.get("change", 0.0),
         )
@@ -159,8 +169,14 @@ class Run:
     def finish(self, exit_status: int, config: pytest.Config) -> bool:
         """Write the results, the report and, where asked, the baselines; return whether results and baselines were written.
 
-        What goes wrong here is noted, and loses nothing else.
+        What goes wrong here is noted, and loses nothing else. The rows of the cases lie in parts until then.
         """
+        try:
+            return self._write(exit_status, config)
+        finally:
+            remove_parts(self.options.out)
+
+    def _write(self, exit_status: int, config: pytest.Config) -> bool:
         results = self.ordered()
         about = self._about(exit_status, config)
         try:
@@ -185,16 +201,17 @@ class Run:
         return self._update_baselines(results, about["provenance"]) if self.options.update_baselines else True
 
     def _update_baselines(self, results: Sequence[Result], about: dict[str, Any]) -> bool:
-        measured: dict[Evaluation, list[Measured]] = defaultdict(list)
+        measured: dict[Evaluation, list[Record]] = defaultdict(list)
         for result in results:
             if result.record is not None and result.outcome == PASSED:
-                measured[result.case.evaluation].append(of_record(result.record, about))
+                measured[result.case.evaluation].append(result.record)
         well = True
         for evaluation, records in measured.items():
             file = baseline_file(self.options.baselines_of(evaluation), evaluation.suite, evaluation.name)
             order = [case.point for case in evaluation.cases]
             try:
-                accepted = write_baselines(file, records, order, only_new=self.options.update_baselines == "new")
+                cases = (of_record(record, about) for record in records)
+                accepted = write_baselines(file, cases, order, only_new=self.options.update_baselines == "new")
             except (BaselineError, OSError) as error:
                 self.notes.append(f"baselines: {file} could not be written: {getattr(error, 'strerror', None) or error}")
                 well = False

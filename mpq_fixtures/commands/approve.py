@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from mpq_fixtures.gate.accepted import Accepted, accepted_lines
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
@@ -26,7 +27,8 @@ def approve(folder: Path, cases: Sequence[str], only_new: bool, baselines: Path 
     was asked for cannot be approved: it is said why, and the rest is approved all the same.
     """
     try:
-        provenance = read_results(folder).get("provenance", {})
+        content = read_results(folder)
+        provenance = content.get("provenance", {})
         if (samples := provenance.get("options", {}).get("samples")) is not None:
             raise ValueError(
                 f"{folder} holds a run with --mpq-samples {samples}: a baseline holds every sample; run it without and approve that"
@@ -37,15 +39,16 @@ def approve(folder: Path, cases: Sequence[str], only_new: bool, baselines: Path 
                 raise ValueError(
                     f"--case {glob}: fits none of the {len(measured)} cases that this run measured, such as {next(iter(measured), '-')}"
                 )
+        chosen = [case for case in measured if not cases or any(fnmatchcase(case, glob) for glob in cases)]
+        broken = {case: reason for case in chosen if (reason := why_not(measured[case]))}
     except (ValueError, OSError) as error:
         return _refuse(error)
-    chosen = [one for case, one in measured.items() if not cases or any(fnmatchcase(case, glob) for glob in cases)]
-    broken = {one.case: reason for one in chosen if (reason := why_not(one))}
     for case, reason in broken.items():
         _refuse(f"{case} is left out: {reason}")
     folders = provenance.get("options", {}).get("baselines") or {}
-    target = {one.suite: baselines or _from_root(Path(folders.get(one.suite, BASELINES))) for one in chosen}
-    accepted, well = _write([one for one in chosen if one.case not in broken], list(measured.values()), only_new, target)
+    about = {case["case"]: case for case in content["cases"]}
+    target = {about[case]["suite"]: baselines or _from_root(Path(folders.get(about[case]["suite"], BASELINES))) for case in chosen}
+    accepted, well = _write([case for case in chosen if case not in broken], measured, about, only_new, target)
     lines = accepted_lines(accepted)
     lines.append(
         f"{len(accepted)} of {len(chosen)} cases approved in {_named(target)}"
@@ -83,17 +86,20 @@ def _named(folders: Mapping[str, Path]) -> str:
     return ", ".join(dict.fromkeys(map(str, folders.values()))) or str(BASELINES)
 
 
-def _write(chosen: Sequence[Measured], run: Sequence[Measured], only_new: bool, target: Mapping[str, Path]) -> tuple[list[Accepted], bool]:
+def _write(
+    chosen: Sequence[str], run: Mapping[str, Measured], about: Mapping[str, Any], only_new: bool, target: Mapping[str, Path]
+) -> tuple[list[Accepted], bool]:
     """Write the chosen cases of a run into the files of their evaluations; return what changed, and whether all could be written."""
-    evaluations: dict[tuple[str, str], list[Measured]] = defaultdict(list)
-    for one in chosen:
-        evaluations[one.suite, one.evaluation].append(one)
+    place = {case: (about[case]["suite"], about[case]["evaluation"]) for case in run}
+    evaluations: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in chosen:
+        evaluations[place[case]].append(case)
     accepted, well = [], True
     for (suite, name), group in evaluations.items():
         file = baseline_file(target[suite], suite, name)
         try:
-            order = _order(approved_points(file), [one.point for one in run if (one.suite, one.evaluation) == (suite, name)])
-            accepted += write_baselines(file, group, order, only_new)
+            order = _order(approved_points(file), [case.removeprefix(f"{name}-") for case in run if place[case] == (suite, name)])
+            accepted += write_baselines(file, (run[case] for case in group), order, only_new)
         except (BaselineError, OSError) as error:
             _refuse(error)
             well = False
@@ -109,7 +115,7 @@ def _order(approved: Sequence[str], measured: Sequence[str]) -> list[str]:
     return order
 
 
-def _why(chosen: Sequence[Measured], broken: dict[str, str], only_new: bool) -> str:
+def _why(chosen: Sequence[str], broken: dict[str, str], only_new: bool) -> str:
     if not chosen:
         return "the run measured nothing"
     if len(broken) == len(chosen):

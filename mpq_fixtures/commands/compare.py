@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.gate.baseline_files import BaselineError
-from mpq_fixtures.gate.baselines import read_baselines
+from mpq_fixtures.gate.baseline_cases import SampleSet, restored
+from mpq_fixtures.gate.baseline_files import BaselineError, load
+from mpq_fixtures.gate.baselines import approved_points
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_results
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
@@ -69,16 +70,15 @@ def compare_runs(first: Path, second: Path, form: str = "text") -> int:
     """
     try:
         now, content = of_results(second), read_results(second)
-        before = _measured(first, {one.suite for one in now.values()})
+        cases = {case["case"]: case for case in content["cases"]}
+        before = _measured(first, {cases[name]["suite"] for name in now})
+        options = content.get("provenance", {}).get("options", {})
+        # A choice of cases is no fault.
+        names = [name for name in dict.fromkeys([*before, *now]) if name in cases or not options.get("chosen")]
+        standings, together = _in_the_light_of_all(_standings(names, before, now, cases, options.get("samples") is not None), cases)
     except (ValueError, BaselineError) as error:
         sys.stderr.write(f"mpq compare: {error}\n")
         return 2
-    cases = {case["case"]: case for case in content["cases"]}
-    options = content.get("provenance", {}).get("options", {})
-    if options.get("chosen"):  # a choice of cases is no fault
-        before = {name: one for name, one in before.items() if name in cases}
-    some = options.get("samples") is not None
-    standings, together = _in_the_light_of_all(_standings(before, now, cases, some), now, cases)
     standings = sorted(standings, key=lambda standing: (not standing.faults, ORDER.index(standing.verdict)))
     counts = Counter(standing.verdict for standing in standings)
     sentence = (
@@ -99,9 +99,7 @@ def _document(sentence: str, standings: Sequence[Standing], together: Sequence[S
     return {"sentence": sentence, "pooled": pooled, "cases": [standing.to_dict() for standing in standings]}
 
 
-def _in_the_light_of_all(
-    standings: Sequence[Standing], now: Mapping[str, Measured], cases: Mapping[str, Any]
-) -> tuple[list[Standing], list[Standing]]:
+def _in_the_light_of_all(standings: Sequence[Standing], cases: Mapping[str, Any]) -> tuple[list[Standing], list[Standing]]:
     """Return the standings with Holm's further steps taken, and those of groups of cases that fell together, as at the end of a run."""
     effects, rates = [], []
     for standing in standings:
@@ -116,7 +114,7 @@ def _in_the_light_of_all(
                 *(found.shared, found.groups, found.shares, p, change),
             )
         )
-        if now[standing.case].point != ORIGINAL:
+        if codec != ORIGINAL:
             rates.append(RateChange(standing.case, codec, found.rate_before, found.rate_now, found.margins.rate))
     end = judge_run(effects, len(effects))
     late = "in the light of the other cases that is a fall beyond the margin"
@@ -136,29 +134,62 @@ def _measured(folder: Path, suites: Collection[str]) -> Mapping[str, Measured]:
     if not files:
         return of_results(folder)
     files = [file for file in files if file.parent.name in suites] or files
-    return {measured.case: measured for file in files for measured in read_baselines(file).values()}
+    return _Approved(files)
 
 
-def _standings(before: Mapping[str, Measured], now: Mapping[str, Measured], cases: Mapping[str, Any], some_samples: bool) -> list[Standing]:
-    level, originals = level_of_case(len(before.keys() & now.keys())), _originals(before, now)
-    standings = []
-    for name in dict.fromkeys([*before, *now]):
+class _Approved(Mapping[str, Measured]):
+    """What was approved, file by file; a case is put together when it is asked for, and not remembered."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._places = {f"{file.stem}-{point}": (file, point) for file in files for point in approved_points(file)}
+        self._content: tuple[Path, dict[str, Any], dict[str, SampleSet]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> Measured:
+        file, point = self._places[name]
+        if self._content is None or self._content[0] != file:
+            self._content = file, load(file), {}
+        return restored(*self._content[:2], point, self._content[2])
+
+
+def _standings(
+    names: Sequence[str], before: Mapping[str, Measured], now: Mapping[str, Measured], cases: Mapping[str, Any], some_samples: bool
+) -> list[Standing]:
+    level = level_of_case(sum(name in before and name in now for name in names))
+    standings: list[Standing] = []
+    originals: tuple[str, tuple[Measured, Measured] | None] = "", None
+    shared: Comparison | None = None
+    for name in names:
         if name not in now:
             reason = cases.get(name, {}).get("reason") or "not measured by the second run"
             standings.append(Standing(name, MISSING, [reason]))
         elif name not in before:
             standings.append(Standing(name, NEW))
         else:
-            original = originals.get(now[name].evaluation)
-            standings.append(_standing(before[name], now[name], cases[name], level, original, some_samples))
+            original = f"{cases[name]['evaluation']}-{ORIGINAL}"
+            if original != originals[0]:
+                originals = original, (before[original], now[original]) if original in before and original in now else None
+            standing = _standing(before[name], now[name], cases[name], level, originals[1], some_samples)
+            if standing.comparison is not None:
+                shared = _sharing(standing.comparison, shared)
+                standing = replace(standing, comparison=shared)
+            standings.append(standing)
     return standings
 
 
-def _originals(before: Mapping[str, Measured], now: Mapping[str, Measured]) -> dict[str, tuple[Measured, Measured]]:
-    """Return both sides' originals of each evaluation."""
-    return {
-        measured.evaluation: (before[name], measured) for name, measured in now.items() if measured.point == ORIGINAL and name in before
-    }
+def _sharing(one: Comparison, other: Comparison | None) -> Comparison:
+    """Return a comparison that has its lists of samples and groups in common with another, where they are the same."""
+    if other is None or list(one.shared) != list(other.shared) or list(one.groups) != list(other.groups):
+        return one
+    return replace(one, shared=other.shared, groups=other.groups)
 
 
 def _standing(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +71,12 @@ def approved_points(file: Path) -> list[str]:
     return list(load(file)["cases"])
 
 
-def write_baselines(file: Path, measured: Sequence[Measured], order: Sequence[str], only_new: bool) -> list[Accepted]:
+def write_baselines(file: Path, measured: Iterable[Measured], order: Sequence[str], only_new: bool) -> list[Accepted]:
     """Write cases of one evaluation into its baseline file, keep every other, and return those that differ from what was approved.
 
     Cases are in the order of ``order``, then those that it does not name. With ``only_new`` cases that have a baseline are left as they
-    are. What is broken cannot be approved: see `why_not`. Raises `BaselineError` where the file cannot be read, and OSError.
+    are. What is broken cannot be approved: see `why_not`. One case is held at a time. Raises `BaselineError` where the file cannot be
+    read, and OSError.
     """
     content = load(file)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -86,12 +87,12 @@ def write_baselines(file: Path, measured: Sequence[Measured], order: Sequence[st
 
 
 def merge(
-    file: Path, content: dict[str, Any], measured: Sequence[Measured], order: Sequence[str], only_new: bool, when: str
+    file: Path, content: dict[str, Any], measured: Iterable[Measured], order: Sequence[str], only_new: bool, when: str
 ) -> list[Accepted]:
     """Put cases into a file's content, and return those that differ from what was there."""
     sets: dict[str, SampleSet] = {}
     cases: dict[str, Any] = dict(content["cases"])
-    changed = []
+    changed, accepted = [], []
     for one in measured:
         known = one.point in cases
         if why_not(one) or (only_new and known):
@@ -105,22 +106,22 @@ def merge(
         if before is not None and _same(before, one, entry, cases[one.point]):
             continue
         cases[one.point] = entry
-        changed.append((one, before, known))
+        changed.append(one.without_samples())
+        accepted.append(
+            Accepted(
+                one.case,
+                before.value if before else math.nan if known else None,
+                one.value,
+                before.rate if before else math.nan if known else None,
+                one.rate,
+                changed_by(before, one) if before else "" if known else NEW,
+            )
+        )
     if changed:
-        _approve(content, cases, [one for one, *_ in changed], when)
+        _approve(content, cases, changed, when)
         rank = {point: number for number, point in enumerate(order)}
         content["cases"] = {point: cases[point] for point in sorted(cases, key=lambda point: rank.get(point, len(rank)))}
-    return [
-        Accepted(
-            one.case,
-            before.value if before else math.nan if known else None,
-            one.value,
-            before.rate if before else math.nan if known else None,
-            one.rate,
-            changed_by(before, one) if before else "" if known else NEW,
-        )
-        for one, before, known in changed
-    ]
+    return accepted
 
 
 def why_not(one: Measured) -> str:

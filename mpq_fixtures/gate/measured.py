@@ -85,6 +85,13 @@ class Measured:
             return self
         return replace(self, statistics=cast("Sequence[Statistic]", np.array(self.statistics, np.float64)))
 
+    def without_samples(self) -> Measured:
+        """Return what is known of the case as a whole, for whoever keeps many."""
+        nothing = np.empty(0, np.int64)
+        return replace(
+            self, samples=(), sources=(), groups=(), statistics=(), bytes=nothing, elements=nothing, similarity={}, links={}, bits={}
+        )
+
     def take(self, index: Sequence[int]) -> Measured:
         """Return the case over some of its samples; what is known of all together, its value too, is not known of them."""
         chosen = np.asarray(index, np.intp)

@@ -26,6 +26,7 @@ from mpq_fixtures.report.gallery import Example, examples_of, media_budget, shar
 from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
+from mpq_fixtures.results.samples import read_examples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +52,9 @@ def write_report(folder: Path, history: Path | None = None) -> Path:
     ``history`` is the folder to which runs were added; by default the one that the run's options name, where it is still there.
     Raises `ValueError`, with a sentence, where one of the two cannot be read.
     """
-    import pandas as pd
-
     results, file = read_results(folder), folder / "samples.parquet"
     try:
-        samples = pd.read_parquet(file)
+        samples = read_examples(file)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None

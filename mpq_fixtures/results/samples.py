@@ -5,6 +5,7 @@ Neither holds more than one stretch of a few MB at a time. The columns are descr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +17,24 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 SHORT = 16
 """Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
+PARTS = "parts"
+"""The folder within a run's folder where the rows of its cases lie until they are put together."""
+
 _KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", "target", "statistic", "statistic_shape")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the parts in a run's folder, whole ones and those that a killed process was writing."""
+    parts = folder / PARTS
+    for file in (*parts.glob("*.parquet"), *parts.glob(".*.part")):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # where somebody else's files are in it
+        parts.rmdir()
 
 
 def write_samples(file: Path, records: Sequence[Record]) -> None:
@@ -120,6 +134,26 @@ def _with_example(example: Sequence[dict[str, Any]], place: int, length: int, ki
     import pyarrow as pa
 
     return pa.concat_arrays([pa.nulls(place, kind), pa.array([example], kind), pa.nulls(length - place - 1, kind)])
+
+
+def read_examples(file: Path) -> pd.DataFrame:
+    """Return the rows that hold an example, as a table; of the others nothing is read but that they hold none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyarrow import compute
+
+    shown = []
+    with pq.ParquetFile(file) as content:
+        whether = "example" if "example" in content.schema_arrow.names else "case"
+        columns = [name for name in content.schema_arrow.names if not name.startswith("statistic")]
+        for group in range(content.num_row_groups):
+            there = compute.is_valid(content.read_row_group(group, [whether], use_threads=False).column(0))
+            if whether == "example" and compute.any(there).as_py():
+                shown.append(content.read_row_group(group, columns, use_threads=False).filter(there))
+        schema = content.schema_arrow
+    nothing = pa.schema([schema.field(name) for name in columns]).empty_table()
+    table: pd.DataFrame = pa.concat_tables([nothing, *shown]).to_pandas()
+    return table
 
 
 class Samples:
