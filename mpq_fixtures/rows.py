@@ -155,6 +155,7 @@ class RowsWriter:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._columns: list[str] = []
         self._shapes: dict[str, str] = {}
         self._scored: dict[str, None] = {}
         self._held: list[pa.Table] = []
@@ -177,6 +178,10 @@ class RowsWriter:
         ``sources`` are the samples' own words for their sources; where these are not 64 hex digits, results show them as they are.
         """
         table = _named(table, samples, groups, sources)
+        self._columns = self._columns or table.column_names
+        if different := set(table.column_names) ^ set(self._columns):
+            raise ValueError(f"rows of other columns than those before them: {', '.join(sorted(different))}")
+        table = table.select(self._columns)  # a metric that measured nothing at first comes later in the order
         self._shapes |= _shapes_of(table.schema)
         self._scored |= {name: None for name in _scores(table.column_names) if table.column(name).null_count < len(table)}
         self._held.append(table)
@@ -215,8 +220,6 @@ class RowsWriter:
         if self._writer is None:
             self._temporary, self._schema = temporary_beside(self.file), table.schema.remove_metadata()
             self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", write_statistics=False)
-        if table.column_names != self._schema.names:
-            raise ValueError(f"rows of other columns than those before them: {sorted(set(table.column_names) ^ set(self._schema.names))}")
         rows = max(1, int(len(table) * GROUP_BYTES / max(table.nbytes, 1)))
         self._writer.write_table(table.cast(self._schema), row_group_size=rows)
 
@@ -339,8 +342,8 @@ class Rows:
 
     def first(self, *columns: str) -> str:
         """Return the first sample's text in a column; where it has none, that of the next."""
-        found = next((value for table in self.parts(*columns) for column in table.columns if (value := column[0].as_py())), None)
-        return found or ""
+        table = next(self.parts(*columns), None)
+        return next((value for column in table.columns if (value := column[0].as_py())), "") if table else ""
 
     def copies(self) -> list[list[int]]:
         """Return the positions of samples that have one source, of two and more, in the order of the rows."""
@@ -375,7 +378,7 @@ class Rows:
             if column.null_count:
                 return None
             found.append(from_hex(column))
-        return np.concatenate(found) if found else None
+        return np.concatenate(found) if len(self) else None
 
     def statistics(self) -> Sequence[NDArray[np.float64]]:
         """Return what the task's metric keeps: ``[n, *shape]``, or an array a sample where shapes differ."""
