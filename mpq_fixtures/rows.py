@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -89,7 +89,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     ``source`` is ``binary(32)`` (`source_key`); ``bytes``, ``elements`` and the ledger's parts are ``int64``; ``seconds`` and
     ``nominal_bits`` ``float64``; ``prediction``, ``target`` and the links of the chain ``string``; ``statistic`` and ``floor`` lists of
     numbers with their shapes beside them. Each metric has its score under its own name; a signal metric also has ``"<name> statistic"``,
-    null where it could not be measured, of one shape, which stands in the field's metadata, and ``"<name> unmeasured"``, which says why.
+    null where it could not be measured, and ``"<name> unmeasured"``, which says why. These have one shape, which stands in the field's
+    metadata unless it is that of a number or of a list of several: see `together` before you put tables together.
     """
     import pyarrow as pa
 
@@ -115,11 +116,23 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
         **{layer: (text, [row.chain.get(layer) for row in rows]) for layer in LINKS},
     }
     shapes = {name + _STATISTIC: _one_shape(name, [row.beside[name] for row in rows if name in row.beside]) for name in besides}
-    fields = [
-        pa.field(name, kind, metadata={b"shape": json.dumps(shapes[name]).encode()} if shapes.get(name) is not None else None)
-        for name, (kind, _) in columns.items()
-    ]
-    return pa.table([pa.array(values, kind) for kind, values in columns.values()], schema=pa.schema(fields))
+    table = pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
+    return _with_shapes(
+        table, {name: json.dumps(shape) for name, shape in shapes.items() if shape is not None and shape != _usual(math.prod(shape))}
+    )
+
+
+def together(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return tables of `table_of`, at least one, as one, with the columns and in the order of the first; raises `ValueError` for others."""
+    import pyarrow as pa
+
+    tables = list(tables)
+    columns = tables[0].column_names
+    for table in tables:
+        if different := set(table.column_names) ^ set(columns):
+            raise ValueError(f"rows of other columns than those before them: {', '.join(sorted(different))}")
+    shapes = {name: shape for table in tables for name, shape in _shapes_of(table.schema).items()}
+    return _with_shapes(pa.concat_tables(table.select(columns) for table in tables), shapes)
 
 
 def source_key(source: str) -> bytes:
@@ -155,7 +168,7 @@ class RowsWriter:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._columns: list[str] = []
+        self._first: Any = None
         self._shapes: dict[str, str] = {}
         self._scored: dict[str, None] = {}
         self._held: list[pa.Table] = []
@@ -178,10 +191,9 @@ class RowsWriter:
         ``sources`` are the samples' own words for their sources; where these are not 64 hex digits, results show them as they are.
         """
         table = _named(table, samples, groups, sources)
-        self._columns = self._columns or table.column_names
-        if different := set(table.column_names) ^ set(self._columns):
-            raise ValueError(f"rows of other columns than those before them: {', '.join(sorted(different))}")
-        table = table.select(self._columns)  # a metric that measured nothing at first comes later in the order
+        if self._first is None:
+            self._first = table.slice(0, 0)
+        table = together([self._first, table])
         self._shapes |= _shapes_of(table.schema)
         self._scored |= {name: None for name in _scores(table.column_names) if table.column(name).null_count < len(table)}
         self._held.append(table)
@@ -210,12 +222,11 @@ class RowsWriter:
         self._held = []
 
     def _flush(self) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not self._held:
             return
-        table = pa.concat_tables(self._held).combine_chunks()
+        table = together(self._held).combine_chunks()
         self._held = []
         if self._writer is None:
             self._temporary, self._schema = temporary_beside(self.file), table.schema.remove_metadata()
@@ -452,15 +463,24 @@ def _shapes_of(schema: pa.Schema) -> dict[str, str]:
 
 
 def _shape_of(schema: pa.Schema, column: str, length: int) -> list[int]:
-    """Return the shape of a signal metric's statistics, which is flat unless the column says otherwise."""
-    return list(json.loads(_shapes_of(schema).get(column, f"[{length}]")))
+    """Return the shape of a signal metric's statistics of a length."""
+    shapes = _shapes_of(schema)
+    return list(json.loads(shapes[column])) if column in shapes else _usual(length)
+
+
+def _usual(length: int) -> list[int]:
+    """Return the shape of statistics that need not say it."""
+    return [] if length == 1 else [length]
 
 
 def _shaped(table: pa.Table, file: Any) -> pa.Table:
     """Return a table with the shapes that its file names."""
+    return _with_shapes(table, json.loads(file.metadata.metadata[b"shapes"]))
+
+
+def _with_shapes(table: pa.Table, shapes: Mapping[str, str]) -> pa.Table:
     import pyarrow as pa
 
-    shapes = json.loads(file.metadata.metadata[b"shapes"])
     fields = [one.with_metadata({"shape": shapes[one.name]}) if one.name in shapes else one for one in table.schema]
     return pa.table(table.columns, schema=pa.schema(fields))
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,8 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
-from mpq_fixtures.rows import Failure, Row, Rows
+from mpq_fixtures.results.samples import PARTS, Samples, read_examples, remove_parts
+from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, table_of
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -231,6 +233,68 @@ class TestParquet:
         shown = table[table["example"].notna()]
         assert list(shown["sample"]) == ["s1"]
         assert [dict(part) for part in shown["example"].iloc[0]] == [{"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}]
+
+    @pytest.mark.parametrize("stretch", [1, 500, 2**22])
+    def test_is_what_the_rows_say_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+        """Whatever the stretches are in which it is put together, from rows in memory or in parts."""
+        monkeypatch.setattr("mpq_fixtures.results.samples.GROUP_BYTES", stretch)
+        monkeypatch.setattr("mpq_fixtures.rows.GROUP_BYTES", stretch)
+        original, coded = records()
+        source = [f"{number:064x}" for number in range(3)]
+        rows = [
+            replace(one, source=digits, group="g", chain={"given": "1" * 16})
+            for one, digits in zip(coded.rows, [*source[:2], "text"], strict=True)
+        ]
+        rows[1] = replace(rows[1], beside={}, scores={"top1": 0.0}, unmeasured={"psnr": "black"}, statistic=[[1.0, 2.0]])
+        with RowsWriter(tmp_path / PARTS / "coded.parquet") as writer:
+            for one in rows:
+                writer.append(table_of([one]), [one.sample], [one.group], [one.source])
+        coded = replace(coded, rows=Rows.opened(writer.file))
+        other = replace(
+            original,
+            case="other",
+            metric="other",
+            metrics={"other": original.metrics["top1"]},
+            rows=Rows.of([row("x", 9, 0.5)]),
+            example=coded.example,
+            example_sample="gone",
+        )
+        write_results(tmp_path, [Result(ORIGINAL, PASSED, original), Result(CODED, FAILED, coded), Result(STOPPED, PASSED, other)], {})
+        nothing = dict.fromkeys(pq.read_schema(tmp_path / "samples.parquet").names)
+        expected = [
+            nothing
+            | {"case": record.case, "sample": one.sample, "group": one.group, "source": one.source[:16], "given": one.chain.get("given")}
+            | {"bytes": one.bytes, "elements": one.elements, "rate": 8 * one.bytes / one.elements}
+            | {f"bytes_{part}": count for part, count in one.ledger.items()}
+            | {"prediction": one.prediction, "target": one.target, "score": one.scores.get(record.metric), "psnr": one.scores.get("psnr")}
+            | {"top1": one.scores["top1"] if record is other else None}
+            | {"statistic": np.ravel(one.statistic).tolist(), "statistic_shape": list(np.shape(one.statistic))}
+            | {"example": coded.example if (record is coded and one.sample == "s1") or record is other else None}
+            for record, of_record in ((original, list(original.rows)), (coded, rows), (other, list(other.rows)))
+            for one in of_record
+        ]
+        expected.insert(7, nothing | {"case": CODED.id, "sample": "s3", "error": "decode: ValueError: cut"})
+        assert pq.read_table(tmp_path / "samples.parquet").to_pylist() == expected
+        found = Samples(tmp_path)
+        assert found.cases == [ORIGINAL.id, CODED.id, "other"]
+        assert {case: found.of(case)["sample"].to_pylist() for case in reversed(found.cases)} == {
+            ORIGINAL.id: ["s0", "s1", "s2", "s3"],
+            CODED.id: ["s0", "s1", "s2"],
+            "other": ["x"],
+        }
+        assert list(read_examples(tmp_path / "samples.parquet")["sample"]) == ["s1", "x"]
+
+    def test_parts_are_removed_and_nothing_else(self, tmp_path: Path) -> None:
+        parts = tmp_path / PARTS
+        parts.mkdir()
+        for name in ("one.parquet", ".two.part", "notes.txt"):
+            (parts / name).touch()
+        remove_parts(tmp_path)
+        assert [file.name for file in parts.iterdir()] == ["notes.txt"]
+        (parts / "notes.txt").unlink()
+        remove_parts(tmp_path)
+        remove_parts(tmp_path)
+        assert not parts.exists()
 
     def test_is_there_when_nothing_was_measured(self, tmp_path: Path) -> None:
         write_results(tmp_path, [Result(STOPPED)], {})
