@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from mpq_fixtures.chain import digest
 from mpq_fixtures.gate.measured import of_record, of_results
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
@@ -37,18 +40,23 @@ def rows(count: int) -> list[Row]:
             beside={"psnr": 30.0 + number % 7},
             scores={"top1": float(number % 3 > 0), "psnr": 30.0 + number % 7},
             ledger={"payload": 3900, "container": 100 + number % 977, "side": 0},
-            source=f"{number * 0x9E3779B97F4A7C15:064x}"[-64:],
-            chain={layer: f"{number * 0x9E3779B97F4A7C15 + place:032x}"[-16:] for place, layer in enumerate(LINKS)},
+            source="".join(digest(f"{number} {part}".encode()) for part in range(4)),
+            chain={layer: digest(f"{number} {layer}".encode()) for layer in LINKS},
         )
         for number in range(count)
     ]
 
 
+@cache
+def stretches() -> list[tuple[pa.Table, list[str]]]:
+    made = rows(ROWS)
+    return [(table_of(some), [one.sample for one in some]) for some in (made[start : start + STRETCH] for start in range(0, ROWS, STRETCH))]
+
+
 def write(file: Path, count: int = ROWS) -> Rows:
-    made = rows(STRETCH)
-    table, names = table_of(made), [one.sample for one in made]
     with RowsWriter(file) as writer:
         for start in range(0, count, STRETCH):
+            table, names = stretches()[start // STRETCH % len(stretches())]
             writer.append(table, [f"{start} {name}" for name in names], [""] * STRETCH)
     return Rows.opened(file)
 

@@ -172,6 +172,7 @@ class RowsWriter:
         self._shapes: dict[str, str] = {}
         self._scored: dict[str, None] = {}
         self._held: list[pa.Table] = []
+        self._size = 0
         self._writer: Any = None
         self._temporary: Path | None = None
         self._schema: Any = None
@@ -197,7 +198,8 @@ class RowsWriter:
         self._shapes |= _shapes_of(table.schema)
         self._scored |= {name: None for name in _scores(table.column_names) if table.column(name).null_count < len(table)}
         self._held.append(table)
-        if sum(held.nbytes for held in self._held) >= GROUP_BYTES:
+        self._size += table.nbytes
+        if self._size >= GROUP_BYTES:
             self._flush()
 
     def close(self) -> Rows:
@@ -227,7 +229,7 @@ class RowsWriter:
         if not self._held:
             return
         table = together(self._held).combine_chunks()
-        self._held = []
+        self._held, self._size = [], 0
         if self._writer is None:
             self._temporary, self._schema = temporary_beside(self.file), table.schema.remove_metadata()
             self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", write_statistics=False)

@@ -25,6 +25,9 @@ SHORT = 16
 PARTS = "parts"
 """The folder within a run's folder where the rows of its cases lie until they are put together."""
 
+_OF_NO_ACCOUNT = {"case", *(f"bytes_{part}" for part in LEDGER), "rate", "prediction", "target", "score", "example"}
+"""Columns that no comparison looks at."""
+
 _KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", "target", "statistic", "statistic_shape")
 
 
@@ -47,13 +50,15 @@ def write_samples(file: Path, records: Sequence[Record]) -> None:
     temporary = temporary_beside(file)
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            held: list[pa.Table] = []
+            held, size = [schema.empty_table()], 0
             for table in (table for record in records for table in _tables(record, schema)):
                 held.append(table)
-                if sum(part.nbytes for part in held) >= GROUP_BYTES:  # cases of a few samples share a row group
+                size += table.nbytes
+                if size >= GROUP_BYTES:  # cases of a few samples share a row group
                     writer.write_table(pa.concat_tables(held))
-                    held = []
-            writer.write_table(pa.concat_tables([schema.empty_table(), *held]))
+                    held, size = [], 0
+            if held:
+                writer.write_table(pa.concat_tables(held))
         put_in_place(temporary, file)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -157,7 +162,7 @@ def read_examples(file: Path) -> pd.DataFrame:
 
 
 class Samples:
-    """A run's ``samples.parquet``, read case by case; the examples are left out."""
+    """What a comparison needs of a run's ``samples.parquet``, read case by case."""
 
     def __init__(self, folder: Path) -> None:
         """Look which cases are where; raises `ValueError`, with a sentence, where the file is missing, damaged or of an older form."""
@@ -168,7 +173,7 @@ class Samples:
         self._places: dict[str, list[tuple[int, int, int]]] = {}
         try:
             self._file = pq.ParquetFile(self.path)
-            self.columns = [name for name in self._file.schema_arrow.names if name != "example"]
+            self.columns = [name for name in self._file.schema_arrow.names if name not in _OF_NO_ACCOUNT]
             if "statistic_shape" not in self.columns:
                 raise ValueError("it was written by an older mpq, without what a comparison needs")
             for group in range(self._file.num_row_groups):
