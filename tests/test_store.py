@@ -181,6 +181,19 @@ class TestScope:
         scope.write(table(range(300)))
         assert contents(any_store.scope(BITSTREAM, KEY), range(300)) == expected(range(300))
 
+    def test_of_large_packs_is_kept_in_pieces(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "PIECE", 1000)
+        scope = store.scope(BITSTREAM, KEY)
+        for _ in range(2):
+            scope.write(table(range(100)))
+        assert contents(scope, range(100)) == expected(range(100))
+        store.close()
+        with closing(sqlite3.connect(store.path_of(BITSTREAM, KEY))) as connection, connection:
+            assert {pack for (pack,) in connection.execute("SELECT pack FROM more")} == {1}
+            connection.execute("DELETE FROM more WHERE number = 1")
+        with pytest.warns(DamagedEntry):
+            assert contents(scope, range(100)) == {}
+
     @pytest.mark.parametrize("asked", [range(700), range(100, 130), range(0, 700, 2)], ids=["all", "some", "every other"])
     def test_of_many_small_packs_becomes_few(self, store: LocalStore, asked: range) -> None:
         scope = store.scope(BITSTREAM, KEY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import subprocess
 import sys
 import threading
@@ -180,29 +181,36 @@ class TestSharedFolder:
         assert not list(tmp_path.rglob("*.part"))
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def serve_s3(port: int) -> subprocess.Popen[bytes]:
+    code = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
+    return subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    port = free_port()
+    process = serve_s3(port)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.skipif(not (importlib.util.find_spec("s3fs") and importlib.util.find_spec("moto")), reason="needs s3fs and moto[server]")
 class TestS3:
     """A server of S3's protocol on this machine."""
-
-    @pytest.fixture(scope="class")
-    def server(self) -> Iterator[str]:
-        code = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-        import socket
-
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(600):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
 
     @pytest.fixture
     def environment(self, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,18 +239,28 @@ class TestS3:
         with pytest.raises(StoreError, match="--mpq-cache"):
             open_store("s3://mpq-no-such-bucket/x").scope(STATISTIC, KEY).write(table([1]))
 
-    def test_that_comes_back_loses_nothing(self, environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nobody listens at first."""
-        import socket
+    def test_that_does_not_listen_yet_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = free_port()
+        for name, value in {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret"}.items():
+            monkeypatch.setenv(name, value)
+        started: list[subprocess.Popen[bytes]] = []
+        timer = threading.Timer(2, lambda: started.append(serve_s3(port)))
+        timer.start()
+        try:
+            once = {"retries": {"total_max_attempts": 1}}  # the client's own patience is not what is tried
+            store = RemoteStore("s3://late/x", endpoint_url=f"http://127.0.0.1:{port}", config_kwargs=once)
+            with pytest.warns(StoreDoesNotAnswer, match="trying again for up to 120 s"):
+                assert store.get(BITSTREAM, KEY) is None
+            store._files()[0].mkdir("late")
+            store.put(BITSTREAM, KEY, b"x")
+            assert store.get(BITSTREAM, KEY) == b"x"
+        finally:
+            timer.join()
+            started[0].kill()
+            started[0].wait()
 
-        url = f"s3://mpq-{uuid.uuid4().hex[:8]}"
-        fsspec.filesystem("s3").mkdir(url.split("/")[2])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            silent = f"http://127.0.0.1:{free.getsockname()[1]}"
-        monkeypatch.setattr(remote, "PATIENCE", 3.0)
-        with pytest.warns(StoreDoesNotAnswer), pytest.raises(StoreError, match="it has not answered"):
-            RemoteStore(url, endpoint_url=silent, config_kwargs={"retries": {"total_max_attempts": 1}}).get(BITSTREAM, KEY)
-        store = open_store(url)
-        store.put(BITSTREAM, KEY, b"x")
-        assert store.get(BITSTREAM, KEY) == b"x"
+    def test_that_never_listens_is_an_error(self, environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remote, "PATIENCE", 1.0)
+        store = RemoteStore("s3://never/x", endpoint_url=f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(StoreError, match="it has not answered"):
+            store.get(BITSTREAM, KEY)

@@ -34,6 +34,8 @@ PATIENCE = 60.0
 OPEN_FILES = 32
 SMALL, MERGED = 64 * 1024, 64
 """Packs below ``SMALL`` bytes are made into one when ``MERGED`` packs have been written: each costs as much to open as a hundred rows."""
+PIECE = 2**29
+"""Bytes of a pack in one field; what is beyond goes into table ``more``, since SQLite takes no field of a gigabyte."""
 _DAY = 86_400
 _ASKED = 500  # samples in one query
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -41,6 +43,8 @@ _SCOPE = """
 CREATE TABLE packs (
   id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, data BLOB NOT NULL
 );
+CREATE INDEX sizes ON packs (bytes, rows);
+CREATE TABLE more (pack INTEGER NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (pack, number)) WITHOUT ROWID;
 CREATE TABLE members (sample BLOB PRIMARY KEY, pack INTEGER NOT NULL, place INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE about (entry TEXT PRIMARY KEY) WITHOUT ROWID;
 """  # an id never comes back, so that who still knows a pack that was merged finds none rather than another
@@ -355,6 +359,7 @@ class LocalScope(Scope):
                     pack = _add_pack(file, data, len(keys))
                     rows = ((key, pack, place) for place, key in enumerate(keys))
                     if not file.executemany("INSERT OR IGNORE INTO members VALUES (?, ?, ?)", rows).rowcount:
+                        file.execute("DELETE FROM more WHERE pack = ?", (pack,))
                         file.execute("DELETE FROM packs WHERE id = ?", (pack,))
                     elif pack % MERGED == 0:
                         self._merge(file)
@@ -371,8 +376,7 @@ class LocalScope(Scope):
             if self._about and not file.execute("SELECT 1 FROM about WHERE entry = ?", (self._about,)).fetchone():
                 with suppress(sqlite3.OperationalError):  # who may only read does so
                     self._note(file)
-            (rows,) = file.execute("SELECT sum(rows) FROM packs").fetchone()
-            if 4 * len(wanted) > (rows or 0):
+            if len(wanted) > _ASKED and 4 * len(wanted) > (file.execute("SELECT sum(rows) FROM packs").fetchone()[0] or 0):
                 return [row for row in file.execute("SELECT sample, pack, place FROM members") if row[0] in wanted]
             found, listed = [], list(wanted)
             for start in range(0, len(listed), _ASKED):
@@ -385,11 +389,12 @@ class LocalScope(Scope):
 
     def _pack(self, pack: int, members: Sequence[tuple[int, bytes]], columns: Sequence[str] | None) -> pa.Table | None:
         """Return some rows of a pack; None where it is there no more, or damaged and dropped."""
-        found = self.store.run(self.path, lambda file: file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone())
+        found = self.store.run(self.path, lambda file: _data_of(file, pack))
         if found is None:
             return None
-        if packs.digest_of(found[1]) == found[0]:
-            table = packs.from_bytes(found[1], columns)
+        digest, data = found
+        if packs.digest_of(data) == digest:
+            table = packs.from_bytes(data, columns)
             places = [place for place, _ in members]
             if places != list(range(table.num_rows)) and places[-1] < table.num_rows:
                 table = table.take(places)
@@ -403,17 +408,14 @@ class LocalScope(Scope):
         """Make one pack of the small ones."""
         import pyarrow as pa
 
-        rows: dict[int, list[int]] = defaultdict(list)
-        small = "SELECT pack, place FROM members WHERE pack IN (SELECT id FROM packs WHERE bytes < ?) ORDER BY pack, place"
-        for pack, place in file.execute(small, (SMALL,)):
-            rows[pack].append(place)
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
-        for pack, places in rows.items():
-            digest, data = file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone()
+        for pack, digest, data in file.execute("SELECT id, digest, data FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
             if packs.digest_of(data) != digest:
                 continue  # whoever reads it will say so
-            table = packs.from_bytes(data).take(places)
-            alike[table.schema.serialize().to_pybytes()].append(table)
+            table = packs.from_bytes(data)
+            lies = "SELECT 1 FROM members WHERE sample = ? AND pack = ? AND place = ?"
+            places = [place for place, key in enumerate(packs.keys_of(table)) if file.execute(lies, (key, pack, place)).fetchone()]
+            alike[table.schema.serialize().to_pybytes()].append(table.take(places))
             file.execute("DELETE FROM packs WHERE id = ?", (pack,))
         for tables in alike.values():
             for merged in packs.split(pa.concat_tables(tables)):
@@ -443,15 +445,29 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _add_pack(file: sqlite3.Connection, data: bytes, rows: int) -> int:
-    row = packs.digest_of(data), rows, len(data), data
+    pieces = [data] if len(data) <= PIECE else [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+    row = packs.digest_of(data), rows, len(data), pieces[0]
     pack = file.execute("INSERT INTO packs (digest, rows, bytes, data) VALUES (?, ?, ?, ?)", row).lastrowid
     assert pack is not None
+    file.executemany("INSERT INTO more VALUES (?, ?, ?)", ((pack, number, piece) for number, piece in enumerate(pieces[1:])))
     return pack
+
+
+def _data_of(file: sqlite3.Connection, pack: int) -> tuple[bytes, bytes] | None:
+    """Return a pack's digest and bytes; None where it is there no more."""
+    found = file.execute("SELECT digest, bytes, data FROM packs WHERE id = ?", (pack,)).fetchone()
+    if found is None:
+        return None
+    digest, size, data = found
+    if len(data) < size:
+        data = b"".join([data, *(piece for (piece,) in file.execute("SELECT data FROM more WHERE pack = ? ORDER BY number", (pack,)))])
+    return digest, data
 
 
 def _drop_pack(file: sqlite3.Connection, pack: int) -> None:
     with _transaction(file):
         file.execute("DELETE FROM members WHERE pack = ?", (pack,))
+        file.execute("DELETE FROM more WHERE pack = ?", (pack,))
         file.execute("DELETE FROM packs WHERE id = ?", (pack,))
 
 
