@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 import uuid
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from test_store import KEY, contents, expected, script, table
 
-from mpq_fixtures.commands.store import amount, duration, prune, show
+from mpq_fixtures.commands.store import prune, show
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of, open_store
 from mpq_fixtures.store.local import LocalStore
-from mpq_fixtures.store.usage import in_bytes, size_of
+from mpq_fixtures.store.usage import amount, duration, in_bytes, size_of
 
 DAY = 86_400
 CASES = ("pocket", "whisper", "whisper-opus-6k"), ("study", "vit", "vit-jpeg-q5"), ("study", "vit", "vit-original")
@@ -234,10 +235,10 @@ class TestWords:
 
     @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "30 days", "20XB", "GB"])
     def test_that_cannot_be(self, text: str) -> None:
-        with pytest.raises(ValueError, match="write 12h, 30d or 8w"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write 12h, 30d or 8w"):
             duration(text)
         if text not in ("30",):
-            with pytest.raises(ValueError, match=r"write 500MB, 20GB or 1\.5TB"):
+            with pytest.raises(argparse.ArgumentTypeError, match=r"write 500MB, 20GB or 1\.5TB"):
                 amount(text)
 
     @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (123e6, "123 MB"), (4.56e12, "4.6 TB")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -18,9 +17,6 @@ from mpq_fixtures.store.usage import Share, in_bytes, shares, size_of, surplus
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import find_suite, load_suite
 from mpq_fixtures.words import counted
-
-_SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_TIMES = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def show(location: str | None) -> int:
@@ -76,22 +72,6 @@ def prune(location: str | None, older_than: float | None, to: int | None, unname
     if to is not None and left > to:
         sys.stderr.write(f"mpq store prune: {in_bytes(left)} stayed: written within the last ten minutes; try again later\n")
     return int(busy > 0 or (to is not None and left > to))
-
-
-def duration(text: str) -> float:
-    """Return the seconds of ``30d``, ``12h`` or ``2w``; raises `ValueError` for anything else."""
-    match = re.fullmatch(r"(\d+)([hdw])", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no age: write 12h, 30d or 8w")
-    return int(match[1]) * _TIMES[match[2]]
-
-
-def amount(text: str) -> int:
-    """Return the bytes of ``20GB``, ``500M`` or ``1.5T``; raises `ValueError` for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)B?", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no size: write 500MB, 20GB or 1.5TB")
-    return round(float(match[1]) * _SIZES[match[2]])
 
 
 def _cases(suites: Sequence[str]) -> Collection[str]:

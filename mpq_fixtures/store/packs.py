@@ -79,7 +79,7 @@ def digest_of(data: bytes) -> bytes:
 def split(table: pa.Table, limit: int = PACK_BYTES) -> Iterator[pa.Table]:
     """Yield a table's rows in order, in tables of at most ``limit`` bytes or of one row."""
     rows = table.num_rows
-    if rows > 1 and table.nbytes > limit:
+    if rows > 1 and table.get_total_buffer_size() > limit and table.nbytes > limit:  # the first is quick, and at least as large
         yield from split(table.slice(0, rows // 2), limit)
         yield from split(table.slice(rows // 2), limit)
     elif rows:

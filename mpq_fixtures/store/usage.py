@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,6 +17,8 @@ from mpq_fixtures.words import counted
 RECENT = 600.0
 """Seconds that a part stays after it was last written: somebody may be at work on it."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_TIMES = {"h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,19 @@ def in_bytes(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def duration(text: str) -> float:
+    """Return the seconds of ``30d``, ``12h`` or ``2w``; raises `argparse.ArgumentTypeError` for anything else."""
+    match = re.fullmatch(r"(\d+)([hdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: write 12h, 30d or 8w")
+    return int(match[1]) * _TIMES[match[2]]
+
+
+def amount(text: str) -> int:
+    """Return the bytes of ``20GB``, ``500M`` or ``1.5T``; raises `argparse.ArgumentTypeError` for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?)B?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500MB, 20GB or 1.5TB")
+    return round(float(match[1]) * _SIZES[match[2]])
