@@ -19,10 +19,12 @@ import pytest
 
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
 from mpq_fixtures.results.samples import PARTS, Samples, read_examples, remove_parts
 from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, table_of
+from mpq_fixtures.run import Run
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
 
@@ -295,6 +297,19 @@ class TestParquet:
         remove_parts(tmp_path)
         remove_parts(tmp_path)
         assert not parts.exists()
+
+    def test_parts_that_a_killed_run_left_are_gone_before_the_next_one_begins(self, tmp_path: Path) -> None:
+        options = Options(["tests"], [EVALUATION], None, "cpu", tmp_path, tmp_path / "out", None, "", False)
+        (options.out / PARTS).mkdir(parents=True)
+        stale, made = options.out / PARTS / "stale.parquet", options.out / PARTS / "made.parquet"
+        stale.touch()
+        run = Run(options)
+        run.expect([ORIGINAL])
+        assert not stale.exists()
+        made.parent.mkdir(exist_ok=True)
+        made.touch()
+        run.expect([ORIGINAL, CODED])  # as a worker does that takes the place of one that died
+        assert made.exists()
 
     def test_is_there_when_nothing_was_measured(self, tmp_path: Path) -> None:
         write_results(tmp_path, [Result(STOPPED)], {})
