@@ -1,11 +1,13 @@
-"""Where a worker's time goes: seconds of each step, and the time in which at least one step was under way."""
+"""Where a worker's time goes, seconds of each step and the time in which at least one was under way, and how much memory it took."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 STEPS = ("audit", "encode", "decode", "predict", "score")
 
@@ -46,3 +48,16 @@ class Clock:
     def busy(self) -> float:
         """Seconds in which at least one step was under way."""
         return self._busy
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process held, in bytes; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError):  # Linux; its getrusage would count what the parent held before this process began
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

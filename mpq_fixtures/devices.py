@@ -91,6 +91,7 @@ def keep_freed_memory() -> None:
     A network's activations take megabytes, and glibc by default maps them for each layer and gives them back, page by page: with a small
     convolutional network half of the processor's time went there. For a whole process, at any time; what it held at most it keeps.
     """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pool would keep as much again for itself
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
     if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own):
         allocator = ctypes.CDLL(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +15,7 @@ import pytest
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.stored import audited
-from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order
-from mpq_fixtures.evaluate import Workbench
-from mpq_fixtures.evaluate import evaluate as evaluate_case
+from mpq_fixtures.evaluate import finish
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import Baselines
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
@@ -30,14 +27,17 @@ from mpq_fixtures.gate.sanity import doubts
 from mpq_fixtures.gate.verdict import Rules, judge
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, MissingAsset, told
+from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
-from mpq_fixtures.plugin import BENCH, CASES, COMPARISON, OPTIONS, RESULT
+from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.plugin import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import FAIL, ORIGINAL, Case, Evaluation
+from mpq_fixtures.workbench import Workbench
 
 
 @pytest.fixture(scope="session")
@@ -60,29 +60,24 @@ def evaluation(request: pytest.FixtureRequest) -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def device(options: Options) -> str:
-    """The torch device of this worker: with several GPUs each worker takes its own."""
-    from mpq_fixtures.devices import resolve_device
-
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return resolve_device(options.device, int(worker) if worker.isdigit() else 0)
+def opened(pytestconfig: pytest.Config) -> OpenEvaluation:
+    """What opens data sets and models, on the device of this worker: with several GPUs each worker takes its own."""
+    return pytestconfig.stash[OPENED]
 
 
 @pytest.fixture(scope="session")
-def dataset(evaluation: Evaluation, model: OpenModel, options: Options) -> Dataset:
+def dataset(evaluation: Evaluation, model: OpenModel, opened: OpenEvaluation, options: Options) -> Dataset:
     """The evaluation's samples; cases are skipped where they are not here, and fail where they do not fit, or under --mpq-strict."""
     try:
-        return in_models_order(load_dataset(evaluation, options.samples), evaluation, lambda: model.labels)
+        return opened.dataset(evaluation)
     except AssetError as error:
         _give_up(error, options)
 
 
 @pytest.fixture(scope="session")
-def model(evaluation: Evaluation, device: str, bench: Workbench) -> Iterator[OpenModel]:
+def model(evaluation: Evaluation, opened: OpenEvaluation) -> OpenModel:
     """The evaluation's model, loaded when the first prediction is missing from the store."""
-    opened = OpenModel(evaluation, device, bench.threads)
-    yield opened
-    opened.close()
+    return opened.model(evaluation)
 
 
 @pytest.fixture
@@ -113,14 +108,19 @@ def originals() -> dict[str, Record]:
 def evaluate(
     dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench, options: Options, originals: dict[str, Record]
 ) -> Callable[[Case], Record]:
-    """Measure the case and relate it to the originals."""
+    """Measure the case and relate it to the originals, on which all workers work together."""
 
     def measure(case: Case) -> Record:
-        name = case.evaluation.name
+        name, engine = case.evaluation.name, bench.engine
         try:
-            if name not in originals:
-                originals[name] = evaluate_case(case.evaluation.cases[0], dataset, model, None, bench)
-            record = originals[name] if codec is None else evaluate_case(case, dataset, model, codec, bench)
+            reference = Pipeline(case.evaluation.cases[0], dataset, model, None, bench)
+            own = reference if codec is None else Pipeline(case, dataset, model, codec, bench)
+            with engine.at(reference, own):
+                if name not in originals:
+                    for pipeline in dict.fromkeys((reference, own)):
+                        engine.advance(pipeline)  # what others are at may be done when this is
+                    originals[name] = finish(reference)
+                record = originals[name] if own is reference else finish(own)
         except AssetError as error:
             _give_up(error, options)
         except StoreError as error:

@@ -18,6 +18,7 @@ from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
 
+LOCAL, RAY = "local", "ray"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 SUITES = Path("evaluations", "suites")
 """Where named suites lie, from the root of the project; their baselines lie beside that folder."""
@@ -38,6 +39,8 @@ class Options:
     strict: bool
     cases: tuple[str, ...] = ()
     history: Path = Path("reports/history")
+    engine: str = LOCAL
+    ray_address: str = LOCAL
 
     def selects(self, case: Case) -> bool:
         """Tell whether ``--mpq-case`` takes a case; without it, all are taken."""
@@ -73,7 +76,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("samples", "at most N samples an evaluation: a seeded choice, the same everywhere, a smaller one inside a larger (default: all)",
         type=_parse_samples, metavar="N")  # fmt: skip
     add("device", "auto, cpu, cuda, cuda:1 or mps; workers take different GPUs where there are several (default: auto)",
-        type=_parse_device, metavar="NAME")  # fmt: skip
+        type=parse_device, metavar="NAME")  # fmt: skip
     add("cache", "the store of bitstreams, predictions and statistics: a folder, or a URL: s3://bucket/prefix, gs://..., or file:///... "
         "for a folder that machines share (default: $MPQ_CACHE or the user's cache folder)", metavar="DIR|URL")  # fmt: skip
     add("out", "where the results land (default: reports/latest)", metavar="DIR")
@@ -86,6 +89,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR")  # fmt: skip
     add("update-baselines", "approve what was measured: all of it, or only cases that have no baseline; others are kept (default: off)",
         nargs="?", const="all", type=_parse_update, metavar="new|all")  # fmt: skip
+    add("engine", "what spreads the work: local, over pytest's workers (-n), or ray, over a Ray cluster's (default: local)",
+        type=_parse_engine, metavar="local|ray")  # fmt: skip
+    add("ray-address", "the cluster of --mpq-engine ray: HOST:PORT of its head, auto, or local for one on this machine (default: local)",
+        metavar="ADDRESS")  # fmt: skip
     add("strict", "a skipped case, a missing baseline or a case that did not run fails", "bool", action="store_true")
 
 
@@ -94,14 +101,18 @@ def read_options(config: pytest.Config) -> Options:
     suites = config.getoption("mpq_suite") or [_from_ini_file(name, config.rootpath) for name in config.getini("mpq_suite")]
     samples, device = _given(config, "samples"), _given(config, "device")
     update = _given(config, "update_baselines")
+    engine = _given(config, "engine")
     try:
+        engine = _parse_engine(engine) if engine else LOCAL
         samples = _parse_samples(samples) if isinstance(samples, str) else samples
-        device = _parse_device(device) if device else "auto"
+        device = parse_device(device) if device else "auto"
         update = _parse_update(update) if update else ""
     except argparse.ArgumentTypeError as error:
         raise pytest.UsageError(f"{config.inipath}: {error}") from None
     if update and samples is not None:
         raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
+    if engine == RAY and (config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no"):
+        raise pytest.UsageError("--mpq-engine ray: pytest stays alone in front of Ray's workers: leave out -n, or give -n 0")
     root = config.rootpath
     evaluations = _evaluations(suites, root)
     globs = tuple(config.getoption("mpq_case") or config.getini("mpq_case"))
@@ -113,7 +124,7 @@ def read_options(config: pytest.Config) -> Options:
         suites=suites or ["pocket"],
         evaluations=evaluations,
         samples=samples,
-        device=_available(device) if not config.option.collectonly else device,
+        device=device if config.option.collectonly or engine == RAY else available(device),  # Ray's devices are elsewhere
         cache=store_location(config.getoption("mpq_cache"), config.getini("mpq_cache"), root),
         out=_folder(config, "out", root) or root / "reports" / "latest",
         baselines=_folder(config, "baselines", root),
@@ -121,6 +132,8 @@ def read_options(config: pytest.Config) -> Options:
         strict=bool(_given(config, "strict")),
         cases=globs,
         history=_folder(config, "history", root) or root / "reports" / "history",
+        engine=engine,
+        ray_address=_given(config, "ray_address") or LOCAL,
     )
 
 
@@ -183,7 +196,8 @@ def _parse_samples(text: str) -> int:
     return int(text)
 
 
-def _parse_device(text: str) -> str:
+def parse_device(text: str) -> str:
+    """Return a device of the command line; raises `argparse.ArgumentTypeError` for what is none."""
     if _DEVICE.fullmatch(text):
         return text
     close = difflib.get_close_matches(text, ["auto", "cpu", "cuda", "cuda:1", "mps"], n=1, cutoff=0.3)
@@ -198,7 +212,13 @@ def _parse_update(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is neither 'new' nor 'all'; write --mpq-update-baselines=all, with the equals sign")
 
 
-def _available(device: str) -> str:
+def _parse_engine(text: str) -> str:
+    if text in (LOCAL, RAY):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is neither {LOCAL!r} nor {RAY!r}")
+
+
+def available(device: str) -> str:
     """Return a device that was asked for by name only when it is there; this alone imports torch before anything runs."""
     if device.startswith("cuda"):
         import torch

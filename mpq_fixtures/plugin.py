@@ -11,33 +11,41 @@ import contextlib
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpq_fixtures.clock import Clock
+from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.devices import keep_freed_memory, let_waiting_threads_sleep, threads_for_worker
-from mpq_fixtures.evaluate import Workbench
+from mpq_fixtures.engines.claims import folder_of
+from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.engines.ray import RayEngine
 from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
-from mpq_fixtures.options import Options, add_options, read_options
+from mpq_fixtures.named import AssetError
+from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.options import RAY, Options, add_options, read_options
+from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
+from mpq_fixtures.results.samples import PARTS
 from mpq_fixtures.run import Run
 from mpq_fixtures.shares import shares_of
-from mpq_fixtures.store import open_store
+from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.words import counted
+from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 
 OPTIONS = pytest.StashKey[Options]()
 BENCH = pytest.StashKey[Workbench]()
+OPENED = pytest.StashKey[OpenEvaluation]()
 RESULT = pytest.StashKey[Result]()
 COMPARISON = pytest.StashKey[Comparison | None]()
 SENT = pytest.StashKey[set[str]]()
@@ -68,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OPTIONS] = options
     worker = getattr(config, "workerinput", None)
     workers = worker["workercount"] if worker else 1
-    store, clock = open_store(options.cache), Clock()
+    session, name = (worker["testrunuid"], worker["workerid"]) if worker else ("", "here")
+    store, clock, threads = open_store(options.cache), Clock(), threads_for_worker(workers)
     writer = ProgressWriter(worker["mpq_board"], worker["workerid"]) if worker and worker.get("mpq_board") else None
     if worker is None:
         board = ProgressBoard()
@@ -79,15 +88,25 @@ def pytest_configure(config: pytest.Config) -> None:
     elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    bench = Workbench(store, clock, threads_for_worker(workers), writer or (lambda case, done, total: None))
-    config.stash[BENCH] = bench
+    memory = Memory(memory_for_signals(workers))
+    engine = RayEngine(options, memory) if options.engine == RAY else LocalEngine(folder_of(options.cache), session, workers)
+    progress = writer or (lambda case, done, total: None)
+    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, memory)
+    number = int(name.removeprefix("gw")) if name.startswith("gw") else 0
+    config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, memory)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the controller expects anything of a run that cannot be
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Count the cases of the run, over which its chance of a false alarm is shared."""
-    session.config.stash[CASES] = sum(
-        isinstance(getattr(getattr(item, "callspec", None), "params", {}).get("case"), Case) for item in session.items
-    )
+    """Count the cases of the run, over which its chance of a false alarm is shared, and let engines know what is to come."""
+    cases = [case for item in session.items if (case := _case_of(item)) is not None]
+    session.config.stash[CASES] = len(cases)
+    session.config.stash[BENCH].points.update(Counter(case.evaluation.name for case in cases))
+    engine = session.config.stash[BENCH].engine
+    if isinstance(engine, LocalEngine) and cases and hasattr(session.config, "workerinput"):
+        engine.join()
+    if isinstance(engine, RayEngine) and cases and not session.config.option.collectonly:
+        session.config.stash[OPENED] = engine.connect(session.config.stash[BENCH], cases)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -156,9 +175,50 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the controller how this worker spent its time."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["mpq"] = _account(session.config)
+    """Help the workers that still have tests, and tell the controller how this one spent its time."""
+    if not hasattr(session.config, "workeroutput"):
+        return
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        _help_others(session)
+    session.config.workeroutput["mpq"] = _account(session.config)
+
+
+def _help_others(session: pytest.Session) -> None:
+    """Work on the batches of other workers' cases, in which this one has no part otherwise."""
+    bench, opened = session.config.stash[BENCH], session.config.stash[OPENED]
+    tests = {case.id: item.nodeid for item in session.items if (case := _case_of(item)) is not None}
+    cases = {case.id: case for item in session.items if (case := _case_of(item)) is not None}
+    pipelines: dict[str, Pipeline | None] = {}
+
+    def pipeline_of(case_id: str) -> Pipeline | None:
+        if (case := cases.get(case_id)) is None:  # the originals may be no test of this run
+            evaluations = {one.evaluation for one in cases.values()}
+            case = next((one.cases[0] for one in evaluations if one.cases[0].id == case_id), None)
+        if case_id not in pipelines and case is not None:
+            try:
+                dataset, codec = opened.dataset(case.evaluation), case.open_codec()
+                if codec is not None:
+                    codec.prepare(case.siblings())
+                pipelines[case_id] = Pipeline(case, dataset, opened.model(case.evaluation), codec, bench)
+            except (AssetError, StoreError):  # which the worker says that has the test
+                pipelines[case_id] = None
+        os.environ["PYTEST_CURRENT_TEST"] = f"{tests.get(case_id, case_id)} (call)"  # as in the worker that has it
+        return pipelines.get(case_id)
+
+    if cases and isinstance(bench.engine, LocalEngine):
+        bench.engine.help(pipeline_of)
+        os.environ.pop("PYTEST_CURRENT_TEST", None)
+
+
+def _case_of(item: pytest.Item) -> Case | None:
+    case = getattr(getattr(item, "callspec", None), "params", {}).get("case")
+    return case if isinstance(case, Case) else None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    if (bench := config.stash.get(BENCH, None)) is not None:
+        bench.engine.close()
 
 
 def _account(config: pytest.Config) -> dict[str, Any]:
@@ -170,22 +230,10 @@ def _account(config: pytest.Config) -> dict[str, Any]:
         "computed": dict(bench.store.computed),
         "reused": dict(bench.store.reused),
         "damaged": list(bench.store.damaged),
-        "memory": _peak_memory(),
+        "notes": config.stash[OPENED].notes(),
+        "memory": peak_memory(),
         "loaded": loaded_libraries(),
     }
-
-
-def _peak_memory() -> int:
-    """Return the most memory that this process held, in bytes; 0 where the system does not say."""
-    with contextlib.suppress(OSError, ValueError):  # Linux; its getrusage would count what the parent held before this process began
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Controller:
@@ -213,9 +261,10 @@ class Controller:
         evaluations, cases = counted(len(options.evaluations), "evaluation"), counted(len(self.cases), "case")
         samples = f"at most {options.samples} samples each" if options.samples else "all samples"
         baselines = dict.fromkeys(str(options.baselines_of(evaluation)) for evaluation in options.evaluations)
+        engine = f", Ray at {options.ray_address}" if options.engine == RAY else ""
         return [
             f"mpq: suite {', '.join(self.run.suites)}: {evaluations}, {cases}, {samples}",
-            f"mpq: device {options.device}, store {options.cache}",
+            f"mpq: device {options.device}, store {options.cache}{engine}",
             f"mpq: baselines {', '.join(baselines)}, results {options.out}",
         ]
 
@@ -297,7 +346,8 @@ class Controller:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not self.workers:
-            self.run.accounts.append(_account(self.config))
+            account, engine = _account(self.config), self.config.stash[BENCH].engine
+            self.run.accounts += engine.accounts(account) if isinstance(engine, RayEngine) else [account]
         if session.exitstatus == pytest.ExitCode.OK and (complaint := self.run.complaint()):
             self.run.notes.append(complaint)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -23,7 +23,7 @@ from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.history import this_host
 
-_PACKAGES = (
+PACKAGES = (
     "mpq", "ai-edge-litert", "av", "cdpam", "datasets", "demucs", "imageio-ffmpeg", "jiwer", "lc3py", "museval", "numpy", "pandas", "pesq",
     "pillow", "pillow-heif", "pillow-jxl-plugin", "pyarrow", "pydub", "pystoi", "pytest", "pytest-xdist", "safetensors", "scikit-image",
     "scikit-learn", "scipy", "soundfile", "tokenizers", "torch", "torchmetrics", "transformers", "visqol-python", "whisper-normalizer",
@@ -198,7 +198,7 @@ def _elements(build: str) -> list[tuple[str, str]]:
 def _versions(code: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the versions of the packages that decide something and are installed, with those that the run's codecs import."""
     named = {name for one in code for name in one.get("packages", {})}
-    return {name: found for name in dict.fromkeys((*_PACKAGES, *sorted(named))) if (found := _version(name))}
+    return {name: found for name in dict.fromkeys((*PACKAGES, *sorted(named))) if (found := _version(name))}
 
 
 def _version(package: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.rows import LEDGER, Failure, Rows
-from mpq_fixtures.statistics import bootstrap_interval, retention
+from mpq_fixtures.statistics import bootstrap_intervals, retention
 from mpq_fixtures.suite import Case
 
 _Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
@@ -187,8 +187,7 @@ def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[tuple[flo
     for numbers in alike.values():
         measured = found[numbers[0]][2]
         members = [groups[place] for place in measured] if any(groups) else []
-        drawn = [bootstrap_interval(metric, statistics, groups=members) for metric, statistics, _ in (found[number] for number in numbers)]
-        for number, interval in zip(numbers, drawn, strict=True):
+        for number, interval in zip(numbers, bootstrap_intervals([found[number][:2] for number in numbers], members), strict=True):
             intervals[number] = interval
     return intervals
 

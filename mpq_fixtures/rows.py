@@ -5,8 +5,6 @@ A case of a million samples is columns in a Parquet file, of which a reader take
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
 from collections import Counter
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import put_in_place, temporary_beside
+from mpq_fixtures.store.packs import sample_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +85,7 @@ class Failure:
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return the columns of rows, without ids and groups: these belong to a data set, and a stored row may serve several.
 
-    ``source`` is ``binary(32)`` (`source_key`); ``bytes``, ``elements`` and the ledger's parts are ``int64``; ``seconds`` and
+    ``source`` is ``binary(32)``, the store's key; ``bytes``, ``elements`` and the ledger's parts are ``int64``; ``seconds`` and
     ``nominal_bits`` ``float64``; ``prediction``, ``target`` and the links of the chain ``string``; ``statistic`` and ``floor`` lists of
     numbers with their shapes beside them. Each metric has its score under its own name; a signal metric also has ``"<name> statistic"``,
     null where it could not be measured, and ``"<name> unmeasured"``, which says why. These have one shape, which stands in the field's
@@ -98,7 +97,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     besides = list(dict.fromkeys(name for row in rows for name in (*row.beside, *row.unmeasured)))
     scores = dict.fromkeys(name for row in rows for name in (*row.scores, *row.beside, *row.unmeasured))
     columns: dict[str, tuple[pa.DataType, list[Any]]] = {
-        SOURCE: (pa.binary(32), [source_key(row.source) for row in rows]),
+        SOURCE: (pa.binary(32), [sample_key(row.source) for row in rows]),
         "bytes": (pa.int64(), [row.bytes for row in rows]),
         "elements": (pa.int64(), [row.elements for row in rows]),
         "seconds": (pa.float64(), [row.seconds for row in rows]),
@@ -135,18 +134,9 @@ def together(tables: Iterable[pa.Table]) -> pa.Table:
     return _with_shapes(pa.concat_tables(table.select(columns) for table in tables), shapes)
 
 
-def source_key(source: str) -> bytes:
-    """Return 32 bytes for a sample's source: its 64 hex digits, or the SHA-256 of any other text."""
-    if len(source) == 64:
-        with contextlib.suppress(ValueError):
-            if len(key := bytes.fromhex(source)) == 32:  # blanks between digits are taken, too
-                return key
-    return hashlib.sha256(source.encode()).digest()
-
-
 def _as_they_are(sources: Sequence[str]) -> list[str | None]:
     """Return the sources that do not follow from their keys."""
-    return [None if not source or source_key(source).hex() == source else source for source in sources]
+    return [None if not source or sample_key(source).hex() == source else source for source in sources]
 
 
 def _flat(nested: Any) -> NDArray[np.float64]:
@@ -366,7 +356,7 @@ class Rows:
         groups: dict[int, list[int]] = {}
         for place in np.flatnonzero(often[number]):
             groups.setdefault(int(number[place]), []).append(int(place))
-        unknown = source_key("")
+        unknown = sample_key("")
         return [places for which, places in groups.items() if sources.dictionary[which].as_py() != unknown]
 
     @property
@@ -500,7 +490,7 @@ def _shapes_in(column: pa.ListArray) -> list[tuple[int, ...]]:
 def sources_of(table: pa.Table, digits: int = 64) -> list[str]:
     """Return the first digits of the sources in a table with `SOURCES`, or characters where a data set has other words for them."""
     keys, texts = table.column(SOURCE).to_pylist(), table.column(_TEXT).to_pylist()
-    unknown = source_key("")
+    unknown = sample_key("")
     return [(text or ("" if key == unknown else key.hex()))[:digits] for key, text in zip(keys, texts, strict=True)]
 
 

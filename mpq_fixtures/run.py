@@ -229,6 +229,8 @@ class Run:
             "provenance": provenance(self.options, records, config, [account.get("loaded", {}) for account in self.accounts]),
             "seconds": self.seconds(),
             "work": self.work(),
+            "workers": len(self.accounts),
+            "memory": max((account["memory"] for account in self.accounts), default=0),
             "similarity": self._similarity(records),
             "pooled": [{"verdict": verdict, "name": name, "sentence": sentence} for verdict, name, sentence in self.pooled],
         }

@@ -137,7 +137,10 @@ class Dataset:
         random.Random(SEED).shuffle(order)
         chosen = array("q", sorted(order[:count]))
         samples = LazySamples(
-            len(chosen), lambda index: self.samples[chosen[index]], lambda indices: self.sources([chosen[index] for index in indices])
+            len(chosen),
+            lambda index: self.samples[chosen[index]],
+            lambda indices: self.sources([chosen[index] for index in indices]),
+            lambda indices: self.names([chosen[index] for index in indices]),
         )
         return Dataset(samples, self.labels, self.ignored)
 
@@ -148,17 +151,30 @@ class Dataset:
             return self.samples.sources(indices)
         return [self.samples[index].source for index in indices]
 
+    def names(self, indices: Sequence[int]) -> list[tuple[str, str]]:
+        """Return id and group of some samples, by their indices; faster than sample by sample, as `sources` is."""
+        if isinstance(self.samples, LazySamples) and self.samples.names is not None:
+            return self.samples.names(indices)
+        return [(sample.id, sample.group) for sample in map(self.samples.__getitem__, indices)]
+
 
 class LazySamples(Sequence[Sample]):
     """Samples that are made whenever they are asked for, and not kept: a sample is some 700 bytes, and there may be a million.
 
-    ``make`` takes an index from 0 on, ``sources`` several, and gives what these samples' ``source`` would be.
+    ``make`` takes an index from 0 on, ``sources`` several, and gives what these samples' ``source`` would be; so does ``names``, where it
+    is given, with their ids and groups.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Sample], sources: Callable[[Sequence[int]], list[str]]) -> None:
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int], Sample],
+        sources: Callable[[Sequence[int]], list[str]],
+        names: Callable[[Sequence[int]], list[tuple[str, str]]] | None = None,
+    ) -> None:
         self._count = count
         self._make = make
-        self.sources = sources
+        self.sources, self.names = sources, names
 
     def __len__(self) -> int:
         return self._count

@@ -50,8 +50,7 @@ def bootstrap_intervals(
     """Return the percentile bootstrap interval of each metric over the same samples (Efron and Tibshirani 1993, chapter 13).
 
     ``pairs`` are metrics, each with its statistics of all samples in one order. The draw is shared, and the intervals are those that
-    each metric gets alone. A metric that lacks some of the samples is drawn from those that it has, and so in a call of its own:
-    ``bootstrap_intervals([(metric, stack), *((other, stacks[other]) for other in beside if other lacks nothing)], groups)``.
+    each metric gets alone. A metric that lacks some of the samples is drawn from those that it has, and so in a call of its own.
 
     Whole samples are drawn with replacement, for source separation whole tracks. Where ``groups`` names one for some of the samples (a
     speaker, a patient), samples of one are no independent evidence: whole groups are drawn, as many as there are (Davison and Hinkley

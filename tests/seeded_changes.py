@@ -23,7 +23,7 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNA
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.jpeg import Jpeg
-from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, of_record
@@ -37,6 +37,7 @@ from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.workbench import Workbench
 
 POCKET = Path(__file__).parents[1] / "mpq_fixtures" / "pocket" / "models"
 CHANGES = {MADE_BY[layer]: layer for layer in (SOURCE, SIGNAL, BITSTREAM, DECODED, GIVEN, ANSWER, STATISTIC)}

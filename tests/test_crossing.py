@@ -12,7 +12,7 @@ from seeded_changes import CHANGES, POCKET, Bench, matrix, perturb
 
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.evaluate import Workbench, evaluate
+from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.models import OpenModel
@@ -20,6 +20,7 @@ from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.workbench import Workbench
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,13 @@ import pytest
 from mpq_fixtures.devices import clock_of, machine_kind
 
 FAULTS = """
+import ctypes
 import resource
 import numpy as np
 from mpq_fixtures.devices import keep_freed_memory
 
+if hasattr(ctypes.CDLL(None), "prctl"):
+    ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages, where there are some left, are found in one go
 if {kept}:
     keep_freed_memory()
 np.ones(2**22)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import json
@@ -99,6 +100,15 @@ def suite(tmp_path: Path) -> Callable[..., tuple[str, list[Evaluation]]]:
 
 def dataset(path: str, **table: Any) -> Repository:
     return Repository("dataset", path, table.pop("revision", "main"), split_files({"path": path, **table}), "garden")
+
+
+def read_to_the_end(terminal: int) -> str:
+    """Return what was written to a terminal, whose other end is closed: it comes in pieces, and ends with an error."""
+    pieces = []
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 100_000):
+            pieces.append(piece)
+    return b"".join(pieces).decode()
 
 
 class TestFetch:
@@ -202,7 +212,7 @@ class TestFetch:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         subprocess.run(command, env=environment(hub.url, tmp_path / "again"), stdout=subprocess.PIPE, stderr=theirs, cwd=ROOT, check=True)
         os.close(theirs)
-        drawn = os.read(ours, 100_000).decode()
+        drawn = read_to_the_end(ours)
         os.close(ours)
         assert "100%" in drawn
         assert "AI-Lab-Makerere/beans" in drawn

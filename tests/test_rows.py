@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, source_key, table_of
+from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, table_of
+from mpq_fixtures.store.packs import sample_key
 
 SEVERAL = 7
 
@@ -133,7 +134,7 @@ class TestRows:
     def test_show_sources_as_the_data_set_has_them(self, made: Made, source: str) -> None:
         found = made([replace(row(0), source=source)])
         assert (found.sources(), found.sources(16)) == ([source], [source[:16]])
-        assert len(source_key(source)) == 32
+        assert len(sample_key(source)) == 32
 
     def test_may_be_none(self, made: Made) -> None:
         found = made([])

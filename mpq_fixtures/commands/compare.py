@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.gate.baseline_cases import SampleSet, restored
-from mpq_fixtures.gate.baseline_files import BaselineError, load
-from mpq_fixtures.gate.baselines import approved_points
+from mpq_fixtures.gate.baseline_files import BaselineError
+from mpq_fixtures.gate.baselines import Baselines, approved_points
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_results
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case
@@ -142,7 +141,7 @@ class _Approved(Mapping[str, Measured]):
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._places = {f"{file.stem}-{point}": (file, point) for file in files for point in approved_points(file)}
-        self._content: tuple[Path, dict[str, Any], dict[str, SampleSet]] | None = None
+        self._opened: tuple[Path, Baselines] | None = None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -155,9 +154,9 @@ class _Approved(Mapping[str, Measured]):
 
     def __getitem__(self, name: str) -> Measured:
         file, point = self._places[name]
-        if self._content is None or self._content[0] != file:
-            self._content = file, load(file), {}
-        return restored(*self._content[:2], point, self._content[2])
+        if self._opened is None or self._opened[0] != file:
+            self._opened = file, Baselines(file)
+        return self._opened[1][point]
 
 
 def _standings(

@@ -179,9 +179,9 @@ def _timed(action: Callable[[], Any], twice: bool = False) -> tuple[Any, float]:
 
 
 def _held() -> float:
-    from mpq_fixtures.plugin import _peak_memory
+    from mpq_fixtures.clock import peak_memory
 
-    return float(_peak_memory())
+    return float(peak_memory())
 
 
 def _machine() -> Machine:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.audit import audit
-from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
 from mpq_fixtures.store import AUDIT, key_of
 from mpq_fixtures.suite import Case
+from mpq_fixtures.workbench import Workbench
 
 SAMPLES = 2
 _TRIED = 10  # samples that are looked at before one can be read

@@ -134,7 +134,7 @@ def _mapped(dataset: Dataset, labels: tuple[str, ...], settings: Any, mapper: Ca
         found = dataset.sources(positions)
         return [key_of(source=source, labels=told) for source in found] if settings else found
 
-    return Dataset(LazySamples(len(dataset.samples), moved, sources), labels)
+    return Dataset(LazySamples(len(dataset.samples), moved, sources, dataset.names), labels)
 
 
 def _index_mapper(order: Sequence[int]) -> Callable[[Target], int]:

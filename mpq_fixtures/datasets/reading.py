@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ _STRIPE = 4_000_000
 """Pixels that are converted at a time: Pillow makes several copies on the way to an array."""
 
 
+@cache
 def readers(modality: Modality) -> dict[str, str]:
     """Return the versions of the packages that read files of a modality: another one may read another signal."""
     return {package: version(package) for package in (("pillow",) if modality is Modality.IMAGE else ("av", "soundfile"))}

@@ -58,7 +58,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
     key = "image" if evaluation.task.modality is Modality.IMAGE else ("audio" if "audio" in evaluation.task.columns else "mixture")
     signals, targets, labels = files_of(table, table.column(key), key), *targets_of(table)
     rows = _Rows(table, chosen, signals, targets)
-    return Dataset(LazySamples(len(chosen), rows.sample, rows.sources), labels)
+    return Dataset(LazySamples(len(chosen), rows.sample, rows.sources, rows.names), labels)
 
 
 def _open(evaluation: Evaluation, split: str) -> Table:
@@ -230,6 +230,10 @@ class _Rows:
             if self._sizes[position] == _UNKNOWN:
                 self._find(position)
         return [self._sources[_DIGEST * position : _DIGEST * (position + 1)].hex() for position in positions]
+
+    def names(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Return ids and groups of samples by their places among the chosen."""
+        return [(self._id(row), self._group(row)) for row in (self._chosen[position] for position in positions)]
 
     def _find(self, position: int) -> None:
         """Find out what a sample is made of: what is known of it and those behind it, or else what its files hold."""

@@ -19,7 +19,6 @@ import numpy as np
 
 from mpq_fixtures.chain import BITSTREAM, DECODED, MADE_BY, SIGNAL, SOURCE
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.evaluate import Workbench
 from mpq_fixtures.gate.hybrids import ANSWERING, DECODING, ENCODING, STRETCHES, Hybrids
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, same_source
@@ -29,6 +28,7 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.statistics import draws, resampled_values
 from mpq_fixtures.suite import Case
+from mpq_fixtures.workbench import Workbench
 
 RESAMPLES = 1000
 

@@ -14,15 +14,16 @@ from mpq_fixtures import predictions
 from mpq_fixtures.answers import Answer
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, STATISTIC, digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
-from mpq_fixtures.evaluate import Received, Way, Workbench
 from mpq_fixtures.gate.measured import WHOLE, Measured, whole
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pipeline import Outcome, Pipeline, Received
 from mpq_fixtures.signals import Dataset, Sample, Signal
 from mpq_fixtures.step import SampleError
 from mpq_fixtures.store import STATISTIC as STATISTICS
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Case
+from mpq_fixtures.workbench import Workbench
 
 ENCODING, DECODING, ANSWERING, SCORING = (SIGNAL, BITSTREAM), (DECODED,), (GIVEN, ANSWER), (STATISTIC,)
 """The stretches of the chain that can be old or new by themselves: what the store keeps lies between them."""
@@ -65,10 +66,10 @@ class Hybrids:
     def has_old_bitstreams(self) -> bool:
         """Tell whether the store has what the old encoder made of every sample."""
         way = self._way((0, 0, 0, 0))
-        found = [way.stored_bitstream(sample) for sample in self.samples] if way is not None else [None]
-        if any(data is None for data in found):
+        found = way.stored_bitstreams(self.samples) if way is not None else {}
+        if any(sample.source not in found for sample in self.samples):
             return False
-        return BITSTREAM not in self.old.links or self._are_the_old(BITSTREAM, (digest(data) for data in found if data is not None))
+        return BITSTREAM not in self.old.links or self._are_the_old(BITSTREAM, (digest(found[sample.source]) for sample in self.samples))
 
     def decoder_moved(self, whole_digest: str) -> bool | None:
         """Tell whether the new decoder makes something else of the old bitstreams than the old one made; None where that cannot be had.
@@ -101,18 +102,17 @@ class Hybrids:
             answers = self._answer(way)
         if answers is None:
             return None
-        keys = [way.prediction_key(sample) for sample in self.samples]
-        return [self._observe(metric, key, sample, one) for key, sample, one in zip(keys, self.samples, answers, strict=True)]
+        answering = way.answering
+        return [self._observe(metric, answering, sample, one) for sample, one in zip(self.samples, answers, strict=True)]
 
-    def _stored_answers(self, way: _HybridWay, corner: Corner) -> list[Answer] | None:
+    def _stored_answers(self, way: _HybridPipeline, corner: Corner) -> list[Answer] | None:
         """Return a corner's answers where the store has them all; of what the reader made the store's keys know nothing."""
         if self.other_signals and not corner[0] and any(corner[1:3]) and not (self.codec and self.has_old_bitstreams()):
             return None
-        answers = []
-        for sample in self.samples:
-            if (answer := way.stored_answer(way.prediction_key(sample))) is None:
-                return None
-            answers.append(answer)
+        found = way.stored_answers(self.samples)
+        if any(sample.source not in found for sample in self.samples):
+            return None
+        answers = [found[sample.source] for sample in self.samples]
         if not any(corner[:3]) and ANSWER in self.old.links:
             made = (predictions.digest_of(predictions.from_bytes(answer.data)) for answer in answers)
             if not self._are_the_old(ANSWER, made):
@@ -125,46 +125,48 @@ class Hybrids:
         links = np.array([int(digest, 16) for digest in digests], np.uint64)
         return bool(np.array_equal(links >> shift, self.old.links[layer] >> shift))
 
-    def _way(self, corner: Corner) -> _HybridWay | None:
+    def _way(self, corner: Corner) -> _HybridPipeline | None:
         """Return the steps of a corner; None for a new bitstream in an old decoder."""
         encoding, decoding, answering, _ = corner
         if encoding and not decoding:
             return None
         if not (self.old.model and self.new.model) or (self.codec is not None and not self.old.codec):
             return None
-        way = _HybridWay(self.case, self.dataset, self.model, self.codec, self.bench)
+        way = _HybridPipeline(self.case, self.dataset, self.model, self.codec, self.bench)
         way.encoded_by = (self.old.codec, self.new.codec)[encoding]
         way.decoded_by = (self.old.codec, self.new.codec)[decoding]
         way.answered_by = (self.old.model, self.new.model)[answering]
         return way
 
-    def _answer(self, way: _HybridWay) -> list[Answer] | None:
+    def _answer(self, way: _HybridPipeline) -> list[Answer] | None:
         """Send old bitstreams through the new decoder and the new model, batch by batch."""
         assert self.codec is not None
         if not self.has_old_bitstreams():
             return None
         answers: list[Answer] = []
-        size = self.model.batch_size
+        size = way.batch_size
         for begin in range(0, len(self.samples), size):
             batch = self.samples[begin : begin + size]
             received = [_received(decoded) for _, decoded in self._decoded(way, batch)]
             if len(received) < len(batch):
                 return None
-            for answer in way.predict(batch, received):
-                if isinstance(answer, SampleError):
-                    return None
-                answers.append(answer)
+            found = way.answer(received)
+            known = [answer for answer in found if isinstance(answer, Answer)]
+            if len(known) < len(batch):
+                return None
+            way.keep(Outcome(answers={sample.source: answer for sample, answer in zip(batch, known, strict=True)}))
+            answers += known
         return answers
 
-    def _decoded(self, way: _HybridWay, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Signal]]:
+    def _decoded(self, way: _HybridPipeline, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Signal]]:
         """Yield what the new decoder makes of the old bitstreams, as long as it can."""
         assert self.codec is not None
+        found = way.stored_bitstreams(samples)
         for sample in samples:
-            data = way.stored_bitstream(sample)
-            if data is None:
+            if sample.source not in found:
                 return
             try:
-                yield sample, way.decode(data, sample.signal(), self.codec)
+                yield sample, way.decode(found[sample.source], sample.signal(), self.codec)
             except SampleError:
                 return
 
@@ -177,8 +179,10 @@ class Hybrids:
         former = evaluation.task.metric(self.dataset, **options)
         return former if dict(former.settings) == dict(self.old.settings or {}) else None
 
-    def _observe(self, metric: Metric, prediction: str, sample: Sample, answer: Answer) -> Statistic:
-        key = key_of(crossed=prediction, metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})])
+    def _observe(self, metric: Metric, answering: str, sample: Sample, answer: Answer) -> Statistic:
+        key = key_of(
+            crossed=answering, sample=sample.source, metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})]
+        )
         content = self.bench.store.get(STATISTICS, key)
         if content is not None:
             return np.asarray(json.loads(content), float)
@@ -187,15 +191,16 @@ class Hybrids:
         return statistic
 
 
-class _HybridWay(Way):
+class _HybridPipeline(Pipeline):
     """The steps of a case with an old encoder or model, as far as the store has what they made; ``decoded_by`` is the decoder's codec."""
 
     decoded_by = ""
 
-    def prediction_key(self, sample: Sample) -> str:
+    @property
+    def answering(self) -> str:
         if self.decoded_by == self.encoded_by:
-            return super().prediction_key(sample)
-        return key_of(signal=key_of(bitstream=self.bitstream_key(sample), decoder=self.decoded_by), model=self.answered_by, entry=2)
+            return super().answering
+        return key_of(signal=key_of(bitstream=self.encoding, decoder=self.decoded_by), model=self.answered_by, entry=4)
 
 
 def _received(signal: Signal) -> Received:

@@ -19,6 +19,9 @@ from mpq_fixtures.tasks import TASKS
 MOST = 0.5
 """The share of an evaluation's samples that a point needs, measured by both metrics, to count."""
 
+TOGETHER = 2**24
+"""Bytes of statistics, about, that are in memory at once."""
+
 
 @dataclass(frozen=True)
 class SimilarityCorrelation:
@@ -94,9 +97,16 @@ def _of(statistics: Sequence[Statistic], present: NDArray[np.int64], wanted: NDA
 
 
 def _oriented(metric: Metric, points: Iterable[Sequence[Statistic]]) -> NDArray[np.float64]:
-    """Return the values of points, one after the other, so that the statistics of no more than one are in memory."""
-    values = np.concatenate([values_of_points(metric, [point]) for point in points], axis=1)
-    return values * (1 if metric.higher_is_better else -1)
+    """Return the values of points, of as many together as fit `TOGETHER`: they share a draw."""
+    values: list[NDArray[np.float64]] = []
+    held: list[Sequence[Statistic]] = []
+    for point in points:
+        held.append(point)
+        if sum(np.asarray(statistic).nbytes for kept in held for statistic in kept[:1]) * len(point) >= TOGETHER:
+            values.append(values_of_points(metric, held))
+            held = []
+    values += [values_of_points(metric, held)] if held else []
+    return np.concatenate(values, axis=1) * (1 if metric.higher_is_better else -1)
 
 
 def _task_metric(record: Record) -> Metric:

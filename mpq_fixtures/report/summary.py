@@ -42,6 +42,7 @@ def summary_lines(run: Run) -> list[str]:
     damaged = [entry for account in run.accounts for entry in account["damaged"]]
     if damaged:
         lines.append(f"store: {counted(len(damaged), 'damaged entry', 'damaged entries')} made again: {', '.join(damaged[:5])}")
+    lines += dict.fromkeys(note for account in run.accounts for note in account.get("notes", ()))
     lines += run.notes
     lines.append(f"results: {run.options.out}" if run.report is None else f"report: {run.report}")
     return lines

@@ -103,6 +103,7 @@ class Result:
             "margins": dict(self.case.evaluation.margins),
             "failures": [asdict(failure) for failure in record.failures],
             "seconds": {step: round(seconds, 3) for step, seconds in record.seconds.items()},
+            "work": record.work,
         }
 
 

@@ -86,6 +86,8 @@ class Scope(ABC):
     Tables have a column ``source``, ``fixed_size_binary(32)``: `mpq_fixtures.store.packs.sample_key` of a sample's ``source``.
     """
 
+    layer: str
+
     @abstractmethod
     def found(self, sources: Iterable[str]) -> set[str]:
         """Return which of these samples have an entry; nothing is read, so that an entry may still turn out to be damaged."""
@@ -105,7 +107,8 @@ class Scope(ABC):
 class Store(ABC):
     """Results that many processes share.
 
-    ``computed`` and ``reused`` count the entries of each layer that this process made and found; ``damaged`` names what was dropped.
+    ``computed`` counts the entries of each layer that this process made and ``reused`` those that it found, single ones here, others where
+    they are read; ``damaged`` names what was dropped.
     """
 
     def __init__(self, location: str) -> None:

@@ -346,7 +346,6 @@ class LocalScope(Scope):
                 if table is None:
                     wanted.update(key for _, key in members)
                 else:
-                    self.store.reused[self.layer] += table.num_rows
                     yield table
 
     def write(self, table: pa.Table) -> None:

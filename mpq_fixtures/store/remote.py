@@ -281,7 +281,6 @@ class RemoteScope(Scope):
             table = packs.from_bytes(data, columns)
             if len(places) < table.num_rows:
                 table = table.take(places)
-            self.store.reused[self.layer] += table.num_rows
             yield table
             if not wanted:
                 return

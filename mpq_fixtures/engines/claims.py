@@ -1,0 +1,200 @@
+"""Who works on what: batches of cases that the workers of a session claim, so that any number of them share one case.
+
+A claim stands as long as its owner lives: each holds a lock on a file of its own, which the system lets go when the process ends, however
+it ends, and what a dead owner had claimed is free again at once. Sessions that use one store at the same time share their work, too;
+failures of samples, and the time that was spent, belong to a session and end with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.store import StoreError
+
+_TABLES = """
+create table if not exists workers (id text primary key, session text, resting integer default 0);
+create table if not exists claims (work text, batch integer, owner text, primary key (work, batch)) without rowid;
+create table if not exists failures (session text, work text, sample text, step text, reason text,
+    primary key (session, work, sample)) without rowid;
+create table if not exists spent (session text, work text, seconds text);
+create table if not exists open (session text, owner text, case_id text, seconds real, primary key (session, owner, case_id)) without rowid;
+"""
+_PATIENCE = 60.0
+"""Seconds to wait for another process that writes: each does for milliseconds."""
+_LOOK = 0.5
+"""Seconds between two looks at whether the owners of claims are alive."""
+
+
+class Claims:
+    """The claims of this process in a folder that the workers of a machine share; without a folder it works alone.
+
+    ``session`` is the same in all workers of a run. ``work`` is `mpq_fixtures.pipeline.Pipeline.work`.
+    """
+
+    def __init__(self, folder: Path | None = None, session: str = "", workers: int = 1) -> None:
+        self.session, self.workers = session or uuid.uuid4().hex, workers
+        self._id, self._looked = uuid.uuid4().hex, 0.0
+        self._lock: FileLock | None = None
+        self._folder = folder
+        if folder is not None:
+            with _explained(folder):
+                (folder / "workers").mkdir(parents=True, exist_ok=True)
+                self._lock = FileLock(self._lock_of(self._id))
+                self._lock.acquire()
+        with _explained(folder):
+            self._data = sqlite3.connect(":memory:" if folder is None else folder / "claims.db", _PATIENCE, isolation_level=None)
+            if folder is not None:
+                self._data.execute("pragma journal_mode = wal")
+            self._data.execute("pragma synchronous = off")  # nothing here outlives the machine
+            self._data.executescript(_TABLES)
+            with self._writing():
+                self._data.execute("insert into workers (id, session) values (?, ?)", (self._id, self.session))
+                self._bury()
+
+    def take(self, work: str, batches: Sequence[int], most: int) -> list[int]:
+        """Claim at most ``most`` of the batches that nobody has, in their order, and return them."""
+        with self._writing():
+            if time.monotonic() - self._looked > _LOOK:
+                self._bury()
+            held = {batch for (batch,) in self._data.execute("select batch from claims where work = ?", (work,))}
+            taken = [batch for batch in batches if batch not in held][:most]
+            self._data.executemany("insert into claims values (?, ?, ?)", [(work, batch, self._id) for batch in taken])
+        return taken
+
+    def give_back(
+        self, work: str, batches: Sequence[int], failures: Sequence[Failure] = (), seconds: Mapping[str, float] | None = None
+    ) -> None:
+        """Give up claims, done or not, with the samples that failed meanwhile and the seconds that each step took."""
+        with self._writing():
+            self._data.executemany("delete from claims where work = ? and batch = ?", [(work, batch) for batch in batches])
+            self._data.executemany(
+                "insert or replace into failures values (?, ?, ?, ?, ?)",
+                [(self.session, work, one.sample, one.step, one.reason) for one in failures],
+            )
+            if seconds:
+                self._data.execute("insert into spent values (?, ?, ?)", (self.session, work, json.dumps(dict(seconds))))
+
+    def failures(self, work: str) -> dict[str, Failure]:
+        """Return the samples of a case that failed in this session, by their ids."""
+        found = self._data.execute("select sample, step, reason from failures where session = ? and work = ?", (self.session, work))
+        return {sample: Failure(sample, step, reason) for sample, step, reason in found}
+
+    def seconds(self, work: str) -> dict[str, float]:
+        """Return the seconds that each step of a case took in this session, over all workers."""
+        total: Counter[str] = Counter()
+        for (spent,) in self._data.execute("select seconds from spent where session = ? and work = ?", (self.session, work)):
+            total.update(json.loads(spent))
+        return dict(total)
+
+    @contextmanager
+    def open(self, *cases: str) -> Iterator[None]:
+        """Say that others may help with cases meanwhile."""
+        rows = [(self.session, self._id, case) for case in cases]
+        with self._writing():
+            self._data.executemany("insert or ignore into open values (?, ?, ?, null)", rows)
+        try:
+            yield
+        finally:
+            with self._writing():
+                self._data.executemany("delete from open where session = ? and owner = ? and case_id = ?", rows)
+
+    def expect(self, case: str, seconds: float) -> None:
+        """Say how long a case that is open will take still, so that nobody loads a model for the last second of it."""
+        with self._writing():
+            self._data.execute("update open set seconds = ? where session = ? and case_id = ?", (seconds, self.session, case))
+
+    def open_cases(self) -> dict[str, float | None]:
+        """Return the cases that others of this session are at, and how long each will take still, None where nobody knows."""
+        query = "select case_id, max(seconds) from open where session = ? and owner != ? group by case_id"
+        return dict(self._data.execute(query, (self.session, self._id)).fetchall())
+
+    def rest(self) -> None:
+        """Say that this worker has no tests left."""
+        with self._writing():
+            self._data.execute("update workers set resting = 1 where id = ?", (self._id,))
+
+    def others_at_work(self) -> bool:
+        """Tell whether others of this session still have tests."""
+        with self._writing():
+            self._bury()
+        query = "select count(*) from workers where session = ? and id != ? and not resting"
+        return bool(self._data.execute(query, (self.session, self._id)).fetchone()[0])
+
+    def close(self) -> None:
+        """Leave, and let go what is claimed still."""
+        with closing(self._data), self._writing():
+            self._remove(self._id)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock_of(self._id).unlink(missing_ok=True)
+
+    def _bury(self) -> None:
+        """Free what the dead have claimed, and forget sessions without workers."""
+        self._looked = time.monotonic()
+        for (worker,) in self._data.execute("select id from workers where id != ?", (self._id,)).fetchall():
+            if not self._lives(worker):
+                self._remove(worker)
+
+    def _remove(self, worker: str) -> None:
+        self._data.execute("delete from claims where owner = ?", (worker,))
+        self._data.execute("delete from open where owner = ?", (worker,))
+        self._data.execute("delete from workers where id = ?", (worker,))
+        for table in ("failures", "spent", "open"):
+            self._data.execute(f"delete from {table} where session not in (select session from workers)")
+
+    def _lives(self, worker: str) -> bool:
+        """Tell whether a worker still holds its lock."""
+        file = self._lock_of(worker)
+        if not file.exists():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                pass
+        except Timeout:
+            return True
+        file.unlink(missing_ok=True)
+        return False
+
+    def _lock_of(self, worker: str) -> Path:
+        assert self._folder is not None
+        return self._folder / "workers" / f"{worker}.lock"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _explained(self._folder):
+            self._data.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._data.execute("rollback")
+                raise
+            self._data.execute("commit")
+
+
+def folder_of(cache: Path | str) -> Path:
+    """Return where the workers of this machine that use a store claim their work: in it, or in the user's cache where it is elsewhere."""
+    if isinstance(cache, Path):
+        return cache / "work"
+    digest = hashlib.sha256(cache.encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("mpq", appauthor=False)) / "work" / digest
+
+
+@contextmanager
+def _explained(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"workers cannot share their work in {folder}: {reason}; free some room or choose another --mpq-cache") from error

@@ -1,0 +1,191 @@
+"""The engine of one machine: its workers share the batches of a case, and nobody waits while there is work."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpq_fixtures.clock import STEPS
+from mpq_fixtures.engines.claims import Claims
+from mpq_fixtures.pipeline import Outcome, Pipeline
+from mpq_fixtures.store import StoreError
+
+if TYPE_CHECKING:
+    from mpq_fixtures.rows import Failure
+
+_STRETCH = 2.0
+"""Seconds of work that are claimed at once: much more than a claim costs, and little to wait for at the end."""
+
+_MOST_SAMPLES = 1024
+_MOST_BYTES = 2**24
+"""What is kept in memory before it is written."""
+
+_PAUSE = 0.02
+_REST = 0.5
+_WORTH = 5.0
+"""Seconds that a case must take one worker still for another to load its model."""
+
+
+class LocalEngine:
+    """Works on the batches that are free of a case, as many at once as take some seconds, fewer towards the end.
+
+    Without a folder for claims it works alone.
+    """
+
+    def __init__(self, folder: Path | None = None, session: str = "", workers: int = 1) -> None:
+        self._folder, self._session, self._workers = folder, session, workers
+        self._pace: dict[str, float] = {}  # seconds a sample, by evaluation
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Who works on what; made when it is first asked for, since a controller never does."""
+        return Claims(self._folder, self._session, self._workers)
+
+    def join(self) -> None:
+        """Let the other workers of the session know of this one, before any of them may find that it has no test."""
+        with suppress(StoreError):  # which every case will say
+            _ = self.claims
+
+    @contextmanager
+    def at(self, *pipelines: Pipeline) -> Iterator[None]:
+        """Let whoever has nothing else to do help with cases meanwhile."""
+        with self.claims.open(*dict.fromkeys(pipeline.case.id for pipeline in pipelines)):
+            yield
+
+    def advance(self, pipeline: Pipeline) -> None:
+        """Work on what is free of a case, and wait for nobody."""
+        self._work(pipeline, wait=False)
+
+    def complete(self, pipeline: Pipeline) -> dict[str, Failure]:
+        """Return when every sample of a case has its row in the store or failed; return the failures by sample."""
+        self._work(pipeline, wait=True)
+        return self.claims.failures(pipeline.work)
+
+    def seconds(self, pipeline: Pipeline) -> dict[str, float]:
+        """Return the seconds that each step of a case has taken in this run, over all workers."""
+        spent = self.claims.seconds(pipeline.work)
+        return {step: spent.get(step, 0.0) for step in STEPS}
+
+    def help(self, pipeline_of: Callable[[str], Pipeline | None]) -> None:
+        """Work on the cases that others are at, until nobody has tests any more.
+
+        ``pipeline_of`` returns None for a case that cannot be had here.
+        """
+        self.claims.rest()
+        looked: dict[str, float] = {}
+        while True:
+            for case, seconds in self.claims.open_cases().items():
+                if (seconds is not None and seconds < _WORTH) or time.monotonic() - looked.get(case, -_REST) < _REST:
+                    continue
+                if (pipeline := pipeline_of(case)) is not None:
+                    self.advance(pipeline)
+                looked[case] = time.monotonic()
+            if not self.claims.others_at_work():
+                return
+            time.sleep(_PAUSE)
+
+    def close(self) -> None:
+        """Let go what is claimed still."""
+        if "claims" in self.__dict__:
+            self.claims.close()
+
+    def _work(self, pipeline: Pipeline, wait: bool) -> None:
+        lacking = pipeline.lacking(self.claims.failures(pipeline.work))
+        progress = _Progress(pipeline, len(lacking))
+        if not lacking:
+            return
+        size, work, evaluation = pipeline.batch_size, pipeline.work, pipeline.case.evaluation.name
+        pending = sorted({position // size for position in lacking})
+        while pending:
+            pace = self._pace.get(evaluation)
+            if pace is not None:
+                self.claims.expect(pipeline.case.id, pace * size * len(pending))
+            shared, steady = math.ceil(len(pending) / (2 * self._workers)), int(_STRETCH / (pace * size)) if pace else 1
+            taken = self.claims.take(work, pending, max(1, min(shared, _MOST_SAMPLES // size, steady)))
+            if not taken:  # others have them all
+                if not wait:
+                    return
+                time.sleep(_PAUSE)
+                pending = self._left(pipeline, pending, size)
+                progress.left(len(pending) * size)
+                continue
+            start = time.perf_counter()
+            if done := self._measure(pipeline, taken, size, progress):
+                self._pace[evaluation] = (time.perf_counter() - start) / (done * size)
+            pending = [number for number in pending if number not in taken]
+
+    def _measure(self, pipeline: Pipeline, taken: Sequence[int], size: int, progress: _Progress) -> int:
+        """Measure claimed batches and write what became of them; return how many of them others had not done before."""
+        before, work, outcome = pipeline.clock.seconds.copy(), pipeline.work, Outcome()
+        failures: list[Failure] = []
+        samples = pipeline.dataset.samples
+        try:
+            lacking = pipeline.lacking(self.claims.failures(work), _positions(taken, size, len(samples)))
+            numbers, wanted = sorted({position // size for position in lacking}), set(pipeline.dataset.sources(lacking))
+            for measured in pipeline.measure((samples[number * size : (number + 1) * size] for number in numbers), wanted):
+                outcome.add(measured)
+                progress.done(len(measured.rows) + len(measured.failures))
+                if outcome.size > _MOST_BYTES:
+                    with uninterrupted():
+                        pipeline.keep(outcome)
+                    failures += outcome.failures
+                    outcome = Outcome()
+        finally:
+            try:
+                with uninterrupted():
+                    pipeline.keep(outcome)
+            finally:
+                spent = {step: seconds - before[step] for step, seconds in pipeline.clock.seconds.items()}
+                self.claims.give_back(work, taken, failures + outcome.failures, spent)
+        return len(numbers)
+
+    def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:
+        """Return the batches of which something is lacking still."""
+        positions = _positions(numbers, size, len(pipeline.dataset.samples))
+        return sorted({position // size for position in pipeline.lacking(self.claims.failures(pipeline.work), positions)})
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let an interrupt wait until what was measured is written; elsewhere than in the main thread there is none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda number, frame: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler or signal.SIG_DFL)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _positions(numbers: Sequence[int], size: int, samples: int) -> list[int]:
+    return [position for number in numbers for position in range(number * size, min(samples, (number + 1) * size))]
+
+
+class _Progress:
+    """Tells how many samples of a case are done."""
+
+    def __init__(self, pipeline: Pipeline, lacking: int) -> None:
+        self._pipeline, self._total = pipeline, len(pipeline.dataset.samples)
+        self.left(lacking)
+
+    def left(self, lacking: int) -> None:
+        """Note how many are lacking."""
+        self._done = max(0, self._total - lacking)
+        self.done(0)
+
+    def done(self, count: int) -> None:
+        """Note that so many more are done."""
+        self._done = min(self._total, self._done + count)
+        self._pipeline.bench.progress(self._pipeline.case.id, self._done, self._total)

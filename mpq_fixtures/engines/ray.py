@@ -1,0 +1,589 @@
+"""The engine of a Ray cluster: batches of cases go out as tasks, and what they make comes back into the store of this process.
+
+pytest stays alone in front. While it is at a case, the cluster works on the next ones too, so that no node is idle at the end of one.
+What a lost node had is sent out again; a range at which processes die again and again is divided until the sample is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mpq_fixtures.clock import STEPS
+from mpq_fixtures.codecs import CodecError
+from mpq_fixtures.devices import cores, resolve_device
+from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform
+from mpq_fixtures.named import AssetError, told
+from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.provenance import PACKAGES
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, StoreError, packs
+
+if TYPE_CHECKING:
+    from mpq_fixtures.models import OpenModel
+    from mpq_fixtures.options import Options
+    from mpq_fixtures.signals import Dataset
+    from mpq_fixtures.suite import Case, Evaluation
+    from mpq_fixtures.workbench import Memory, Workbench
+
+_AHEAD = 4
+"""Ranges that are under way for each worker: the next ones wait where the work is, and no more than these are in memory."""
+_DONE_AHEAD = 8
+"""Cases with nothing to do that are looked at before their turn."""
+_STRETCH = 2.0
+"""Seconds of work in a range: much more than sending it costs."""
+_MOST_SAMPLES, _MOST_BYTES = 1024, 2**24
+"""What a range holds at most, and what comes along of it from the store, about."""
+_CRASHES = 3
+"""Processes that must die at a range before it is divided, and at a sample before that is its failure."""
+_PATIENCE = 3.0
+"""Seconds that a cluster's head may take to answer."""
+_START = 120.0
+"""Seconds that a node may take to start a process."""
+_LOOK = 0.5
+_COUNT = 10.0
+"""Seconds between two counts of the cluster's workers."""
+
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # HTTP/2's preface and empty settings (RFC 9113, section 3.4)
+
+
+@dataclass(eq=False)
+class _Work:
+    """A case that is under way: which samples each of its batches lacks, and which batches wait and are out."""
+
+    pipeline: Pipeline
+    lacking: list[int]
+    wanted: dict[int, list[int]] = field(default_factory=dict)
+    waiting: deque[_Range] = field(default_factory=deque)
+    numbers: deque[int] = field(default_factory=deque)
+    out: int = 0
+    without: set[int] = field(default_factory=set)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether nothing of it is to be done any more."""
+        return self.error is not None or not (self.lacking or self.numbers or self.waiting or self.out)
+
+    def divide(self, size: int) -> None:
+        """Put what is lacking into batches."""
+        for position in self.lacking:
+            self.wanted.setdefault(position // size, []).append(position)
+        self.numbers.extend(self.wanted)
+        self.lacking = []
+
+
+@dataclass(eq=False)
+class _Range:
+    """Batches that go out together; without numbers it asks for the size of a batch, with ``trial`` whether workers die at one sample."""
+
+    work: _Work
+    numbers: tuple[int, ...]
+    crashes: int = 0
+    trial: int | None = None
+    nodes: frozenset[str] = frozenset()
+
+
+class RayEngine:
+    """Completes cases on the workers of a Ray cluster."""
+
+    def __init__(self, options: Options, memory: Memory) -> None:
+        self._options, self._memory = options, memory
+        self._ray: Any = None
+        self._remote: Any = None
+        self._bench: Workbench | None = None
+        self._opened: OpenEvaluation | None = None
+        self._device = ""
+        self._coming: deque[Case] = deque()
+        self._works: dict[tuple[str, str], _Work] = {}
+        self._out: dict[Any, _Range] = {}
+        self._sizes: dict[Evaluation, int] = {}
+        self._asking: set[Evaluation] = set()
+        self._entries: dict[Evaluation, dict[tuple[str, str], bytes | None]] = {}
+        self._pace: dict[Evaluation, float] = {}  # seconds a sample
+        self._trials: dict[tuple[_Work, int], list[int]] = {}  # samples of a batch that are tried still
+        self._failures: dict[tuple[str, str], dict[str, Failure]] = {}
+        self._seconds: dict[str, dict[str, float]] = {}
+        self._accounts: dict[str, dict[str, Any]] = {}
+        self._finished: set[tuple[str, str]] = set()
+        self._workers, self._nodes, self._counted = 1, frozenset[str](), -_COUNT
+
+    def connect(self, bench: Workbench, cases: Sequence[Case]) -> OpenEvaluation:
+        """Join the cluster, of whose workers the cases will be asked in this order; return what opens evaluations meanwhile.
+
+        Raises `pytest.UsageError` for a cluster that cannot be reached or is not fit.
+        """
+        self._ray, self._bench = _join(self._options.ray_address), bench
+        self._device = _fitting_device(self._options.device, self._ray)
+        _compare_versions(self._ray)
+        needs = {"num_gpus": 1} if self._device.startswith("cuda") else {"num_cpus": 1}
+        # Whoever resends what was lost counts how often, so that a sample that kills its worker is found: Ray's own retries would not end.
+        self._remote = self._ray.remote(max_retries=0, scheduling_strategy="SPREAD", **needs)(perform)
+        self._opened = _OpenEvaluations(self._device, 1, self._options.samples, self._memory)
+        for case in cases:
+            original = case.evaluation.cases[0]
+            self._coming += [one for one in (original, case) if one.id not in {known.id for known in self._coming}]
+        return self._opened
+
+    @contextmanager
+    def at(self, *pipelines: Pipeline) -> Iterator[None]:
+        """Put cases first in line."""
+        works = [self._work_of(pipeline) for pipeline in pipelines if _name(pipeline) not in self._finished]
+        for work in reversed(works):
+            self._works = {_name(work.pipeline): work} | self._works
+        yield
+
+    def advance(self, pipeline: Pipeline) -> None:
+        """Send work out, and take in what has come back."""
+        self._send()
+        self._take(0)
+
+    def complete(self, pipeline: Pipeline) -> dict[str, Failure]:
+        """Return when every sample of a case has its row in the store or failed; return the failures by sample."""
+        work, total = self._work_of(pipeline), len(pipeline.dataset.samples)
+        try:
+            while not work.finished:
+                self._send()
+                self._take(_LOOK)
+                lacking = len(work.lacking) + sum(map(len, work.wanted.values()))
+                pipeline.bench.progress(pipeline.case.id, total - lacking, total)
+        except BaseException:  # an interrupt
+            self._stop()
+            raise
+        del self._works[_name(pipeline)]
+        self._finished.add(_name(pipeline))
+        if work.error is not None:
+            raise work.error
+        return self._failures.setdefault(_name(pipeline), {})
+
+    def seconds(self, pipeline: Pipeline) -> dict[str, float]:
+        """Return the seconds that each step of a case has taken in this run, over all workers."""
+        return dict.fromkeys(STEPS, 0.0) | self._seconds.get(pipeline.case.id, {})
+
+    def accounts(self, own: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the accounts of Ray's workers; what this process wrote, read and summed up itself stands in the first."""
+        if not self._accounts:
+            return [own]
+        first, *others = self._accounts.values()
+        kept = {name: own[name] for name in ("computed", "reused", "damaged")}
+        added = {name: own[name] + first[name] for name in ("busy", *STEPS)} | {"memory": max(own["memory"], first["memory"])}
+        added["notes"] = [*first["notes"], *own["notes"]]
+        return [{**first, **kept, **added}, *others]
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        if self._ray is not None:
+            self._stop()
+            self._ray.shutdown()
+            self._ray = None
+
+    def _work_of(self, pipeline: Pipeline) -> _Work:
+        """Return the work on a case, which is looked up in the store where it was not under way."""
+        name = _name(pipeline)
+        if name not in self._works:
+            self._works[name] = _Work(pipeline, pipeline.lacking(self._failures.get(name, ())))
+        return self._works[name]
+
+    def _send(self) -> None:
+        """Send out ranges until the workers have enough."""
+        if time.monotonic() - self._counted > _COUNT:
+            resource = "GPU" if self._device.startswith("cuda") else "CPU"
+            self._workers = max(1, int(self._ray.cluster_resources().get(resource, 0)))
+            self._nodes, self._counted = self._alive(), time.monotonic()
+        while len(self._out) < _AHEAD * self._workers and (some := self._next()) is not None:
+            some.work.out += 1
+            some.nodes = some.nodes or self._nodes
+            self._out[self._remote.remote(self._task(some))] = some
+
+    def _next(self) -> _Range | None:
+        """Return what goes out next: of the first case that has something, or else of a case to come."""
+        while True:
+            for work in self._works.values():
+                evaluation = work.pipeline.case.evaluation
+                if work.error is not None:
+                    continue
+                if work.waiting:
+                    return work.waiting.popleft()
+                if work.lacking and evaluation in self._sizes:
+                    work.divide(self._sizes[evaluation])
+                if work.numbers:
+                    return self._range(work)
+                if work.lacking:
+                    if evaluation in self._asking:
+                        return None
+                    self._asking.add(evaluation)
+                    return _Range(work, ())
+            if not self._look_ahead():
+                return None
+
+    def _look_ahead(self) -> bool:
+        """Take a further case into the line; return whether there was one."""
+        if sum(work.finished for work in self._works.values()) > _DONE_AHEAD:
+            return False
+        assert self._opened is not None
+        assert self._bench is not None
+        while self._coming:
+            case = self._coming.popleft()
+            # What cannot be had, the case itself will say.
+            with contextlib.suppress(AssetError, CodecError, StoreError):
+                dataset, codec = self._opened.dataset(case.evaluation), case.open_codec()
+                if codec is not None:
+                    codec.prepare(case.siblings())
+                pipeline = Pipeline(case, dataset, self._opened.model(case.evaluation), codec, self._bench)
+                if _name(pipeline) not in self._finished | self._works.keys():
+                    self._work_of(pipeline)
+                    return True
+        return False
+
+    def _range(self, work: _Work) -> _Range:
+        """Return as many batches of a case as take some seconds, fewer where the run ends with them."""
+        evaluation = work.pipeline.case.evaluation
+        size, pace = self._sizes[evaluation], self._pace.get(evaluation)
+        most = int(_STRETCH / (pace * size)) if pace else 1
+        if not self._coming:
+            most = min(most, -(-len(work.numbers) // (2 * self._workers)))
+        count = max(1, min(most, _MOST_SAMPLES // size, len(work.numbers)))
+        return _Range(work, tuple(work.numbers.popleft() for _ in range(count)))
+
+    def _task(self, some: _Range) -> Task:
+        """Return what is sent of a range."""
+        pipeline, work = some.work.pipeline, some.work
+        case, evaluation = pipeline.case, pipeline.case.evaluation
+        assert evaluation.file is not None
+        task = Task(
+            suite=evaluation.file.resolve(),
+            evaluation=evaluation.name,
+            point=(case.codec, case.quality),
+            samples=self._options.samples,
+            device=self._device,
+            keys=keys_of_work(pipeline),
+            points=pipeline.bench.points.get(evaluation.name, 1),
+            path=tuple(sys.path),
+            modules=_modules(evaluation),
+            entries=self._entries.get(evaluation, {}),
+        )
+        if not some.numbers:
+            return task
+        size, samples = self._sizes[evaluation], pipeline.dataset.samples
+        positions = [position for number in some.numbers for position in range(number * size, min(len(samples), (number + 1) * size))]
+        if some.trial is None:
+            without, wanted = work.without.intersection(positions), [one for number in some.numbers for one in work.wanted[number]]
+        else:
+            without, wanted = {*positions} - {some.trial}, [some.trial]
+        sources = [samples[position].source for position in positions]
+        scopes = {PREDICTION: pipeline.answers} | ({BITSTREAM: pipeline.bitstreams} if pipeline.codec else {})
+        return replace(
+            task,
+            numbers=some.numbers,
+            size=size,
+            wanted=frozenset(wanted),
+            without=frozenset(without),
+            digest=digest_of_samples(sources),
+            packs={layer: [packs.to_bytes(table) for table in scope.read(sources)] for layer, scope in scopes.items()},
+        )
+
+    def _take(self, patience: float) -> None:
+        """Take in what has come back, after waiting for the first of it."""
+        if not self._out:
+            return
+        ready, _ = self._ray.wait(list(self._out), num_returns=1, timeout=patience)
+        if ready and len(self._out) > 1:
+            ready, _ = self._ray.wait(list(self._out), num_returns=len(self._out), timeout=0)
+        for reference in ready:
+            some = self._out.pop(reference)
+            some.work.out -= 1
+            try:
+                done: Done = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:  # a mistake of ours
+                some.work.error = error
+            except self._ray.exceptions.RayError as error:
+                self._lost(some, error)
+            else:
+                self._keep(some, done)
+
+    def _keep(self, some: _Range, done: Done) -> None:
+        """Write what was made to the store."""
+        work, pipeline = some.work, some.work.pipeline
+        evaluation = pipeline.case.evaluation
+        self._add(pipeline.case.id, done)
+        for (layer, key), payload in done.entries.items():
+            pipeline.store.put(layer, key, payload)
+            self._entries.setdefault(evaluation, {})[layer, key] = payload
+        if done.error:
+            work.error = AssetError(done.error)
+            self._asking.discard(evaluation)
+        elif done.asked is not None:
+            self._entries.setdefault(evaluation, {})[done.asked] = pipeline.store.get(*done.asked)
+            work.waiting.appendleft(replace(some))
+        elif not some.numbers:
+            self._sizes[evaluation] = done.size
+        elif some.trial is not None:
+            self._tried(some, died=False)
+        else:
+            scopes = {BITSTREAM: pipeline.bitstreams, PREDICTION: pipeline.answers, STATISTIC: pipeline.rows}
+            for layer, data in done.packs:
+                scopes[layer].write(packs.from_bytes(data))
+            self._fail(work, done.failures)
+            count = sum(len(work.wanted.pop(number)) for number in some.numbers)
+            self._pace[evaluation] = max(done.took, 1e-6) / max(1, count)
+
+    def _lost(self, some: _Range, error: Exception) -> None:
+        """Send out again what was lost; what processes die at, and no node was lost, is divided."""
+        nodes = self._alive()
+        gone = some.nodes - nodes
+        crashes = 0 if gone else some.crashes + 1
+        some = replace(some, crashes=crashes, nodes=nodes if gone else some.nodes)
+        if crashes < _CRASHES:
+            some.work.waiting.appendleft(some)
+        elif not some.numbers:
+            some.work.error = AssetError(
+                f"{some.work.pipeline.case.evaluation.name}: the workers died when they opened the model or the data: {told(error)}"
+            )
+        elif len(some.numbers) > 1:
+            middle = len(some.numbers) // 2
+            for numbers in (some.numbers[:middle], some.numbers[middle:]):
+                some.work.waiting.append(replace(some, numbers=numbers, crashes=_CRASHES - 1))
+        elif some.trial is not None:
+            self._tried(some, died=True)
+        else:
+            self._try_each(some)
+
+    def _try_each(self, some: _Range) -> None:
+        """Find the sample of a batch at which its worker dies; what these trials make is not kept, since a batch is predicted whole."""
+        work, (number,) = some.work, some.numbers
+        size, total = self._sizes[work.pipeline.case.evaluation], len(work.pipeline.dataset.samples)
+        batch = [position for position in range(number * size, min(total, (number + 1) * size)) if position not in work.without]
+        if len(batch) == 1 or (work, number) in self._trials:
+            self._die(work, number, batch)
+            return
+        self._trials[work, number] = batch
+        work.waiting.extend(replace(some, crashes=1, trial=position) for position in batch)
+
+    def _tried(self, some: _Range, died: bool) -> None:
+        work, (number,), trial = some.work, some.numbers, some.trial
+        assert trial is not None
+        left = self._trials[work, number]
+        left.remove(trial)
+        if died:
+            self._die(work, number, [trial])
+        if not left and number in work.wanted:  # the batch once more without those
+            work.waiting.append(_Range(work, (number,), _CRASHES - 1))
+
+    def _die(self, work: _Work, number: int, positions: Sequence[int]) -> None:
+        """Let samples fail at which workers died."""
+        work.without.update(positions)
+        samples, wanted = work.pipeline.dataset.samples, work.wanted[number]
+        reason = f"the worker died at it, {_CRASHES} times"
+        self._fail(work, [Failure(samples[one].id, "worker", reason) for one in positions if one in wanted])
+        work.wanted[number] = [one for one in wanted if one not in positions]
+        if not work.wanted[number]:
+            del work.wanted[number]
+
+    def _fail(self, work: _Work, failures: Sequence[Failure]) -> None:
+        self._failures.setdefault(_name(work.pipeline), {}).update({failure.sample: failure for failure in failures})
+
+    def _add(self, case: str, done: Done) -> None:
+        """Add a task to what its case and its worker took."""
+        spent = self._seconds.setdefault(case, {})
+        known = self._accounts.get(done.worker, {})
+        for step, seconds in done.seconds.items():
+            spent[step] = spent.get(step, 0.0) + seconds
+        self._accounts[done.worker] = {
+            "worker": done.alive,
+            "busy": known.get("busy", 0.0) + done.busy,
+            **{step: known.get(step, 0.0) + done.seconds.get(step, 0.0) for step in STEPS},
+            "computed": {},
+            "reused": {},
+            "damaged": [],
+            "notes": done.notes,
+            "memory": done.memory,
+            "loaded": done.loaded,
+        }
+
+    def _alive(self) -> frozenset[str]:
+        return frozenset(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+
+    def _stop(self) -> None:
+        """Keep what has come back, and let the rest go."""
+        with contextlib.suppress(Exception):
+            self._take(0)
+        for reference in self._out:
+            with contextlib.suppress(Exception):
+                self._ray.cancel(reference, force=True)
+        self._out.clear()
+
+
+class _OpenEvaluations(OpenEvaluation):
+    """Opens what is asked for of an evaluation, and keeps that of the last two: one that is under way and the one that comes after."""
+
+    def __init__(self, device: str, threads: int, samples: int | None, memory: Memory) -> None:
+        super().__init__(device, 0, threads, samples, memory)
+        self._open: dict[Evaluation, OpenEvaluation] = {}
+
+    def model(self, evaluation: Evaluation) -> OpenModel:
+        """Return an evaluation's model."""
+        return self._of(evaluation).model(evaluation)
+
+    def dataset(self, evaluation: Evaluation) -> Dataset:
+        """Return an evaluation's samples."""
+        return self._of(evaluation).dataset(evaluation)
+
+    def notes(self) -> list[str]:
+        """Return what there is to say of how models were asked."""
+        return [*self._notes, *(note for one in self._open.values() for note in one.notes())]
+
+    def close(self) -> None:
+        """Drop them."""
+        for one in self._open.values():
+            one.close()
+        self._open.clear()
+
+    def _of(self, evaluation: Evaluation) -> OpenEvaluation:
+        if evaluation not in self._open:
+            if len(self._open) > 1:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[evaluation] = OpenEvaluation(self._wanted, 0, self.threads, self.samples, self.memory)
+        return self._open[evaluation]
+
+
+def _name(pipeline: Pipeline) -> tuple[str, str]:
+    return pipeline.case.id, pipeline.scoring
+
+
+@cache
+def _modules(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
+    """Return the modules, with their files, of codecs and metrics that others brought."""
+    own = importlib.import_module("mpq_fixtures").__name__
+    classes = [type(one) for one in (*evaluation.codecs.values(), *evaluation.task.signal_metrics(evaluation.similarity))]
+    others = [cls for cls in classes if cls.__module__.partition(".")[0] != own]
+    return tuple(dict.fromkeys((cls.__module__, inspect.getsourcefile(cls) or "") for cls in others))
+
+
+def _join(address: str) -> Any:
+    """Return Ray, connected to a cluster."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError:
+        raise pytest.UsageError("--mpq-engine ray: Ray is not installed here: pip install 'mpq[ray]'") from None
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    settings: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False} if address == "local" else {}
+    _knock(address)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=address, **settings, **quiet)
+    except (Exception, SystemExit) as error:
+        where = "no cluster could be started here" if address == "local" else f"there is no cluster that could be joined at {address}"
+        raise pytest.UsageError(f"--mpq-ray-address: {where}: {told(error)}") from None
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, before)  # Ray would leave at once, and nothing would be written
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise where no cluster can answer at an address: Ray itself would try for two minutes."""
+    if address in ("local", "auto"):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdecimal():
+        raise pytest.UsageError(
+            f"--mpq-ray-address: {address!r} is not HOST:PORT, auto or local; pytest runs on a node of the cluster, so a Ray Client "
+            "(ray://) is not needed"
+        )
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.sendall(_HELLO)
+            answer = b"" if os.environ.get("RAY_USE_TLS", "0") == "1" else connection.recv(4)
+    except OSError as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise pytest.UsageError(f"--mpq-ray-address: there is no cluster at {address}: {reason}") from None
+    if os.environ.get("RAY_USE_TLS", "0") != "1" and answer[3:] != b"\4":  # settings, with which gRPC begins
+        raise pytest.UsageError(
+            f"--mpq-ray-address: what answers at {address} is not the head of a Ray cluster, whose port is 6379 as a rule"
+        )
+
+
+def _fitting_device(wanted: str, ray: Any) -> str:
+    """Return the torch device that the cluster's workers have: the first of those that Ray grants, or the processor."""
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if wanted.startswith("cuda:"):
+        raise pytest.UsageError(f"--mpq-device {wanted}: Ray grants GPUs, one a worker: give cuda or auto")
+    if wanted == "cuda" and not gpus:
+        raise pytest.UsageError("--mpq-device cuda: the Ray cluster has no GPU; use auto or cpu")
+    if gpus and wanted in ("auto", "cuda"):
+        return "cuda:0"
+    return "mps" if wanted != "cpu" and platform.system() == "Darwin" and resolve_device(wanted, 0) == "mps" else "cpu"
+
+
+def _compare_versions(ray: Any) -> None:
+    """Raise where a node has other versions of what decides results."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def versions(packages: Sequence[str]) -> dict[str, str]:  # by value, since a node may lack this package
+        import platform as machine
+        from importlib import metadata
+
+        found = {"Python": machine.python_version()}
+        for package in packages:
+            try:
+                found[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return found
+
+    here, asked = _versions(PACKAGES), ray.remote(num_cpus=0, max_retries=1)(versions)
+    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    answers = {
+        asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one, soft=False)).remote(PACKAGES): node
+        for one, node in nodes.items()
+    }
+    for answer, node in answers.items():
+        try:
+            there: dict[str, str] = ray.get(answer, timeout=_START)
+        except ray.exceptions.RayError as error:
+            if node["NodeID"] in {one["NodeID"] for one in ray.nodes() if one["Alive"]}:
+                raise pytest.UsageError(f"--mpq-engine ray: node {node['NodeManagerHostname']} does nothing: {told(error)}") from None
+            continue  # lost meanwhile
+        if differing := [package for package in ("Python", *PACKAGES) if here.get(package) != there.get(package)]:
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            raise pytest.UsageError(
+                f"--mpq-engine ray: node {name} has other versions: here {_listed(here, differing)}; there {_listed(there, differing)}; "
+                "install the same on all nodes"
+            )
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _listed(versions: dict[str, str], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {versions.get(name, 'not installed')}" for name in names)

@@ -1,0 +1,292 @@
+"""A stretch of a case as a task for a process on another machine: what is sent, what comes back, and what is done in between.
+
+A process keeps one data set and one model from task to task. Nothing is shared with who sent a task: what the store has of its samples
+comes along, and what is new goes back.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpq_fixtures.answers import Limit
+from mpq_fixtures.clock import Clock, peak_memory
+from mpq_fixtures.codecs import CodecError
+from mpq_fixtures.devices import cores, keep_freed_memory, let_waiting_threads_sleep
+from mpq_fixtures.named import AssetError
+from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.store import Scope, Store, key_of, packs
+from mpq_fixtures.store.base import Part
+from mpq_fixtures.store.packs import keys_of, sample_key
+from mpq_fixtures.suite import Case, Evaluation, SuiteError
+from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mpq_fixtures.rows import Failure
+
+_STARTED = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Batches of a case to measure; without ``numbers`` it asks only for the size of a batch.
+
+    ``wanted`` are the positions in the data set of the samples to score, ``without`` those that are left out of their batch, at which
+    workers died. ``packs`` are what the store has of these samples by layer, ``entries`` its single entries as far as they were asked for,
+    None for one that it lacks. ``keys`` are those of the encoder's, the model's and the metrics' work where the task comes from, and
+    ``digest`` that of the samples: elsewhere they must be the same. ``points`` is how many cases the run has of the evaluation.
+    """
+
+    suite: Path
+    evaluation: str
+    point: tuple[str, str]
+    samples: int | None
+    device: str
+    keys: tuple[str, str, str]
+    points: int
+    path: tuple[str, ...]
+    modules: tuple[tuple[str, str], ...]
+    entries: Mapping[tuple[str, str], bytes | None]
+    numbers: tuple[int, ...] = ()
+    size: int = 0
+    wanted: frozenset[int] = frozenset()
+    without: frozenset[int] = frozenset()
+    digest: str = ""
+    packs: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+
+@dataclass
+class Done:
+    """What came of a task: packs and single entries for the store, failures, what it took, or why nothing could be done.
+
+    ``asked`` is an entry of the store that has to come along. ``seconds`` are by step, ``busy`` and ``took`` those in which a step was
+    under way and of the task as a whole, ``alive`` those since the process began; ``memory`` is the most it held, in bytes.
+    """
+
+    worker: str
+    size: int = 0
+    packs: list[tuple[str, bytes]] = field(default_factory=list)
+    entries: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    asked: tuple[str, str] | None = None
+    failures: list[Failure] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    busy: float = 0.0
+    took: float = 0.0
+    alive: float = 0.0
+    memory: int = 0
+    loaded: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+def perform(task: Task, threads: int = 1) -> Done:
+    """Do a task in this process; what cannot be had here is its ``error``, which names this machine."""
+    return _place(threads).perform(task)
+
+
+def digest_of_samples(sources: Iterable[str]) -> str:
+    """Return what tells whether two machines speak of the same samples."""
+    return key_of(sources=list(sources))
+
+
+@cache
+def _place(threads: int) -> _Place:
+    return _Place(threads)
+
+
+class _Place:
+    """A process that does tasks."""
+
+    def __init__(self, threads: int) -> None:
+        let_waiting_threads_sleep()
+        keep_freed_memory()
+        self._threads, self._clock, self._store = threads, Clock(), _Enclosed()
+        self._memory = Memory(memory_for_signals(cores() // threads))
+        self._opened: OpenEvaluation | None = None
+        self._about: tuple[Any, ...] = ()
+        self._suites: dict[Path, dict[str, Evaluation]] = {}
+        self._pipelines: dict[tuple[str, str], Pipeline] = {}
+
+    def perform(self, task: Task) -> Done:
+        """Do a task."""
+        started, busy, before = time.perf_counter(), self._clock.busy, self._clock.seconds.copy()
+        done = Done(worker=f"{platform.node()} {os.getpid()}")
+        try:
+            self._store.enclose(task.packs, task.entries)
+            pipeline = self._pipeline_of(task)
+            done.size = task.size or pipeline.batch_size
+            if pipeline.model.limit is None:
+                pipeline.model.limit = Limit(done.size)
+            if task.numbers:
+                done.failures = self._measure(pipeline, task)
+        except _Asked as entry:
+            done.asked = entry.layer, entry.key
+        except (AssetError, CodecError, SuiteError) as error:
+            done.error = f"on {platform.node()}: {error}"
+        done.packs, done.entries = self._store.written, self._store.put_down
+        done.seconds = {step: seconds - before[step] for step, seconds in self._clock.seconds.items()}
+        done.busy, done.took = self._clock.busy - busy, time.perf_counter() - started
+        done.alive, done.memory, done.loaded = time.monotonic() - _STARTED, peak_memory(), loaded_libraries()
+        done.notes = self._opened.notes() if self._opened else []
+        return done
+
+    def _measure(self, pipeline: Pipeline, task: Task) -> list[Failure]:
+        samples, size = pipeline.dataset.samples, task.size
+        stretches = [range(number * size, min(len(samples), (number + 1) * size)) for number in task.numbers]
+        if digest_of_samples(samples[position].source for stretch in stretches for position in stretch) != task.digest:
+            raise AssetError(f"{task.evaluation}: other samples than where pytest runs: the data set must be the same on all nodes")
+        batches = [[samples[position] for position in stretch if position not in task.without] for stretch in stretches]
+        failures: list[Failure] = []
+        for outcome in pipeline.measure(filter(None, batches), {samples[position].source for position in task.wanted}):
+            pipeline.keep(outcome)
+            failures += outcome.failures
+        return failures
+
+    def _pipeline_of(self, task: Task) -> Pipeline:
+        opened = self._open(task)
+        if (evaluation := self._suites[task.suite].get(task.evaluation)) is None:
+            raise SuiteError(f"{task.suite} has no evaluation {task.evaluation!r}: the suite must be the same on all nodes")
+        if task.point not in self._pipelines:
+            case = Case(evaluation, *task.point)
+            if not case.is_original and task.point not in evaluation.points:
+                raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
+            dataset, codec = opened.dataset(evaluation), case.open_codec()
+            if codec is not None:
+                codec.prepare(case.siblings())
+            bench = Workbench(self._store, self._clock, self._threads, memory=self._memory, points={evaluation.name: task.points})
+            pipeline = Pipeline(case, dataset, opened.model(evaluation), codec, bench)
+            for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
+                if own != others:
+                    raise AssetError(f"{case.id}: {what} not the same as where pytest runs: install the same on all nodes")
+            self._pipelines[task.point] = pipeline
+        return self._pipelines[task.point]
+
+    def _open(self, task: Task) -> OpenEvaluation:
+        about = task.suite, task.evaluation, task.samples, task.device
+        if self._opened is None or about != self._about:
+            sys.path += [entry for entry in task.path if entry not in sys.path]
+            for name, file in task.modules:
+                _import(name, file)
+            if not task.suite.is_file():
+                raise SuiteError(f"there is no {task.suite}: suites, models and data must lie at the same place on all nodes")
+            if self._opened is None or about[2:] != self._about[2:]:
+                self._opened = OpenEvaluation(task.device, 0, self._threads, task.samples, self._memory)
+            if task.suite not in self._suites:
+                self._suites[task.suite] = {evaluation.name: evaluation for evaluation in load_suite(task.suite)}
+            self._pipelines.clear()
+            self._about = about
+        return self._opened
+
+
+_MADE_BY = ("the codec or what reads signals is", "the model is", "the metrics are")
+
+
+def keys_of_work(pipeline: Pipeline) -> tuple[str, str, str]:
+    """Return what must be the same on all machines for what they make of a sample to be."""
+    return pipeline.encoding, pipeline.answering, pipeline.scoring
+
+
+def _import(name: str, file: str) -> None:
+    """Import what registers a codec or a metric, as it was imported where the task comes from: by its name, or from its file."""
+    if name in sys.modules:
+        return
+    if "." in name or not Path(file).is_file():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise AssetError(f"{name}: {error}; it must be installed on all nodes") from error
+        return
+    spec = spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+class _Asked(Exception):
+    """An entry is needed of which nothing came along."""
+
+    def __init__(self, layer: str, key: str) -> None:
+        super().__init__(layer, key)
+        self.layer, self.key = layer, key
+
+
+class _Enclosed(Store):
+    """A store that holds what came along with a task, and gathers what goes back."""
+
+    def __init__(self) -> None:
+        super().__init__("the memory of a task")
+        self.enclose({}, {})
+
+    def enclose(self, given: Mapping[str, Sequence[bytes]], entries: Mapping[tuple[str, str], bytes | None]) -> None:
+        """Begin anew with what came along."""
+        self._given, self._entries = given, entries
+        self.written: list[tuple[str, bytes]] = []
+        self.put_down: dict[tuple[str, str], bytes] = {}
+
+    def tables(self, layer: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield what came along of a layer."""
+        for data in self._given.get(layer, ()):
+            yield packs.from_bytes(data, columns)
+
+    def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
+        """Return the scope of a layer: that of the task's case, since there is no other."""
+        return _EnclosedScope(self, layer)
+
+    def get(self, layer: str, key: str) -> bytes | None:
+        """Return an entry, or None where the store that the task comes from has none."""
+        if (layer, key) in self.put_down:
+            return self.put_down[layer, key]
+        if (layer, key) not in self._entries:
+            raise _Asked(layer, key)
+        return self._entries[layer, key]
+
+    def put(self, layer: str, key: str, payload: bytes) -> None:
+        """Send an entry back."""
+        self.put_down[layer, key] = payload
+
+    def lock(self, layer: str, key: str) -> AbstractContextManager[None]:
+        """Let nobody else make an entry: there is nobody."""
+        return nullcontext()
+
+    def parts(self) -> Iterator[Part]:
+        """Yield nothing: nothing lasts."""
+        return iter(())
+
+    def remove(self, part: Part) -> bool:
+        """Remove nothing."""
+        return False
+
+
+class _EnclosedScope(Scope):
+    def __init__(self, store: _Enclosed, layer: str) -> None:
+        self._store, self.layer = store, layer
+
+    def found(self, sources: Iterable[str]) -> set[str]:
+        there = {key for table in self._store.tables(self.layer, []) for key in keys_of(table)}
+        return {source for source in sources if sample_key(source) in there}
+
+    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        wanted = set(map(sample_key, sources))
+        for table in self._store.tables(self.layer, columns):
+            places = [place for place, key in enumerate(keys_of(table)) if key in wanted]
+            if places:
+                yield table.take(places)
+
+    def write(self, table: pa.Table) -> None:
+        self._store.written.append((self.layer, packs.to_bytes(table)))

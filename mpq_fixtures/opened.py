@@ -1,0 +1,59 @@
+"""The evaluation that a process works on: its data set and its model, opened once; those of the one before are dropped."""
+
+from __future__ import annotations
+
+from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.labels import in_models_order
+from mpq_fixtures.devices import resolve_device
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.signals import Dataset
+from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.workbench import Memory
+
+
+class OpenEvaluation:
+    """Opens what is asked for of an evaluation when it is first asked for."""
+
+    def __init__(self, device: str, worker: int, threads: int, samples: int | None, memory: Memory) -> None:
+        """Take what `resolve_device` takes, the model's threads, at most how many samples, and what remembers their signals."""
+        self._wanted, self._worker, self.threads, self.samples, self.memory = device, worker, threads, samples, memory
+        self._evaluation: Evaluation | None = None
+        self._model: OpenModel | None = None
+        self._dataset: Dataset | None = None
+        self._notes: list[str] = []
+
+    def model(self, evaluation: Evaluation) -> OpenModel:
+        """Return an evaluation's model, which is loaded when the first prediction is missing."""
+        self._turn_to(evaluation)
+        if self._model is None:
+            self._model = OpenModel(evaluation, resolve_device(self._wanted, self._worker), self.threads)
+        return self._model
+
+    def dataset(self, evaluation: Evaluation) -> Dataset:
+        """Return an evaluation's samples; raises `AssetError` where they cannot be had, or do not fit the model."""
+        model = self.model(evaluation)
+        if self._dataset is None:
+            self._dataset = in_models_order(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
+        return self._dataset
+
+    def notes(self) -> list[str]:
+        """Return what there is to say of how models were asked."""
+        self._note()
+        return list(dict.fromkeys(self._notes))
+
+    def _note(self) -> None:
+        if self._model is not None and self._evaluation is not None:
+            self._notes += [f"{self._evaluation.name}: {note}" for note in self._model.notes]
+
+    def close(self) -> None:
+        """Drop the model and the data set."""
+        if self._model is not None:
+            self._note()
+            self._model.close()
+        self._evaluation = self._model = self._dataset = None
+        self.memory.forget()
+
+    def _turn_to(self, evaluation: Evaluation) -> None:
+        if evaluation is not self._evaluation:
+            self.close()
+            self._evaluation = evaluation

@@ -1,0 +1,409 @@
+"""The steps of a case: signal, encode, bytes, decode, signal, predict, score, row, and where the store keeps what each of them made.
+
+`Pipeline` is the only place where codecs, models and metrics meet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
+
+from mpq_fixtures import chain, predictions
+from mpq_fixtures.answers import Answer, Limit, ask
+from mpq_fixtures.batching import Choice, choose_batch
+from mpq_fixtures.chain import digest, digest_of_signal
+from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.datasets.reading import readers
+from mpq_fixtures.devices import clock_of, machine_kind
+from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.rows import ROW_FORMAT, Failure, Row, table_of
+from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
+from mpq_fixtures.step import SampleError, attempt
+from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of
+from mpq_fixtures.store.packs import keys_of, sample_key
+from mpq_fixtures.suite import Case
+from mpq_fixtures.workbench import Workbench
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A signal as it came out of the decoder, with what it cost, ``size`` in bytes, and how near it is to the original.
+
+    ``encoded`` is its bitstream where the store does not have it.
+    """
+
+    signal: Signal
+    size: int
+    elements: int
+    seconds: float | None
+    ledger: Ledger
+    nominal_bits: float | None
+    beside: dict[str, Statistic]
+    unmeasured: dict[str, str]
+    chain: dict[str, str]
+    encoded: bytes | None = None
+
+
+_Receiver = Callable[[], Received | SampleError]
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What became of some samples, and what the store does not have of it yet: bitstreams and answers by the samples' sources."""
+
+    rows: list[Row] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    bitstreams: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Take in the outcome of further samples."""
+        self.rows += other.rows
+        self.failures += other.failures
+        self.bitstreams |= other.bitstreams
+        self.answers |= other.answers
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        return sum(map(len, self.bitstreams.values())) + sum(len(answer.data) for answer in self.answers.values()) + 1000 * len(self.rows)
+
+
+class Pipeline:
+    """The steps of one case, each with its scope in the store.
+
+    ``encoded_by`` and ``answered_by`` are the fingerprints of the codec and the model in the keys: those of another codec and model lead to
+    what these made of the same samples earlier, as far as the store still has it.
+    """
+
+    def __init__(self, case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> None:
+        self.case, self.dataset, self.model, self.codec = case, dataset, model, codec
+        self.bench, self.store, self.clock = bench, bench.store, bench.clock
+        evaluation = case.evaluation
+        self.metric = evaluation.task.metric(dataset, **evaluation.options)
+        asked = evaluation.task.signal_metrics(evaluation.similarity)
+        self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
+        self.beside = [metric for metric in asked if metric not in self.absent]
+        self.encoded_by = codec.fingerprint() if codec else ""
+        self.answered_by = model.fingerprint
+        self.known: int | None = None  # rows that the store had when it was first looked at
+
+    @cached_property
+    def batch_size(self) -> int:
+        """How many samples are a batch, the unit of work: a fixed stretch of the data set, of which the model gets some at once.
+
+        How many it gets is chosen once a model and kind of machine, by the first worker to ask, and kept in the store; so a run on other
+        workers sees the model at work on the very same signals together.
+        """
+        model, threads = self.model, self.bench.threads
+        machine = {name: part for name, part in machine_kind(model.device, threads).items() if name != "threads"}
+        key = key_of(batch=1, model=model.fingerprint, most=model.most, machine=machine)
+        with self.store.lock(AUDIT, key), self.clock.step("predict"):
+            if (known := self.store.get(AUDIT, key)) is None:
+                calls = len(self.dataset.samples) * self.bench.points.get(self.case.evaluation.name, 1)
+                choice = choose_batch(model, self._originals(), calls, clock=clock_of(model.device, threads))
+                self.store.put(AUDIT, key, choice.to_bytes())
+            else:
+                choice = Choice.from_bytes(known)
+        if model.limit is None:
+            model.limit = Limit(choice.size, [choice.note] if choice.note else [])
+        quick = int(_BATCH_MILLISECONDS / choice.milliseconds[choice.size]) if choice.size in choice.milliseconds else 0
+        return choice.size * max(1, min(quick, _BATCH_SAMPLES) // choice.size)
+
+    def _originals(self) -> Iterator[Signal]:
+        """Yield the signals that can be read, from the first on."""
+        for sample in self.dataset.samples:
+            try:
+                yield self._read(sample)
+            except SampleError:  # which its own failure says
+                continue
+
+    @property
+    def encoding(self) -> str:
+        """The key of what the encoder makes of samples."""
+        return key_of(readers=readers(self.case.evaluation.task.modality), codec=self.encoded_by, quality=self.case.quality)
+
+    @property
+    def answering(self) -> str:
+        """The key of what the model answers to that, decoded."""
+        return key_of(signal=self.encoding, model=self.answered_by, entry=4)
+
+    @property
+    def scoring(self) -> str:
+        """The key of the rows."""
+        scored = [[metric.name, metric.version, metric.settings, metric.packages] for metric in (self.metric, *self.beside)]
+        return key_of(prediction=self.answering, scoring=scored, row=ROW_FORMAT)
+
+    @property
+    def work(self) -> str:
+        """What workers call the case among themselves: two evaluations may have one key for rows of different samples."""
+        return f"{self.case.id} {self.scoring}"
+
+    @cached_property
+    def bitstreams(self) -> Scope:
+        """What the encoder made."""
+        return self.store.scope(BITSTREAM, self.encoding, self._about())
+
+    @cached_property
+    def answers(self) -> Scope:
+        """What the model answered."""
+        return self.store.scope(PREDICTION, self.answering, self._about())
+
+    @cached_property
+    def rows(self) -> Scope:
+        """What was measured."""
+        return self.store.scope(STATISTIC, self.scoring, self._about())
+
+    def _about(self) -> dict[str, str]:
+        case, evaluation = self.case, self.case.evaluation
+        names = {"suite": evaluation.suite, "evaluation": evaluation.name, "case": case.id, "codec": case.codec, "quality": case.quality}
+        return names | {"model": evaluation.model_name, "dataset": evaluation.dataset_name}
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Return what the model, the codec and the metric are made of."""
+        metric = {"packages": self.metric.packages}
+        return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
+
+    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
+        """Return the positions, of all or of some, of samples that have no row in the store and did not fail.
+
+        The first sample, which is shown, lacks something too where its answer or its bitstream is gone.
+        """
+        first_look = positions is None and self.known is None
+        positions = range(len(self.dataset.samples)) if positions is None else positions
+        found: list[int] = []
+        for start in range(0, len(positions), _LOOKED_UP):
+            some = positions[start : start + _LOOKED_UP]
+            sources = self.dataset.sources(some)
+            there = self.rows.found(sources)
+            found += [
+                place
+                for place, source in zip(some, sources, strict=True)
+                if source not in there or not (place or self._can_be_shown(source))
+            ]
+        if failed:
+            found = [position for position in found if self.dataset.samples[position].id not in failed]
+        if first_look:
+            self.known = len(positions) - len(found) - len(failed)
+            self.store.reused[STATISTIC] += self.known
+        return found
+
+    def _can_be_shown(self, source: str) -> bool:
+        return bool(self.answers.found([source])) and (self.codec is None or bool(self.bitstreams.found([source])))
+
+    def measure(self, batches: Iterable[Sequence[Sample]], wanted: Container[str]) -> Iterator[Outcome]:
+        """Send batches through the steps, each predicted whole, and score the samples whose sources are wanted.
+
+        What the store has of bitstreams and answers is taken from there. While the model is at a batch, the next one is read, encoded
+        and decoded.
+        """
+        with _DroppingPool(self.bench.threads) as pool:
+            for batch, received in _ahead(pool, self._receivers(batches)):
+                answers, asked = self._predict(batch, received)
+                outcome = Outcome(answers=asked)
+                for sample, signal, answer in zip(batch, received, answers, strict=True):
+                    if isinstance(signal, Received) and signal.encoded is not None:
+                        outcome.bitstreams[sample.source] = signal.encoded
+                    if sample.source in wanted:
+                        scored = self.score(sample, signal, answer)
+                        (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
+                yield outcome
+
+    def keep(self, outcome: Outcome) -> None:
+        """Write what was measured to the store: rows last, since where there is a row nothing else is asked for."""
+        if outcome.bitstreams:
+            self.bitstreams.write(_payloads(outcome.bitstreams))
+        if outcome.answers:
+            self.answers.write(_payloads({source: bytes.fromhex(one.given) + one.data for source, one in outcome.answers.items()}))
+        if outcome.rows:
+            self.rows.write(table_of(outcome.rows))
+
+    def _receivers(
+        self, batches: Iterable[Sequence[Sample]]
+    ) -> Iterator[tuple[Sequence[Sample], list[Callable[[], Received | SampleError]]]]:
+        for batch in batches:
+            stored = self.stored_bitstreams(batch) if self.codec else {}
+            yield batch, [partial(self.receive, sample, stored.get(sample.source)) for sample in batch]
+
+    def receive(self, sample: Sample, stored: bytes | None = None) -> Received | SampleError:
+        """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
+        try:
+            signal = self._read(sample)
+            links = {chain.SIGNAL: digest_of_signal(signal)}
+            if self.codec is None:
+                spent = Ledger(sample.stored_bytes)
+                return Received(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
+            data = self._encode(signal, self.codec) if stored is None else stored
+            decoded = self.decode(data, signal, self.codec)
+            with self.clock.step("score"):
+                ledger = _ledger(self.codec, data)
+                nominal = attempt("score", self.codec.nominal_bits, signal, self.case.quality)
+                beside, unmeasured = self._compare(decoded, signal)
+                links |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
+        except SampleError as error:
+            return error
+        encoded = data if stored is None else None
+        return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured, links, encoded)
+
+    def _read(self, sample: Sample) -> Signal:
+        """Return a sample's signal, write-protected: it is handed out again at the next point."""
+        samples = len(self.dataset.samples)
+        signal: Signal = self.bench.memory.read("signal", sample.source, samples, lambda: attempt("read", sample.signal))
+        return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
+
+    def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
+        """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
+        beside: dict[str, Statistic] = {}
+        unmeasured: dict[str, str] = {}
+        for metric in self.beside:
+            try:
+                beside[metric.name] = attempt("score", metric.observe, decoded, original)
+            except SampleError as error:
+                if not isinstance(error.__cause__, NotMeasurable):
+                    raise
+                unmeasured[metric.name] = str(error.__cause__)
+        return beside, unmeasured
+
+    def _encode(self, signal: Signal, codec: Codec) -> bytes:
+        with self.clock.step("encode"):
+            return cast("bytes", attempt("encode", lambda: bytes(memoryview(codec.encode(signal, self.case.quality)))))
+
+    def decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
+        """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
+        with self.clock.step("decode"):
+            decoded: Signal = attempt("decode", codec.decode, data)
+        if (shape := _shape(decoded)) != (expected := _shape(original)):
+            raise SampleError("decode", f"came back as {shape}, not {expected}")
+        return decoded.copied()  # a codec may use its buffer again
+
+    def stored_bitstreams(self, samples: Sequence[Sample]) -> dict[str, bytes]:
+        """Return what the encoder made of samples, by source, as far as the store has it."""
+        return self._stored(self.bitstreams, samples)
+
+    def stored_answers(self, samples: Sequence[Sample]) -> dict[str, Answer]:
+        """Return what the model answered of samples, by source, as far as the store has it."""
+        found = self._stored(self.answers, samples)
+        return {source: Answer(entry[:_DIGEST].hex(), entry[_DIGEST:]) for source, entry in found.items()}
+
+    def _stored(self, scope: Scope, samples: Sequence[Sample]) -> dict[str, bytes]:
+        sources = {sample_key(sample.source): sample.source for sample in samples}
+        found: dict[str, bytes] = {}
+        for table in scope.read(sources.values()):
+            found |= zip((sources[key] for key in keys_of(table)), table.column("payload").to_pylist(), strict=True)
+        self.store.reused[scope.layer] += len(found)
+        return found
+
+    def _predict(
+        self, batch: Sequence[Sample], received: Sequence[Received | SampleError]
+    ) -> tuple[list[Answer | SampleError], dict[str, Answer]]:
+        """Return an answer, or a `SampleError`, for each sample of a batch, and what the model was asked for, by source."""
+        stored = self.stored_answers(batch)
+        came = [sample for sample, item in zip(batch, received, strict=True) if isinstance(item, Received)]
+        if all(sample.source in stored for sample in came):
+            return [stored[sample.source] if isinstance(item, Received) else item for sample, item in zip(batch, received, strict=True)], {}
+        answers = self.answer(received)
+        asked = {sample.source: one for sample, one in zip(batch, answers, strict=True) if isinstance(one, Answer)}
+        return answers, asked
+
+    def answer(self, received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
+        """Ask the model for what came through of a batch; what stopped before stays as it is."""
+        model = self.model.ready()
+        signals = [item.signal for item in received if isinstance(item, Received)]
+        with self.clock.step("predict"):
+            found = iter(ask(model, signals, self.model.limit))
+            return [next(found) if isinstance(item, Received) else item for item in received]
+
+    def score(self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError) -> Row | Failure:
+        """Turn a prediction into the sample's row."""
+        try:
+            if isinstance(answer, SampleError):
+                raise answer
+            assert isinstance(received, Received)
+            samples = len(self.dataset.samples)
+            target = self.bench.memory.read("target", sample.source, samples, lambda: attempt("read", sample.target))
+            prediction = predictions.from_bytes(answer.data)
+            with self.clock.step("score"):
+                statistic = attempt("score", self.metric.observe, prediction, target)
+                floor = self.metric.floor(received.signal, target) if self.codec is None else None
+                scores = {self.metric.name: self.metric.value([statistic])}
+                scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
+        except SampleError as error:
+            return Failure(sample.id, error.step, predictions.plain(str(error)))
+        spent = received.ledger
+        return Row(
+            sample=sample.id,
+            bytes=received.size,
+            elements=received.elements,
+            seconds=received.seconds,
+            ledger={"payload": spent.payload, "container": spent.container, "side": spent.side},
+            nominal_bits=received.nominal_bits,
+            prediction=predictions.describe(prediction, self.dataset.labels),
+            target=predictions.describe(target, self.dataset.labels),
+            statistic=statistic.tolist(),
+            beside={name: beside.tolist() for name, beside in received.beside.items()},
+            scores=scores,
+            floor=None if floor is None else floor.tolist(),
+            unmeasured=received.unmeasured,
+            source=sample.source,
+            group=sample.group,
+            chain=received.chain | {chain.GIVEN: answer.given, chain.ANSWER: predictions.digest_of(prediction)},
+        )
+
+
+_BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
+"""A batch takes about that long, or is so many samples, where the model's own is shorter: each costs some dozen calls of the system."""
+
+_LOOKED_UP = 4096  # samples at once
+_DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
+
+
+def _payloads(entries: dict[str, bytes]) -> pa.Table:
+    """Return entries as the table of a pack."""
+    import pyarrow as pa
+
+    keys = pa.array([sample_key(source) for source in entries], pa.binary(32))
+    return pa.table({"source": keys, "payload": pa.array(list(entries.values()), pa.large_binary())})
+
+
+def _ledger(codec: Codec, data: bytes) -> Ledger:
+    ledger: Ledger = attempt("score", codec.ledger, data)
+    if (total := ledger.payload + ledger.container + ledger.side) != len(data):
+        raise SampleError("score", f"the codec's ledger adds up to {total} of {len(data)} bytes")
+    return ledger
+
+
+def _shape(signal: object) -> str:
+    if isinstance(signal, Image):
+        return f"{signal.pixels.dtype} {list(signal.pixels.shape)}"
+    if isinstance(signal, Audio):
+        return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
+    return type(signal).__name__
+
+
+class _DroppingPool(ThreadPoolExecutor):
+    """A thread pool that drops what has not begun when the caller is interrupted."""
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, batches: Iterable[tuple[Sequence[Sample], list[_Receiver]]]
+) -> Iterator[tuple[Sequence[Sample], list[Received | SampleError]]]:
+    """Run what each batch needs in the pool, one batch ahead of the one that is asked for."""
+    under_way: deque[tuple[Sequence[Sample], list[Future[Received | SampleError]]]] = deque()
+    for batch, actions in batches:
+        under_way.append((batch, [pool.submit(action) for action in actions]))
+        if len(under_way) > 1:
+            ready, futures = under_way.popleft()
+            yield ready, [future.result() for future in futures]
+    for ready, futures in under_way:
+        yield ready, [future.result() for future in futures]

@@ -1,0 +1,220 @@
+"""Workers that share cases: who works on what, what a dead one leaves, and that results do not tell how many there were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from projects import Project
+
+from mpq_fixtures.engines.claims import Claims, folder_of
+from mpq_fixtures.engines.local import uninterrupted
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.store import StoreError
+
+WORK = "the key of a case's rows"
+
+ANOTHER = """
+import sys, time
+from pathlib import Path
+from mpq_fixtures.engines.claims import Claims
+
+claims = Claims(Path(sys.argv[1]), "session")
+print(claims.take("the key of a case's rows", range(4), 2), flush=True)
+with claims.open("pictures-jpeg-q5"):
+    time.sleep(300)
+"""
+
+SLOW_MODEL = """
+import os
+import time
+
+import numpy as np
+
+from mpq_fixtures.signals import Dataset, Image, Sample
+
+
+def picture(number):
+    return Image(np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8))
+
+
+def pictures():
+    samples = [Sample(f"p{n}", f"{n:064x}", 768, lambda n=n: picture(n), lambda n=n: n % 2) for n in range(24)]
+    return Dataset(samples, ("even", "odd"))
+
+
+class Model:
+    batch_size = 2
+
+    def predict(self, signals):
+        time.sleep(float(os.environ.get("TRIED_DELAY", "0.15")))
+        with open("batches", "a") as file:
+            file.write(f"{os.getpid()} {' '.join(str(int(signal.pixels.sum())) for signal in signals)}\\n")
+        return [int(signal.pixels.sum()) % 2 for signal in signals]
+
+
+def load(device):
+    return Model()
+"""
+
+ONE = """
+name = "one"
+[[evaluation]]
+name = "pictures"
+task = "image_classification"
+model = "python:slow:load"
+dataset = { path = "python:slow:pictures" }
+codecs = ["jpeg"]
+qualities = { jpeg = ["q5", "q50"] }
+"""
+
+
+@pytest.fixture
+def claims(tmp_path: Path) -> Claims:
+    return Claims(tmp_path, "session", 2)
+
+
+class TestClaims:
+    def test_of_one_are_no_one_else_s(self, claims: Claims, tmp_path: Path) -> None:
+        other = Claims(tmp_path, "session", 2)
+        assert claims.take(WORK, range(5), 2) == [0, 1]
+        assert other.take(WORK, range(5), 9) == [2, 3, 4]
+        assert claims.take(WORK, range(5), 9) == []
+        assert claims.take("another case", range(5), 1) == [0]
+
+    def test_are_free_again_when_given_back(self, claims: Claims, tmp_path: Path) -> None:
+        claims.take(WORK, range(3), 3)
+        claims.give_back(WORK, [1])
+        assert Claims(tmp_path, "another session").take(WORK, range(3), 3) == [1]
+
+    def test_of_a_killed_worker_are_free_at_once(self, tmp_path: Path) -> None:
+        claims = Claims(tmp_path, "session", 2)
+        another = subprocess.Popen([sys.executable, "-c", ANOTHER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert another.stdout is not None
+        assert another.stdout.readline().strip() == "[0, 1]"
+        assert claims.take(WORK, range(4), 4) == [2, 3]
+        while not claims.open_cases():
+            time.sleep(0.01)
+        assert claims.others_at_work()
+        another.kill()
+        another.wait()
+        assert not claims.others_at_work()
+        assert claims.take(WORK, range(4), 4) == [0, 1]
+        assert claims.open_cases() == {}
+        assert len(list((tmp_path / "workers").iterdir())) == 1, "the dead worker's lock is left"
+
+    def test_failures_and_seconds_are_the_session_s(self, claims: Claims, tmp_path: Path) -> None:
+        other, stranger = Claims(tmp_path, "session", 2), Claims(tmp_path, "another")
+        failure = Failure("p1", "decode", "OSError: it's broken")
+        claims.give_back(WORK, [], [failure], {"decode": 1.5})
+        other.give_back(WORK, [], [], {"decode": 0.25, "predict": 2.0})
+        assert other.failures(WORK) == {"p1": failure}
+        assert claims.seconds(WORK) == {"decode": 1.75, "predict": 2.0}
+        assert stranger.failures(WORK) == {}
+        assert stranger.seconds(WORK) == {}
+        claims.close()
+        assert other.failures(WORK) == {"p1": failure}
+        other.close()
+        assert Claims(tmp_path, "session").failures(WORK) == {}, "they outlived their session"
+
+    def test_open_cases_are_those_of_others_with_what_is_left_of_them(self, claims: Claims, tmp_path: Path) -> None:
+        other = Claims(tmp_path, "session", 2)
+        with claims.open("a", "b"):
+            claims.expect("b", 2.5)
+            assert other.open_cases() == {"a": None, "b": 2.5}
+            assert claims.open_cases() == {}
+            assert Claims(tmp_path, "another").open_cases() == {}
+        assert other.open_cases() == {}
+
+    def test_workers_that_rest_are_not_at_work(self, claims: Claims, tmp_path: Path) -> None:
+        assert not claims.others_at_work()
+        other = Claims(tmp_path, "session", 2)
+        assert claims.others_at_work()
+        other.rest()
+        assert not claims.others_at_work()
+
+    def test_without_a_folder_are_all_one_s_own(self) -> None:
+        assert Claims().take(WORK, range(3), 2) == [0, 1]
+        assert not Claims().others_at_work()
+
+    def test_where_there_is_no_folder_are_an_error_with_the_way_out(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(StoreError, match="choose another --mpq-cache"):
+            Claims(tmp_path / "file")
+
+    def test_lie_on_this_machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert folder_of(tmp_path / "store") == tmp_path / "store" / "work"
+        assert tmp_path in folder_of("s3://bucket/mpq").parents
+        assert folder_of("s3://bucket/mpq") != folder_of("s3://bucket/other")
+
+
+class TestInterrupt:
+    def test_waits_until_what_was_measured_is_written(self) -> None:
+        written = []
+
+        def write() -> None:
+            with uninterrupted():
+                signal.raise_signal(signal.SIGINT)
+                written.append("whole")
+
+        with pytest.raises(KeyboardInterrupt):
+            write()
+        assert written == ["whole"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class TestOneCase:
+    """Twenty-four pictures, two in a batch, a model that takes its time and writes down what it was asked by which process."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        project = Project(tmp_path)
+        project.write("evaluations/suites/slow.py", SLOW_MODEL)
+        project.write("evaluations/suites/one.toml", ONE)
+        return project
+
+    @staticmethod
+    def batches(project: Project) -> list[tuple[str, tuple[str, ...]]]:
+        """Who was asked for which pictures; the first two are asked one by one as well, before anything is predicted."""
+        lines = [line.split() for line in (project.folder / "batches").read_text().splitlines()]
+        return [(worker, tuple(pictures)) for worker, *pictures in lines if len(pictures) == 2]
+
+    def test_is_shared_by_all_workers_and_no_batch_is_asked_twice(self, project: Project) -> None:
+        run = project.run("-n", "3", "--mpq-case", "pictures-jpeg-q5", suite="one", TRIED_DELAY="0.7")
+        assert run.ret == 0
+        asked = self.batches(project)
+        times = Counter(pictures for _, pictures in asked)
+        assert len(times) == 24  # of the originals and of JPEG
+        assert sorted(times.values()) == [1] * 23 + [2]  # one was held against its pictures alone
+        shares = Counter(worker for worker, _ in asked)
+        assert len(shares) == 3
+        assert min(shares.values()) >= 2
+
+    @pytest.mark.parametrize("workers", [["-n", "2"], ["-n", "4"]], ids=["2 workers", "4 workers"])
+    def test_leaves_the_results_of_one_worker(self, project: Project, workers: list[str]) -> None:
+        assert project.run(suite="one").ret == 0
+        alone = project.out("results.csv").read_bytes()
+        assert project.run("--mpq-cache", "another", *workers, suite="one").ret == 0
+        assert project.out("results.csv").read_bytes() == alone
+
+    def test_killed_five_times_leaves_the_results_of_an_undisturbed_run(self, project: Project) -> None:
+        assert project.run(suite="one").ret == 0
+        undisturbed, asked = project.out("results.csv").read_bytes(), {pictures for _, pictures in self.batches(project)}
+        (project.folder / "batches").unlink()
+        for number in range(1, 6):
+            process = project.start("-n", "2", "--mpq-cache", "another", suite="one", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while not (project.folder / "batches").exists() or len(self.batches(project)) < 4 * number:
+                assert process.poll() is None
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert project.run("-n", "2", "--mpq-cache", "another", suite="one").ret == 0
+        assert project.out("results.csv").read_bytes() == undisturbed
+        assert {pictures for _, pictures in self.batches(project)} == asked
