@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 EXAMPLES = """\
 examples:
@@ -19,6 +22,8 @@ examples:
   mpq approve reports/latest     accept what the run measured as the baselines
   mpq history --case '*-jpeg-*'  how these cases went over all runs, and what changed on the way
   mpq report reports/latest
+  mpq work my.toml --share 3/16 --mpq-cache file:///shared/mpq
+                                 a sixteenth of a suite's work, for job arrays; pytest afterwards finds it done
   mpq conformance my_codec:MyCodec
                                  is this codec honest, and does it hold what codecs promise?
 
@@ -57,6 +62,36 @@ examples:
   mpq approve --migrate                                  files of an older mpq, written anew in place with all they have
 
 exit code: 0 done, 2 something that was asked for cannot be approved, and the message says why.
+"""
+
+
+WORK = """\
+A share is every N-th batch of every case, the originals too; no process has to know of the others, which may run at the same time, on this
+machine or on others with the same store, suite, data and versions. What is in the store is not measured again, so that a share that was
+stopped goes on where it was. Afterwards pytest with the same store, on the same kind of device, finds everything done.
+
+examples:
+  mpq work my.toml --share 3/16 --mpq-cache s3://bucket/mpq
+  sbatch --array=1-16 --wrap 'mpq work my.toml --mpq-cache file:///shared/mpq'      the share from the job array
+  pytest evaluations --mpq-suite my.toml --mpq-cache file:///shared/mpq             afterwards
+
+exit code: 0 done, 1 samples failed, which are named, 2 something could not be done, 130 stopped.
+docs/machines.md has more.
+"""
+
+
+STORE = """\
+The store keeps what was encoded, predicted and measured, so that nothing is computed twice. It may be deleted at any time, whole or in
+part: what is missing is made again when it is needed.
+
+examples:
+  mpq store                                      what there is, by suite, evaluation and layer
+  mpq store prune --older-than 30d --dry-run     what has not been used for a month
+  mpq store prune --to 20GB                      the least recently used first, until 20 GB are left
+  mpq store prune --unnamed                      what no suite in evaluations/suites has any more; or no suite that is named
+  mpq store prune --old                          what an older mpq wrote, which is never read
+
+exit code: 0 done, 1 something stayed because it is in use, 2 it cannot be read, and the message says why.
 """
 
 
@@ -117,6 +152,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     conformance.add_argument("--streams", type=_count, default=1000, metavar="N", help="damaged streams to decode (default: 1000)")
     conformance.formatter_class, conformance.epilog = argparse.RawDescriptionHelpFormatter, CONFORMANCE
+    plan = add("plan", "say how long a suite will take on so many workers, how much store and memory, and what holds it up first", _plan)
+    plan.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
+    plan.add_argument("-n", type=_above_zero, default=1, dest="workers", metavar="N", help="workers (default: 1)")
+    plan.add_argument("--samples", type=_above_zero, metavar="N", help="at most N samples an evaluation (default: all)")
+    plan.add_argument("--from", type=Path, default=Path("reports/latest"), dest="earlier", metavar="DIR",
+                      help="the run whose costs are taken (default: reports/latest)")  # fmt: skip
+    plan.add_argument("--probe", action=argparse.BooleanOptionalAction, default=None,
+                      help="run the real steps on a few samples (default: where the run knows nothing of an evaluation)")  # fmt: skip
+    plan.add_argument("--json", action="store_true", help="for programs: seconds and bytes, each as low, expected and high")
+    store = add("store", "show what the store holds; with prune, remove some of it", _store)
+    store.add_argument("action", nargs="?", choices=["prune"], metavar="prune", help="remove what the options say (default: only show)")
+    store.add_argument("--mpq-cache", metavar="DIR|URL", help="the store, as in pytest (default: $MPQ_CACHE or the user's cache folder)")
+    store.add_argument("--older-than", type=_duration, metavar="AGE", help="what was not used for so long: 12h, 30d, 8w")
+    store.add_argument("--to", type=_amount, metavar="SIZE", help="the least recently used, until this is left: 500M, 20GB")
+    store.add_argument("--unnamed", nargs="*", metavar="SUITE", help="what none of these suites has (default: of evaluations/suites)")
+    store.add_argument("--old", action="store_true", help="what an older mpq wrote")
+    store.add_argument("--dry-run", action="store_true", help="only say what would go")
+    store.formatter_class, store.epilog = argparse.RawDescriptionHelpFormatter, STORE
+    work = add("work", "measure a share of a suite into a store that several machines share", _work)
+    work.add_argument("suite", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
+    work.add_argument("--share", type=_share, metavar="I/N", help="the I-th of N shares (default: that of the Slurm job array)")
+    work.add_argument("--mpq-cache", metavar="DIR|URL", help="the store, as in pytest (default: $MPQ_CACHE or the user's cache folder)")
+    work.add_argument("--samples", type=_above_zero, metavar="N", help="at most N samples an evaluation, as --mpq-samples (default: all)")
+    work.add_argument("--device", type=_device, default="auto", metavar="NAME", help="as --mpq-device (default: auto)")
+    work.formatter_class, work.epilog = argparse.RawDescriptionHelpFormatter, WORK
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code
@@ -180,6 +240,43 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.plan import plan_suite
+
+    sys.path.append(str(Path.cwd()))
+    return plan_suite(options.suite, options.workers, options.samples, options.earlier, options.probe, options.json)
+
+
+def _store(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.store import prune, show
+
+    if options.action is None:
+        if options.old or options.dry_run or any(one is not None for one in (options.older_than, options.to, options.unnamed)):
+            sys.stderr.write("mpq store: these options say what to remove: mpq store prune ...\n")
+            return 2
+        return show(options.mpq_cache)
+    return prune(options.mpq_cache, options.older_than, options.to, options.unnamed, options.old, options.dry_run)
+
+
+def _duration(text: str) -> float:
+    from mpq_fixtures.store.usage import duration
+
+    return _as_argument(duration, text)
+
+
+def _amount(text: str) -> int:
+    from mpq_fixtures.store.usage import amount
+
+    return _as_argument(amount, text)
+
+
+def _as_argument(read: Callable[[str], T], text: str) -> T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
@@ -190,6 +287,25 @@ def _above_zero(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _share(text: str) -> object:
+    from mpq_fixtures.commands.work import parse_share
+
+    return parse_share(text)
+
+
+def _device(text: str) -> str:
+    from mpq_fixtures.options import parse_device
+
+    return parse_device(text)
+
+
+def _work(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.work import work
+
+    sys.path.append(str(Path.cwd()))
+    return work(options.suite, options.share, options.mpq_cache, options.samples, options.device)
 
 
 def _conformance(options: argparse.Namespace) -> int:

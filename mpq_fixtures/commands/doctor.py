@@ -14,7 +14,9 @@ from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.hub.repository import State, megabytes, sentences
 from mpq_fixtures.named import told
-from mpq_fixtures.options import baselines_beside, user_cache
+from mpq_fixtures.options import baselines_beside, store_location, user_cache
+from mpq_fixtures.store import StoreError, open_store
+from mpq_fixtures.store.usage import in_bytes
 from mpq_fixtures.suite import Evaluation, SuiteError
 from mpq_fixtures.suite_file import find_suite, load_suite, mistakes
 
@@ -63,7 +65,7 @@ def _assets(evaluations: list[Evaluation]) -> list[str]:
 
 
 def _machine(evaluations: list[Evaluation]) -> list[str]:
-    """Write the devices that torch sees. There is always a processor, so nothing is ever missing."""
+    """Write the devices that torch sees, of which a processor is always there, and the store; return what is wrong with that."""
     import torch
 
     from mpq_fixtures.devices import cores
@@ -77,6 +79,11 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
         _row("mps", "Apple GPU")
     packages = sorted({package for evaluation in evaluations for package in evaluation.task.packages} - {"torch"})
     _row("packages", ", ".join(f"{package} {version(package)}" for package in packages))
+    try:
+        store = open_store(store_location(None))
+        _row("store", f"{store.location}, {in_bytes(sum(part.bytes for part in store.parts()))}")
+    except StoreError as error:
+        return [str(error)]
     return []
 
 
