@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import Rows
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -69,7 +70,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.benchmark(group="a folder of 50,000 pictures, opened the second time")
-def test_opens_in_two_seconds_and_grows_by_ten_megabytes(benchmark: BenchmarkFixture, photos: Path, tmp_path: Path) -> None:
+def test_opens_in_two_seconds_and_grows_by_ten_megabytes(benchmark: BenchmarkFixture, photos: Path, tmp_path: Path, row: Rows) -> None:
     if not benchmark.enabled:
         pytest.skip("takes a minute")
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -81,7 +82,6 @@ def test_opens_in_two_seconds_and_grows_by_ten_megabytes(benchmark: BenchmarkFix
 
     first = opened()
     again = benchmark.pedantic(opened, rounds=1)
-    benchmark.extra_info |= {"first": first, "again": again}
-    sys.stdout.write(f"\nfirst {json.dumps(first)}\nagain {json.dumps(again)}\n")
-    assert again["seconds to open"] <= 2
-    assert again["MB for 100,000 samples"] <= 10
+    row("... opening 50,000 files of a folder, the first time, CPU", None, first["seconds to open"], "s")
+    row("opening 50,000 files of a folder, the second time, CPU", 2.0, again["seconds to open"], "s")
+    row("memory for 100,000 samples of a folder", 10.0, again["MB for 100,000 samples"], "MB")
