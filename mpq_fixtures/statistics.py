@@ -320,9 +320,9 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64], le
 
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the correlation of the ranks in each row, ties at their mean rank; NaN for a row with NaN or without differences."""
-    from scipy.stats import rankdata
+    import pandas as pd  # which is there already where data sets were read; scipy.stats takes a second to import
 
-    ranks = [rankdata(values, axis=1, nan_policy="propagate") for values in (first, second)]
+    ranks = [pd.DataFrame(values).rank(axis=1).to_numpy() for values in (first, second)]
     x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.clip((x * y).sum(axis=1) / np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1)), -1, 1))

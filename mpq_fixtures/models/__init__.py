@@ -153,11 +153,14 @@ class OpenModel:
     def ready(self) -> Model:
         """Return the loaded model."""
         if self._model is None:
-            set_up_torch(self.device, self._threads)
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
+                find_callable(source, folder)
+                self._set_up_torch()
                 self._model = _checked(call(source, folder, self._evaluation.name, device=self.device), source, self._evaluation.name)
+                self._set_up_torch()  # which it may have imported only now
             else:
+                set_up_torch(self.device, self._threads)
                 local = model_folder(self._evaluation)
                 try:
                     self._model = self._module.load(str(local), self.device, **self._evaluation.model_options)
@@ -167,6 +170,11 @@ class OpenModel:
                     reason = f"{told(error)}; save or download the model again"
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
         return self._model
+
+    def _set_up_torch(self) -> None:
+        """Set torch up where it is there: a model that needs none should not wait for it."""
+        if "torch" in sys.modules or self.device.startswith("cuda"):
+            set_up_torch(self.device, self._threads)
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
