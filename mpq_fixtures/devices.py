@@ -85,6 +85,17 @@ def let_waiting_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def keep_products_to_their_thread() -> None:
+    """Let the BLAS behind numpy compute in the thread that asks; torch's products are torch's own.
+
+    Codecs and metrics run in several threads already. Those of BLAS spin while they wait for one another, and two callers at once may
+    keep from the processors the very threads that they wait for: under a real-time policy for ever.
+    """
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for what comes next, where glibc allocates and no variable of its own says otherwise.
 

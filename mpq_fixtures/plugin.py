@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import Clock, peak_memory
-from mpq_fixtures.devices import keep_freed_memory, let_waiting_threads_sleep, threads_for_worker
+from mpq_fixtures.devices import keep_freed_memory, keep_products_to_their_thread, let_waiting_threads_sleep, threads_for_worker
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.ray import RayEngine
@@ -71,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything runs, and set up this process's part."""
     let_waiting_threads_sleep()
     keep_freed_memory()
+    keep_products_to_their_thread()
     config.addinivalue_line("markers", MARKER)
     options = read_options(config)
     config.stash[OPTIONS] = options

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.devices import cores, keep_freed_memory, let_waiting_threads_sleep
+from mpq_fixtures.devices import cores, keep_freed_memory, keep_products_to_their_thread, let_waiting_threads_sleep
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
@@ -115,6 +115,7 @@ class _Place:
     def __init__(self, threads: int) -> None:
         let_waiting_threads_sleep()
         keep_freed_memory()
+        keep_products_to_their_thread()
         self._threads, self._clock, self._store = threads, Clock(), _Enclosed()
         self._memory = Memory(memory_for_signals(cores() // threads))
         self._opened: OpenEvaluation | None = None
