@@ -76,6 +76,13 @@ def _processor() -> tuple[str, str]:
     return said.get("model name", platform.processor()), " ".join(vectors)
 
 
+def set_up_process() -> None:
+    """Let threads, products and memory of a process serve many threads at once; before torch and Arrow are imported, and once."""
+    let_waiting_threads_sleep()
+    keep_freed_memory()
+    keep_products_to_their_thread()
+
+
 def let_waiting_threads_sleep() -> None:
     """Keep torch's threads from spinning while they wait for one another; it takes effect only before torch is imported.
 

@@ -6,9 +6,10 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.workbench import Memory
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.workbench import Memory, Workbench
 
 
 class OpenEvaluation:
@@ -35,6 +36,13 @@ class OpenEvaluation:
         if self._dataset is None:
             self._dataset = in_models_order(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
         return self._dataset
+
+    def pipeline(self, case: Case, bench: Workbench) -> Pipeline:
+        """Return the steps of a case with its codec made ready; raises `AssetError` for what cannot be had here."""
+        dataset, codec = self.dataset(case.evaluation), case.open_codec()
+        if codec is not None:
+            codec.prepare(case.siblings())
+        return Pipeline(case, dataset, self.model(case.evaluation), codec, bench)
 
     def notes(self) -> list[str]:
         """Return what there is to say of how models were asked."""

@@ -142,7 +142,7 @@ class Pipeline:
         scored = [[metric.name, metric.version, metric.settings, metric.packages] for metric in (self.metric, *self.beside)]
         return key_of(prediction=self.answering, scoring=scored, row=ROW_FORMAT)
 
-    @property
+    @cached_property
     def work(self) -> str:
         """What workers call the case among themselves: two evaluations may have one key for rows of different samples."""
         return f"{self.case.id} {self.scoring}"
@@ -171,6 +171,11 @@ class Pipeline:
         """Return what the model, the codec and the metric are made of."""
         metric = {"packages": self.metric.packages}
         return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
+
+    def positions(self, batches: Iterable[int], size: int) -> list[int]:
+        """Return the positions in the data set of the samples of batches, which have ``size`` samples each, the last one fewer."""
+        samples = len(self.dataset.samples)
+        return [position for number in batches for position in range(number * size, min(samples, (number + 1) * size))]
 
     def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
         """Return the positions, of all or of some, of samples that have no row in the store and did not fail.
@@ -226,9 +231,7 @@ class Pipeline:
         if outcome.rows:
             self.rows.write(table_of(outcome.rows))
 
-    def _receivers(
-        self, batches: Iterable[Sequence[Sample]]
-    ) -> Iterator[tuple[Sequence[Sample], list[Callable[[], Received | SampleError]]]]:
+    def _receivers(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], list[_Receiver]]]:
         for batch in batches:
             stored = self.stored_bitstreams(batch) if self.codec else {}
             yield batch, [partial(self.receive, sample, stored.get(sample.source)) for sample in batch]

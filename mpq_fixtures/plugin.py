@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import Clock, peak_memory
-from mpq_fixtures.devices import keep_freed_memory, keep_products_to_their_thread, let_waiting_threads_sleep, threads_for_worker
+from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.ray import RayEngine
@@ -69,9 +69,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything runs, and set up this process's part."""
-    let_waiting_threads_sleep()
-    keep_freed_memory()
-    keep_products_to_their_thread()
+    set_up_process()
     config.addinivalue_line("markers", MARKER)
     options = read_options(config)
     config.stash[OPTIONS] = options
@@ -197,10 +195,7 @@ def _help_others(session: pytest.Session) -> None:
             case = next((one.cases[0] for one in evaluations if one.cases[0].id == case_id), None)
         if case_id not in pipelines and case is not None:
             try:
-                dataset, codec = opened.dataset(case.evaluation), case.open_codec()
-                if codec is not None:
-                    codec.prepare(case.siblings())
-                pipelines[case_id] = Pipeline(case, dataset, opened.model(case.evaluation), codec, bench)
+                pipelines[case_id] = opened.pipeline(case, bench)
             except (AssetError, StoreError):  # which the worker says that has the test
                 pipelines[case_id] = None
         os.environ["PYTEST_CURRENT_TEST"] = f"{tests.get(case_id, case_id)} (call)"  # as in the worker that has it

@@ -18,7 +18,7 @@ from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.labels import in_models_order
-from mpq_fixtures.devices import cores, keep_freed_memory, resolve_device
+from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.options import user_cache
@@ -122,7 +122,7 @@ def measure(evaluation: Evaluation, samples: int | None = None) -> tuple[dict[Ke
 
     Raises `AssetError` where the model, the data or all of the samples cannot be used. Codecs that this machine lacks stay out.
     """
-    keep_freed_memory()
+    set_up_process()
     model = OpenModel(evaluation, resolve_device("auto", 0), threads=1)
     try:
         dataset = in_models_order(load_dataset(evaluation, samples), evaluation, lambda: model.labels)

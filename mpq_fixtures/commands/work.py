@@ -22,7 +22,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.conformance.stored import audited
-from mpq_fixtures.devices import keep_freed_memory, keep_products_to_their_thread, let_waiting_threads_sleep, threads_for_worker
+from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.opened import OpenEvaluation
@@ -91,9 +91,7 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
     share = share or share_of_job_array(os.environ)
     if share is None:
         return _cannot("say which share with --share 3/16; only in a Slurm job array without gaps it is known")
-    let_waiting_threads_sleep()
-    keep_freed_memory()
-    keep_products_to_their_thread()
+    set_up_process()
     try:
         cases = [case for evaluation in read_suite(suite) for case in evaluation.cases]
         store = open_store(store_location(cache))

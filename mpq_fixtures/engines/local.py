@@ -119,7 +119,8 @@ class LocalEngine:
             start = time.perf_counter()
             if done := self._measure(pipeline, taken, size, progress):
                 self._pace[evaluation] = (time.perf_counter() - start) / (done * size)
-            pending = [number for number in pending if number not in taken]
+            gone = set(taken)
+            pending = [number for number in pending if number not in gone]
 
     def _measure(self, pipeline: Pipeline, taken: Sequence[int], size: int, progress: _Progress) -> int:
         """Measure claimed batches and write what became of them; return how many of them others had not done before."""
@@ -127,7 +128,7 @@ class LocalEngine:
         failures: list[Failure] = []
         samples = pipeline.dataset.samples
         try:
-            lacking = pipeline.lacking(self.claims.failures(work), _positions(taken, size, len(samples)))
+            lacking = pipeline.lacking(self.claims.failures(work), pipeline.positions(taken, size))
             numbers, wanted = sorted({position // size for position in lacking}), set(pipeline.dataset.sources(lacking))
             for measured in pipeline.measure((samples[number * size : (number + 1) * size] for number in numbers), wanted):
                 outcome.add(measured)
@@ -148,8 +149,8 @@ class LocalEngine:
 
     def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:
         """Return the batches of which something is lacking still."""
-        positions = _positions(numbers, size, len(pipeline.dataset.samples))
-        return sorted({position // size for position in pipeline.lacking(self.claims.failures(pipeline.work), positions)})
+        lacking = pipeline.lacking(self.claims.failures(pipeline.work), pipeline.positions(numbers, size))
+        return sorted({position // size for position in lacking})
 
 
 @contextmanager
@@ -167,10 +168,6 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(one, handler or signal.SIG_DFL)
         for number in came:
             signal.raise_signal(number)
-
-
-def _positions(numbers: Sequence[int], size: int, samples: int) -> list[int]:
-    return [position for number in numbers for position in range(number * size, min(samples, (number + 1) * size))]
 
 
 class _Progress:

@@ -247,10 +247,7 @@ class RayEngine:
             case = self._coming.popleft()
             # What cannot be had, the case itself will say.
             with contextlib.suppress(AssetError, CodecError, StoreError):
-                dataset, codec = self._opened.dataset(case.evaluation), case.open_codec()
-                if codec is not None:
-                    codec.prepare(case.siblings())
-                pipeline = Pipeline(case, dataset, self._opened.model(case.evaluation), codec, self._bench)
+                pipeline = self._opened.pipeline(case, self._bench)
                 if _name(pipeline) not in self._finished | self._works.keys():
                     self._work_of(pipeline)
                     return True
@@ -286,7 +283,7 @@ class RayEngine:
         if not some.numbers:
             return task
         size, samples = self._sizes[evaluation], pipeline.dataset.samples
-        positions = [position for number in some.numbers for position in range(number * size, min(len(samples), (number + 1) * size))]
+        positions = pipeline.positions(some.numbers, size)
         if some.trial is None:
             without, wanted = work.without.intersection(positions), [one for number in some.numbers for one in work.wanted[number]]
         else:
@@ -372,8 +369,8 @@ class RayEngine:
     def _try_each(self, some: _Range) -> None:
         """Find the sample of a batch at which its worker dies; what these trials make is not kept, since a batch is predicted whole."""
         work, (number,) = some.work, some.numbers
-        size, total = self._sizes[work.pipeline.case.evaluation], len(work.pipeline.dataset.samples)
-        batch = [position for position in range(number * size, min(total, (number + 1) * size)) if position not in work.without]
+        size = self._sizes[work.pipeline.case.evaluation]
+        batch = [position for position in work.pipeline.positions([number], size) if position not in work.without]
         if len(batch) == 1 or (work, number) in self._trials:
             self._die(work, number, batch)
             return

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.devices import cores, keep_freed_memory, keep_products_to_their_thread, let_waiting_threads_sleep
+from mpq_fixtures.devices import cores, set_up_process
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
@@ -113,9 +113,7 @@ class _Place:
     """A process that does tasks."""
 
     def __init__(self, threads: int) -> None:
-        let_waiting_threads_sleep()
-        keep_freed_memory()
-        keep_products_to_their_thread()
+        set_up_process()
         self._threads, self._clock, self._store = threads, Clock(), _Enclosed()
         self._memory = Memory(memory_for_signals(cores() // threads))
         self._opened: OpenEvaluation | None = None
@@ -148,7 +146,7 @@ class _Place:
 
     def _measure(self, pipeline: Pipeline, task: Task) -> list[Failure]:
         samples, size = pipeline.dataset.samples, task.size
-        stretches = [range(number * size, min(len(samples), (number + 1) * size)) for number in task.numbers]
+        stretches = [pipeline.positions([number], size) for number in task.numbers]
         if digest_of_samples(samples[position].source for stretch in stretches for position in stretch) != task.digest:
             raise AssetError(f"{task.evaluation}: other samples than where pytest runs: the data set must be the same on all nodes")
         batches = [[samples[position] for position in stretch if position not in task.without] for stretch in stretches]
@@ -166,11 +164,8 @@ class _Place:
             case = Case(evaluation, *task.point)
             if not case.is_original and task.point not in evaluation.points:
                 raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
-            dataset, codec = opened.dataset(evaluation), case.open_codec()
-            if codec is not None:
-                codec.prepare(case.siblings())
             bench = Workbench(self._store, self._clock, self._threads, memory=self._memory, points={evaluation.name: task.points})
-            pipeline = Pipeline(case, dataset, opened.model(evaluation), codec, bench)
+            pipeline = opened.pipeline(case, bench)
             for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
                 if own != others:
                     raise AssetError(f"{case.id}: {what} not the same as where pytest runs: install the same on all nodes")
