@@ -29,13 +29,13 @@ import datasets
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
 def memory():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
-task = TASKS["image_classification"]
+task = find_task("image_classification")
 named = {"path": "imagefolder", "data_dir": sys.argv[1]}
 began = time.process_time()
 dataset = load_dataset(Evaluation("opened", "bench", task, "python:model:load", named, (), Path(), options=dict(task.options)))

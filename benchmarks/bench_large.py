@@ -92,11 +92,11 @@ def stems(seconds: int = 600, rate: int = 44100) -> float:
 
 def separation(seconds: int = 600, rate: int = 44100) -> float:
     """Separate a song with the pocket's model; return the size of its stems."""
-    from mpq_fixtures.models import source_separation
+    from mpq_fixtures.tasks import find_task
 
-    folder = Path(source_separation.__file__).parents[1] / "pocket" / "models" / "demucs_pocket"
+    folder = Path(predictions.__file__).parent / "pocket" / "models" / "demucs_pocket"
     mixture = tone(seconds, rate, 2)
-    source_separation.load(str(folder), "cpu").predict([mixture])
+    find_task("source_separation").load(str(folder), "cpu").predict([mixture])
     return 4 * mixture.waveform.nbytes
 
 

@@ -21,10 +21,10 @@ from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import PASSED, Result, write_results
 from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, table_of
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
 ROWS, STRETCH = 20_000, 2_000
-EVALUATION = Evaluation("tried", "bench", TASKS["image_classification"], "a/model", {"path": "a/set"}, (), Path())
+EVALUATION = Evaluation("tried", "bench", find_task("image_classification"), "a/model", {"path": "a/set"}, (), Path())
 
 
 def rows(count: int) -> list[Row]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from mpq_fixtures import predictions
 from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
 from mpq_fixtures.named import kind
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.step import SampleError, attempt
+from mpq_fixtures.tasks import Task
 
 # As torch, numpy, CUDA's libraries and C++ say it. Only torch's own type for a GPU's memory needs no words, and that not on every device.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
@@ -44,8 +44,8 @@ class Limit:
         self.size = size
 
 
-def ask(model: Any, signals: Sequence[Signal], limit: Limit | None = None) -> list[Answer | SampleError]:
-    """Ask a model for signals, as many at once as ``limit`` says, or all of them.
+def ask(model: Any, signals: Sequence[Signal], task: Task, limit: Limit | None = None) -> list[Answer | SampleError]:
+    """Ask a task's model for signals, as many at once as ``limit`` says, or all of them.
 
     Those that do not fit into memory are asked for again in halves. Where the model refuses a batch for another reason, its signals are
     asked for one by one, so that only what it cannot do is lost.
@@ -53,11 +53,11 @@ def ask(model: Any, signals: Sequence[Signal], limit: Limit | None = None) -> li
 
     def answer(batch: Sequence[Signal]) -> Sequence[Answer | SampleError]:
         try:
-            return _answers(model, batch)
+            return _answers(model, batch, task)
         except SampleError as refusal:
             if len(batch) == 1 or is_out_of_memory(refusal):
                 raise
-            return [_answer_alone(model, signal) for signal in batch]
+            return [_answer_alone(model, signal, task) for signal in batch]
 
     def refused(error: Exception) -> SampleError:
         if not isinstance(error, SampleError):
@@ -118,7 +118,7 @@ def _let_go(error: BaseException | None) -> None:
         torch.cuda.empty_cache()
 
 
-def _answers(model: Any, signals: Sequence[Signal]) -> list[Answer]:
+def _answers(model: Any, signals: Sequence[Signal], task: Task) -> list[Answer]:
     if hasattr(model, "prepare") and hasattr(model, "infer"):
         inputs = attempt("predict", lambda: list(model.prepare(signals)))
         if len(inputs) != len(signals):
@@ -130,12 +130,12 @@ def _answers(model: Any, signals: Sequence[Signal]) -> list[Answer]:
         answers = attempt("predict", lambda: list(model.predict(signals)))
     if len(answers) != len(signals):
         raise SampleError("predict", f"the model gave {len(answers)} predictions for {len(signals)} signals")
-    return [Answer(seen, attempt("predict", predictions.to_bytes, answer)) for seen, answer in zip(given, answers, strict=True)]
+    return [Answer(seen, attempt("predict", task.to_bytes, answer)) for seen, answer in zip(given, answers, strict=True)]
 
 
-def _answer_alone(model: Any, signal: Signal) -> Answer | SampleError:
+def _answer_alone(model: Any, signal: Signal, task: Task) -> Answer | SampleError:
     try:
-        return _answers(model, [signal])[0]
+        return _answers(model, [signal], task)[0]
     except SampleError as error:
         return error
 

@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-import numpy as np
-
-from mpq_fixtures import predictions
 from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.step import SampleError
+from mpq_fixtures.tasks import Task
 
 SHARE = 0.02
 """How much of a run's predictions may be spent on measuring."""
@@ -30,14 +28,14 @@ _SLOWER = 1.1  # a size that takes so much longer than the best ends the search:
 _PASS = 8  # signals that a size below it is measured with
 _FEWEST = 2  # signals that tell of their answers whether these depend on the batch
 
-_OTHER_PIXELS = 0.001  # of a class map: ties
-_OTHER_ENERGY = 1e-6  # of a stem: -60 dB
 
 Answers = Sequence[Answer | SampleError]
 
 
 class Batched(Protocol):
     """A model that can be loaded, and the sizes of its batches: what it takes without being measured, and the most at once."""
+
+    task: Task
 
     @property
     def batch_size(self) -> int: ...  # noqa: D102
@@ -131,7 +129,8 @@ class _Trial:
         answered = [(one.data, other.data) for one, other in pairs if isinstance(one, Answer) and isinstance(other, Answer)]
         if not answered:
             return choice
-        others = sum(not agree(predictions.from_bytes(one), predictions.from_bytes(other)) for one, other in answered)
+        task = self._model.task
+        others = sum(not task.agree(task.from_bytes(one), task.from_bytes(other)) for one, other in answered)
         if not others:
             return replace(choice, agreed=True)
         note = (
@@ -164,37 +163,12 @@ class _Trial:
 
     def _ask(self, signals: Sequence[Signal], size: int, limit: Limit | None = None) -> Answers:
         self.left -= len(signals)
-        return ask(self._model.ready(), [signal.copied() for signal in signals], limit or Limit(size))
+        return ask(self._model.ready(), [signal.copied() for signal in signals], self._model.task, limit or Limit(size))
 
     def _first(self, count: int) -> Sequence[Signal]:
         """Return the first ``count`` signals, or all where there are fewer."""
         self._taken += islice(self._signals, max(0, count - len(self._taken)))
         return self._taken[:count]
-
-
-def agree(one: Any, other: Any) -> bool:
-    """Tell whether two answers to a signal are the same but for rounding.
-
-    Class indices and texts are equal; class maps but for 0.1 % of the pixels; stems within 60 dB of themselves, or within 120 dB of the
-    loudest.
-    """
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return False
-        loudest = max(_energy(stem) for stem in one.values())
-        pairs = [(one[name], other[name]) for name in one]
-        return all(a.shape == b.shape and _near(a, b, max(_energy(a), _OTHER_ENERGY * loudest)) for a, b in pairs)
-    if isinstance(one, np.ndarray):
-        return one.shape == np.shape(other) and float(np.mean(one != other)) <= _OTHER_PIXELS
-    return bool(one == other)
-
-
-def _near(one: Any, other: Any, energy: float) -> bool:
-    return np.array_equal(one, other, equal_nan=True) or _energy(one - other) <= _OTHER_ENERGY * energy
-
-
-def _energy(stem: Any) -> float:
-    return float(np.sum(np.square(stem, dtype=np.float64)))
 
 
 def _sizes(most: int) -> list[int]:

@@ -9,12 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures import predictions
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.report.examples import make_example
 from mpq_fixtures.rows import Failure, Rows, RowsWriter, together
 from mpq_fixtures.signals import Dataset, Sample
 from mpq_fixtures.store import STATISTIC, key_of
@@ -108,5 +106,5 @@ def _example(pipeline: Pipeline, sample: Sample) -> list[dict[str, Any]]:
         return []
     original = sample.signal()
     signal = codec.decode(bitstreams[sample.source]) if codec else original
-    prediction, task = predictions.from_bytes(answers[sample.source].data), pipeline.case.evaluation.task.name
-    return make_example(task, signal, prediction, sample.target(), pipeline.dataset.labels, level=original)
+    prediction = pipeline.task.from_bytes(answers[sample.source].data)
+    return pipeline.task.example(signal, prediction, sample.target(), pipeline.dataset.labels, original)

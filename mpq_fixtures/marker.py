@@ -14,7 +14,7 @@ import pytest
 from mpq_fixtures.named import nearest
 from mpq_fixtures.options import Options
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import registered
 
 MARKER = "mpq(suite=..., task=..., evaluation=...): take the cases of a suite (a name, or a file beside the test), a task, an evaluation"
 _KEYS = ("suite", "task", "evaluation")
@@ -38,8 +38,8 @@ def cases_for(marks: Iterable[pytest.Mark], options: Options, folder: Path, give
             raise MarkerError(f"@pytest.mark.mpq takes {', '.join(f'{key}=' for key in _KEYS)}, each of them a text")
         for key, wanted in mark.kwargs.items():
             fitting = [evaluation for evaluation in options.evaluations if _fits(evaluation, key, wanted, folder)]
-            if key == "task" and wanted not in TASKS:
-                raise MarkerError(f"@pytest.mark.mpq(task={wanted!r}): no such task{nearest(wanted, TASKS)}")
+            if key == "task" and wanted not in registered():
+                raise MarkerError(f"@pytest.mark.mpq(task={wanted!r}): no such task{nearest(wanted, registered())}")
             if key != "task" and not fitting and not given:
                 raise MarkerError(f"@pytest.mark.mpq({key}={wanted!r}): {_lack(key, wanted, options, folder)}")
             taken = [evaluation for evaluation in taken if evaluation in fitting]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
@@ -34,7 +33,7 @@ class OpenEvaluation:
         """Return an evaluation's samples; raises `AssetError` where they cannot be had, or do not fit the model."""
         model = self.model(evaluation)
         if self._dataset is None:
-            self._dataset = in_models_order(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
+            self._dataset = evaluation.task.align(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
         return self._dataset
 
     def pipeline(self, case: Case, bench: Workbench) -> Pipeline:

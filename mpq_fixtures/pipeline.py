@@ -88,8 +88,9 @@ class Pipeline:
         self.case, self.dataset, self.model, self.codec = case, dataset, model, codec
         self.bench, self.store, self.clock = bench, bench.store, bench.clock
         evaluation = case.evaluation
-        self.metric = evaluation.task.metric(dataset, **evaluation.options)
-        asked = evaluation.task.signal_metrics(evaluation.similarity)
+        self.task = evaluation.task
+        self.metric = self.task.metric(dataset, **evaluation.options)
+        asked = self.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
         self.beside = [metric for metric in asked if metric not in self.absent]
         self.encoded_by = codec.fingerprint() if codec else ""
@@ -129,7 +130,7 @@ class Pipeline:
     @property
     def encoding(self) -> str:
         """The key of what the encoder makes of samples."""
-        return key_of(readers=readers(self.case.evaluation.task.modality), codec=self.encoded_by, quality=self.case.quality)
+        return key_of(readers=readers(self.task.modality), codec=self.encoded_by, quality=self.case.quality)
 
     @property
     def answering(self) -> str:
@@ -321,7 +322,7 @@ class Pipeline:
         model = self.model.ready()
         signals = [item.signal for item in received if isinstance(item, Received)]
         with self.clock.step("predict"):
-            found = iter(ask(model, signals, self.model.limit))
+            found = iter(ask(model, signals, self.task, self.model.limit))
             return [next(found) if isinstance(item, Received) else item for item in received]
 
     def score(self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError) -> Row | Failure:
@@ -332,7 +333,7 @@ class Pipeline:
             assert isinstance(received, Received)
             samples = len(self.dataset.samples)
             target = self.bench.memory.read("target", sample.source, samples, lambda: attempt("read", sample.target))
-            prediction = predictions.from_bytes(answer.data)
+            prediction = self.task.from_bytes(answer.data)
             with self.clock.step("score"):
                 statistic = attempt("score", self.metric.observe, prediction, target)
                 floor = self.metric.floor(received.signal, target) if self.codec is None else None
@@ -348,8 +349,8 @@ class Pipeline:
             seconds=received.seconds,
             ledger={"payload": spent.payload, "container": spent.container, "side": spent.side},
             nominal_bits=received.nominal_bits,
-            prediction=predictions.describe(prediction, self.dataset.labels),
-            target=predictions.describe(target, self.dataset.labels),
+            prediction=self.task.describe(prediction, self.dataset.labels),
+            target=self.task.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
             beside={name: beside.tolist() for name, beside in received.beside.items()},
             scores=scores,

@@ -13,11 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from mpq_fixtures.suite import ORIGINAL
+from mpq_fixtures.tasks import registered
 
 ROW_BYTES = 800
 """What a sample's row takes in the store, with its chain of digests and keys."""
-ANSWER_BYTES = {"image_segmentation": 0.04, "source_separation": 8.0}
-"""What an answer takes in the store for each pixel or audio sample of the signal: a compressed class map, four stems of 16 bits."""
 PROCESS_BYTES = 600e6
 """What a worker holds with its libraries and a small model, where nothing was measured."""
 
@@ -270,7 +269,8 @@ def _cost(case: Mapping[str, Any], threads: int, share: float, own: float) -> Co
     coding = share * (seconds.get("encode", 0.0) + seconds.get("decode", 0.0)) / samples
     elements = 8 * case["bytes"] / case["rate"] if case.get("rate") else 0.0
     bitstreams = 0 if case["codec"] == ORIGINAL else case["bytes"]  # the originals lie in their data set
-    stored = (bitstreams + ANSWER_BYTES.get(case["task"], 0.0) * elements) / samples + ROW_BYTES
+    task = registered().get(case["task"])
+    stored = (bitstreams + (task.answer_bytes if task else 0.0) * elements) / samples + ROW_BYTES
     return Cost(coding, share * _core_seconds(seconds, threads) / samples - coding + own, stored)
 
 

@@ -1,4 +1,8 @@
-"""Predictions as bytes for the store, and as text for people."""
+"""Answers of models as bytes for the store, in digests, and as text for people: what most tasks need of these.
+
+Texts and whole numbers, arrays, and dictionaries of arrays are known here; a task whose answers are something else, or may lose what
+does not matter, has its own way (`mpq_fixtures.tasks.Task.to_bytes`).
+"""
 
 from __future__ import annotations
 
@@ -6,72 +10,57 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpq_fixtures.chain import digest, digest_of_array
 
-_JSON, _MAP, _STEMS = b"j", b"m", b"s"
+_JSON, _ARRAY, _ARRAYS = b"j", b"m", b"s"
 
-_STRETCH = 1 << 16
-"""Frames of a stem that are scaled at once."""
+_OTHER_ELEMENTS = 1e-3
+"""The share of an array of whole numbers that may be others: ties turn with the order in which a sum is taken."""
+
+_OTHER_ENERGY = 1e-6
+"""60 dB below: far above what rounding leaves in float32, far below what a mistake does."""
 
 
 def to_bytes(prediction: Any) -> bytes:
-    """Serialise a class index, a text, a class map ``[H, W]`` or stems ``{name: [channels, frames]}``.
-
-    Stems keep 11 bits of mantissa (float16 with a scale for each stem): an error 70 dB below the stem itself, which moves an SDR
-    of 20 dB by less than 1e-4 dB, for half the room of float32.
-    """
+    """Serialise a whole number, a text, an array, or a dictionary of arrays, without loss."""
     if isinstance(prediction, (str, int, np.integer)):
         return _JSON + json.dumps(prediction if isinstance(prediction, str) else int(prediction)).encode()
-    buffer = io.BytesIO()
     if isinstance(prediction, np.ndarray):
+        buffer = io.BytesIO()
         np.save(buffer, prediction, allow_pickle=False)
-        return _MAP + zlib.compress(buffer.getvalue(), 1)
+        return _ARRAY + zlib.compress(buffer.getvalue(), 1)
     if isinstance(prediction, dict):
-        with zipfile.ZipFile(buffer, "w") as file:  # as `numpy.savez` does, which would hold all stems once more
-            for name, stem in prediction.items():
-                peak = max(float(np.max(stem, initial=0.0)), -float(np.min(stem, initial=0.0))) or 1.0
-                _save(file, f"scale {name}", np.float32(peak))
-                _save(file, f"stem {name}", _scaled(np.asarray(stem), np.float32(peak)))
-        return _STEMS + buffer.getbuffer()
+        return arrays_to_bytes((str(name), np.asarray(array)) for name, array in prediction.items())
     raise TypeError(
-        f"a prediction is a class index, a text, an array [H, W] or a dictionary of stems, not {type(prediction).__name__}: "
+        f"a prediction is a class index, a text, an array or a dictionary of arrays, not {type(prediction).__name__}: "
         "see `predict` in the suite's documentation"
     )
 
 
-def _scaled(stem: NDArray[Any], peak: np.float32) -> NDArray[np.float16]:
-    """Return a stem over its peak, a stretch at a time."""
-    scaled = np.empty(stem.shape, np.float16)
-    for start in range(0, stem.shape[-1] if stem.ndim else 0, _STRETCH):
-        part = slice(start, start + _STRETCH)
-        scaled[..., part] = stem[..., part] / peak
-    return scaled
-
-
-def _save(file: zipfile.ZipFile, name: str, array: Any) -> None:
-    with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
-        np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+def arrays_to_bytes(arrays: Iterable[tuple[str, Any]]) -> bytes:
+    """Serialise arrays with their names, one at a time: `numpy.savez` would hold all of them once more."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, array in arrays:
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+    return _ARRAYS + buffer.getbuffer()
 
 
 def from_bytes(data: bytes) -> Any:
-    """Restore what `to_bytes` made."""
-    kind = data[:1]
-    if kind == _JSON:
+    """Restore what `to_bytes` or `arrays_to_bytes` made."""
+    form = data[:1]
+    if form == _JSON:
         return json.loads(data[1:])
-    if kind == _MAP:
+    if form == _ARRAY:
         return np.load(io.BytesIO(zlib.decompress(data[1:])), allow_pickle=False)
     with np.load(_behind(data), allow_pickle=False) as arrays:
-        names = [key.removeprefix("stem ") for key in arrays.files if key.startswith("stem ")]
-        stems = {name: arrays[f"stem {name}"].astype(np.float32) for name in names}
-        for name, stem in stems.items():
-            stem *= arrays[f"scale {name}"]
-    return stems
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _behind(data: bytes) -> io.BytesIO:
@@ -82,14 +71,43 @@ def _behind(data: bytes) -> io.BytesIO:
 
 
 def digest_of(prediction: Any) -> str:
-    """Return the digest of a prediction as `from_bytes` restores it, which no build of a compressor has a say in."""
+    """Return the digest of a prediction as it is restored from bytes, which no build of a compressor has a say in."""
     if isinstance(prediction, dict):
-        return digest(*(f"{name} {digest_of_array(stem)} ".encode() for name, stem in sorted(prediction.items())))
+        return digest(*(f"{name} {digest_of_array(array)} ".encode() for name, array in sorted(prediction.items())))
     return digest_of_array(prediction) if isinstance(prediction, np.ndarray) else digest(json.dumps(prediction).encode())
 
 
+def agree(one: Any, other: Any) -> bool:
+    """Tell whether two answers to a signal are the same but for rounding.
+
+    Whole numbers and texts are equal; arrays of whole numbers but for 0.1 % of their elements; others within 60 dB of themselves, or
+    within 120 dB of the loudest of several.
+    """
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return False
+        loudest = max((_energy(array) for array in one.values()), default=0.0)
+        pairs = [(one[name], other[name]) for name in one]
+        return all(a.shape == b.shape and _near(a, b, max(_energy(a), _OTHER_ENERGY * loudest)) for a, b in pairs)
+    if isinstance(one, np.ndarray):
+        if one.shape != np.shape(other):
+            return False
+        if one.dtype.kind == "f":
+            return _near(one, other, _energy(one))
+        return bool(np.count_nonzero(one != other) <= _OTHER_ELEMENTS * one.size)
+    return bool(one == other)
+
+
+def _near(one: Any, other: Any, energy: float) -> bool:
+    return bool(np.array_equal(one, other, equal_nan=True)) or _energy(one - other) <= _OTHER_ENERGY * energy
+
+
+def _energy(array: Any) -> float:
+    return float(np.sum(np.square(array, dtype=np.float64)))
+
+
 def describe(answer: Any, labels: Sequence[str]) -> str:
-    """Say a prediction or a target in a word: a label, a text; nothing for maps and stems."""
+    """Say a prediction or a target in a word: a label, a text; nothing for arrays."""
     if isinstance(answer, str):
         return plain(answer)
     if isinstance(answer, (int, np.integer)):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures import codecs
+from mpq_fixtures import codecs, tasks
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
@@ -21,12 +21,11 @@ from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import FAIL, SAY, Evaluation, SuiteError
 from mpq_fixtures.suite_limits import read_margins, read_thresholds
 from mpq_fixtures.suite_tables import check_keys, choice
-from mpq_fixtures.tasks import TASKS, Task
+from mpq_fixtures.tasks import Task, find_task
 
 _PART = re.compile(r"[a-z0-9_.]+")
 _REQUIRED = ("name", "task", "model", "dataset")
 _OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "options")
-_PRECISIONS = ("float32", "float16", "bfloat16")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
 
@@ -47,7 +46,6 @@ def _is_rows(value: Any) -> bool:
 
 
 _COLUMN = (_is_text, "the name of a column")
-_STEMS = (lambda value: _is_texts(value) or _is_table(value), 'stems and their columns, { vocals = "vocals", other = ["keys", "guitar"] }')
 _DATASET = {
     "path": (_is_text, "a text"),
     "name": (_is_text, "a text, the configuration on the hub"),
@@ -164,7 +162,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     for codec in (*codecs.registered(), *own):
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
-    task = TASKS[choice(table["task"], TASKS, f"{place}: task")]
+    task = find_task(choice(table["task"], tasks.registered(), f"{place}: task"))
     dataset = _dataset(table["dataset"], task, f"{place}: dataset")
     if not isinstance(table["model"], str):
         raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
@@ -201,12 +199,19 @@ def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
         raise SuiteError(f'{place}: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
     check_keys(table, (), (*_DATASET, *task.columns), place)
     for key, value in table.items():
-        wanted, what = _DATASET.get(key, _COLUMN if key != "stems" else _STEMS)
-        if not wanted(value):
-            raise SuiteError(f"{place}: {key}: {value!r} must be {what}")
+        if wanted := _wanted(key, value, task):
+            raise SuiteError(f"{place}: {key}: {value!r} must be {wanted}")
     if "group" in table and table["path"].startswith(PYTHON):
         raise SuiteError(f"{place}: group: a python: data set has no columns: leave it out, and give its samples their group there")
     return table
+
+
+def _wanted(key: str, value: Any, task: Task) -> str:
+    """Say what the value of a data set's key must be; "" where it is that."""
+    if key not in _DATASET:
+        return task.check_column(key, value)
+    is_right, wanted = _DATASET[key]
+    return "" if is_right(value) else wanted
 
 
 def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: str) -> tuple[dict[str, Codec], tuple[str, ...]]:
@@ -295,9 +300,10 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
             raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
         return options, {}
     model_options = {key: table.get(key, default) for key, default in task.model_options.items()}
-    choice(model_options["precision"], _PRECISIONS, f"{place}: precision")
-    if not _is_text(model_options.get("language", "")):
-        raise SuiteError(f'{place}: language: {model_options["language"]!r} must be a text, such as "german"')
+    try:
+        task.check_options(model_options)
+    except ValueError as error:
+        raise SuiteError(f"{place}: {error}") from None
     return options, model_options
 
 

@@ -27,7 +27,7 @@ from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, of_record
-from mpq_fixtures.metrics import Statistic
+from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket.textures import classification
@@ -36,7 +36,8 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
+from mpq_fixtures.tasks.image_classification import ImageClassification
 from mpq_fixtures.workbench import Workbench
 
 POCKET = Path(__file__).parents[1] / "mpq_fixtures" / "pocket" / "models"
@@ -79,6 +80,13 @@ class Strict(Top1):
         return super().observe(prediction, target) * (target % 2)
 
 
+class StrictClassification(ImageClassification):
+    """The task with that metric."""
+
+    def metric(self, dataset: Dataset, **options: Any) -> Metric:
+        return Strict(len(dataset.labels))
+
+
 CODECS: dict[tuple[bool, bool], type[Jpeg]] = {
     (False, False): Jpeg,
     (True, False): FullChroma,
@@ -96,8 +104,7 @@ class Bench:
     _done: dict[Any, tuple[Record, Measured]] = field(default_factory=dict)
 
     def case(self, changes: Collection[str] = (), original: bool = False) -> Case:
-        metric = {"metric": lambda dataset, **options: Strict(len(dataset.labels))} if "metric" in changes else {}
-        task = replace(TASKS["image_classification"], **metric)  # type: ignore[arg-type]
+        task = StrictClassification() if "metric" in changes else find_task("image_classification")
         evaluation = Evaluation(
             "vit_pocket", "seeded", task, str(self.model_folder(changes)), {"path": "python:x:y"}, (POINT,), self.folder
         )
@@ -209,7 +216,7 @@ def matrix(bench: Bench) -> list[Entry]:
 
 @cache
 def _opened(folder: Path) -> OpenModel:
-    evaluation = Evaluation("vit_pocket", "seeded", TASKS["image_classification"], str(folder), {"path": "x"}, (), folder)
+    evaluation = Evaluation("vit_pocket", "seeded", find_task("image_classification"), str(folder), {"path": "x"}, (), folder)
     return OpenModel(evaluation, "cpu")
 
 

@@ -20,9 +20,9 @@ from mpq_fixtures.gate.measured import of_results
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result, write_results
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
-EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "a/model", {"path": "a/set"}, (), Path())
+EVALUATION = Evaluation("tried", "tests", find_task("image_classification"), "a/model", {"path": "a/set"}, (), Path())
 
 
 @pytest.fixture(autouse=True)

@@ -31,11 +31,11 @@ from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Failure, Row, Rows
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
 ORDER = ["original", "jpeg-q5", "jpeg-q10", "webp-q0"]
 APPROVE = "pytest evaluations -k x --mpq-update-baselines"
-EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "a/model", {"path": "a/set"}, (), Path())
+EVALUATION = Evaluation("tried", "tests", find_task("image_classification"), "a/model", {"path": "a/set"}, (), Path())
 PROVENANCE = {
     "command": ["pytest", "evaluations"],
     "version": "1.2.3",

@@ -15,11 +15,12 @@ from torch import nn
 
 from mpq_fixtures import predictions
 from mpq_fixtures.answers import Answer, Limit, ask, in_what_fits, is_out_of_memory
-from mpq_fixtures.batching import SHARE, Choice, agree, choose_batch
+from mpq_fixtures.batching import SHARE, Choice, choose_batch
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.signals import Audio, Image, Signal
 from mpq_fixtures.step import SampleError
 from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.tasks import find_task
 
 ABSURD = 2**62  # bytes
 
@@ -38,6 +39,8 @@ def sounds(count: int) -> list[Audio]:
 
 class Trial:
     """A model that is asked, and counts for what. Its clock moves by ``milliseconds`` of a batch's size, and stands still otherwise."""
+
+    task = find_task("image_classification")
 
     def __init__(
         self,
@@ -252,25 +255,25 @@ class TestCanary:
         ties, torn = classes.copy(), classes.copy()
         ties[0, :10] += 1
         torn[0, :11] += 1
-        assert agree(classes, ties)
-        assert not agree(classes, torn)
-        assert not agree(classes, classes[1:])
+        assert predictions.agree(classes, ties)
+        assert not predictions.agree(classes, torn)
+        assert not predictions.agree(classes, classes[1:])
         noise = generator.normal(0, 1, stem.shape).astype(np.float32) * stem.std()
         for decibels, same in ((-61, True), (-59, False)):
-            assert agree({"a": stem}, {"a": stem + noise * 10 ** (decibels / 20)}) is same
+            assert predictions.agree({"a": stem}, {"a": stem + noise * 10 ** (decibels / 20)}) is same
         stored = predictions.from_bytes(predictions.to_bytes({"a": stem}))
-        assert agree({"a": stem}, stored)
+        assert predictions.agree({"a": stem}, stored)
         silence = np.zeros_like(stem)
-        assert agree({"a": stem, "b": silence}, {"a": stem, "b": silence + stem * 1e-6})
-        assert not agree({"a": stem, "b": silence}, {"a": stem, "b": silence + stem * 1e-4})
-        assert agree({"a": silence}, {"a": silence})
-        assert not agree({"a": stem}, {"b": stem})
+        assert predictions.agree({"a": stem, "b": silence}, {"a": stem, "b": silence + stem * 1e-6})
+        assert not predictions.agree({"a": stem, "b": silence}, {"a": stem, "b": silence + stem * 1e-4})
+        assert predictions.agree({"a": silence}, {"a": silence})
+        assert not predictions.agree({"a": stem}, {"b": stem})
         nothing = np.full_like(stem, np.nan)
-        assert agree({"a": nothing}, {"a": nothing})
-        assert not agree({"a": stem}, {"a": nothing})
-        assert agree("a", "a")
-        assert not agree("a", "b")
-        assert not agree(1, 2)
+        assert predictions.agree({"a": nothing}, {"a": nothing})
+        assert not predictions.agree({"a": stem}, {"a": nothing})
+        assert predictions.agree("a", "a")
+        assert not predictions.agree("a", "b")
+        assert not predictions.agree(1, 2)
 
 
 def allocating(most: int, absurd: Callable[[int], Any]) -> Trial:
@@ -299,7 +302,7 @@ class TestMemory:
     @pytest.mark.parametrize("absurd", [of_torch, of_numpy])
     def test_a_batch_that_does_not_fit_is_halved_and_later_ones_begin_there(self, absurd: Callable[[int], Any]) -> None:
         trial, limit, signals = allocating(5, absurd), Limit(16), pictures(32)
-        answers = [answer for start in (0, 16) for answer in ask(trial, signals[start : start + 16], limit)]
+        answers = [answer for start in (0, 16) for answer in ask(trial, signals[start : start + 16], Trial.task, limit)]
         assert [predictions.from_bytes(answer.data) for answer in answers if isinstance(answer, Answer)] == [
             int(signal.pixels.mean()) for signal in signals
         ]
@@ -310,7 +313,7 @@ class TestMemory:
     def test_a_signal_that_does_not_fit_alone_is_its_own_failure(self) -> None:
         trial, limit, signals = allocating(99, of_torch), Limit(8), pictures(16)
         signals[3] = WHITE
-        answers = ask(trial, signals, limit)
+        answers = ask(trial, signals, Trial.task, limit)
         assert [index for index, answer in enumerate(answers) if isinstance(answer, SampleError)] == [3]
         assert "allocate memory" in str(answers[3])
         assert trial.batches[-1] == 4  # the last of 16 in eights, from the fifth on
@@ -323,7 +326,7 @@ class TestMemory:
             return [0] * len(signals)
 
         trial, limit = Trial(predict), Limit(4)
-        answers = ask(trial, [*pictures(3), WHITE, *pictures(2)], limit)
+        answers = ask(trial, [*pictures(3), WHITE, *pictures(2)], Trial.task, limit)
         assert [isinstance(answer, SampleError) for answer in answers] == [False, False, False, True, False, False]
         assert trial.batches == [4, 1, 1, 1, 1, 2]
         assert limit.size == 4
@@ -337,7 +340,9 @@ class TestMemory:
             from mpq_fixtures.answers import Answer, Limit, ask
             from mpq_fixtures.devices import keep_freed_memory
             from mpq_fixtures.signals import Image
+            from mpq_fixtures.tasks import find_task
 
+            task = find_task("image_classification")
             keep_freed_memory()
             torch.set_num_threads(1)
             layers = nn.Sequential(nn.Conv2d(3, 64, 1), nn.ReLU(), nn.Conv2d(64, 4, 1))
@@ -350,11 +355,11 @@ class TestMemory:
                         return [int(one.mean((1, 2)).argmax()) for one in layers[2](layers[1](kept))]
 
             pictures = [Image(np.random.default_rng(n).integers(0, 256, (512, 512, 3), np.uint8)) for n in range(32)]
-            alone = [answer.data for picture in pictures for answer in ask(Model(), [picture])]
+            alone = [answer.data for picture in pictures for answer in ask(Model(), [picture], task)]
             used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 10 * 2**26, -1))
             limit = Limit(32)
-            answers = ask(Model(), pictures, limit)
+            answers = ask(Model(), pictures, task, limit)
             assert all(isinstance(one, Answer) for one in answers), answers
             assert [one.data for one in answers] == alone
             print(limit.size, len(limit.notes))

@@ -19,7 +19,7 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 from mpq_fixtures.workbench import Workbench
 
 
@@ -133,7 +133,7 @@ class TestNormaliser:
         case = Evaluation(
             "whisper_tried",
             "tried",
-            TASKS["speech_recognition"],
+            find_task("speech_recognition"),
             str(folder / model),
             {"path": "x"},
             (("opus", "6k"),),

@@ -15,14 +15,14 @@ import soundfile
 from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import Unnamed, in_models_order, match
 from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.suite import Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
+from mpq_fixtures.tasks._classes import Unnamed, match
 
 Open = Callable[..., Dataset]
 STEMS = ("drums", "bass", "other", "vocals")
@@ -31,7 +31,7 @@ STEMS = ("drums", "bass", "other", "vocals")
 def evaluation(
     task: str, folder: Path, model: str = "python:model:load", options: dict[str, Any] | None = None, **dataset: Any
 ) -> Evaluation:
-    return Evaluation("tried", "tests", TASKS[task], model, dataset, (), folder, options={**TASKS[task].options, **(options or {})})
+    return Evaluation("tried", "tests", find_task(task), model, dataset, (), folder, options={**find_task(task).options, **(options or {})})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -193,9 +193,9 @@ class TestTables:
         table = {"path": "csv", "data_files": "one_based.csv"}
         tried = evaluation("image_classification", folder, **table)
         with pytest.raises(AssetError, match="numbers 1 to 2, and the model's classes are 0 to 1"):
-            in_models_order(load_dataset(tried, 1), tried, lambda: ("dog", "cat"))
+            tried.task.align(load_dataset(tried, 1), tried, lambda: ("dog", "cat"))
         tried = evaluation("image_classification", folder, **table, labels=["", "cat", "dog"])
-        dataset = in_models_order(load_dataset(tried), tried, lambda: ("dog", "cat"))
+        dataset = tried.task.align(load_dataset(tried), tried, lambda: ("dog", "cat"))
         assert [sample.target() for sample in dataset.samples] == [1, 0]
 
     def test_a_number_of_no_class_is_an_unknown_label(self, classified: Open) -> None:
@@ -337,7 +337,9 @@ class TestGroups:
             "image_classification", path="csv", data_files=patients, split="train[1:]", image="file", label="scene", group="who"
         )
         assert [sample.group for sample in dataset.samples] == ["", "Ann", "Bo"]
-        turned = in_models_order(dataset, evaluation("image_classification", Path(), path="x"), lambda: ("night", "day"))
+        turned = find_task("image_classification").align(
+            dataset, evaluation("image_classification", Path(), path="x"), lambda: ("night", "day")
+        )
         assert [sample.group for sample in turned.samples] == ["", "Ann", "Bo"]
 
     def test_come_from_parquet_and_folders_too(self, opened: Open, tmp_path: Path) -> None:
@@ -564,7 +566,9 @@ class TestKnownFiles:
 class TestSources:
     def test_of_many_are_those_of_each(self, classified: Open) -> None:
         dataset = classified(path="imagefolder", data_dir="photos", split="test")
-        turned = in_models_order(dataset, evaluation("image_classification", Path(), path="x"), lambda: ("dog", "cat"))
+        turned = find_task("image_classification").align(
+            dataset, evaluation("image_classification", Path(), path="x"), lambda: ("dog", "cat")
+        )
         for some in (dataset, turned, dataset.choose(4), numbered([1, 2])):
             assert some.sources() == [sample.source for sample in some.samples]
             assert some.sources(range(1, 2)) == [some.samples[1].source]
@@ -766,7 +770,7 @@ def numbered(targets: list[Any], labels: tuple[str, ...] = ()) -> Dataset:
 class TestClasses:
     def fitted(self, dataset: Dataset, model: tuple[str, ...], task: str = "image_classification", **settings: Any) -> Dataset:
         options = settings.pop("options", None)
-        return in_models_order(dataset, evaluation(task, Path(), path="x", options=options, **settings), lambda: model)
+        return find_task(task).align(dataset, evaluation(task, Path(), path="x", options=options, **settings), lambda: model)
 
     def test_are_brought_to_the_models_order(self) -> None:
         dataset = self.fitted(numbered([0, 1, 1], ("cat", "dog")), ("dog", "bird", "cat"))
@@ -847,10 +851,10 @@ class TestDoctor:
 class TestClassMaps:
     def fitted(self, mask: Any, model: tuple[str, ...], data: tuple[str, ...] = (), **options: int) -> Dataset:
         tried = evaluation("image_segmentation", Path(), path="x", options=options)
-        return in_models_order(numbered([np.array(mask)], data), tried, lambda: model)
+        return tried.task.align(numbered([np.array(mask)], data), tried, lambda: model)
 
     def score(self, dataset: Dataset, prediction: Any) -> float:
-        metric = TASKS["image_segmentation"].metric(dataset, ignored_label=None, label_offset=0)
+        metric = find_task("image_segmentation").metric(dataset, ignored_label=None, label_offset=0)
         return metric.value([metric.observe(np.array(prediction), dataset.samples[0].target())])
 
     def test_with_other_as_zero_are_counted_from_one(self) -> None:

@@ -33,7 +33,7 @@ from mpq_fixtures.statistics import bootstrap_interval
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 from mpq_fixtures.workbench import Workbench
 
 GREYNESS = """
@@ -114,7 +114,7 @@ class Bench:
 
     def __init__(self, folder: Path, task: str, dataset: Dataset, source: str) -> None:
         self.folder, self.dataset = folder, dataset
-        self.evaluation = Evaluation("tried", "tests", TASKS[task], "python:model:load", {"path": "python:x:y"}, (), folder / "suite")
+        self.evaluation = Evaluation("tried", "tests", find_task(task), "python:model:load", {"path": "python:x:y"}, (), folder / "suite")
         self.store = open_store(folder / "store")
         self.write_model(source)
 

@@ -30,13 +30,14 @@ from mpq_fixtures.codecs.hific import Hific
 from mpq_fixtures.commands.assets import assets
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.hub import dataset_files, dataset_repository, listing, look, model_folder, model_repository
-from mpq_fixtures.hub.files import UnfitError, parquet_files, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.files import UnfitError, parquet_files, split_files, transformers_files
 from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.isolation.environment import Environment, clean_environment
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.tasks import find_task
 
 ROOT = Path(__file__).parents[1]
 BEANS_SUITE = """
@@ -470,12 +471,12 @@ class TestNoCodeFromTheHub:
         import torch
         from safetensors.torch import save_file
 
-        from mpq_fixtures.models import source_separation
+        from mpq_fixtures.tasks import find_task
 
         about = {"klass": "pathlib.Path", "args": json.dumps([str(tmp_path)]), "kwargs": "{}"}
         save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors", about)
         with pytest.raises(AssetError, match=r"'pathlib\.Path', which is no model of demucs"):
-            source_separation.load(str(tmp_path), "cpu")
+            find_task("source_separation").load(str(tmp_path), "cpu")
 
     def test_a_model_of_another_kind_shows_in_the_doctor(self, hub: LoopbackHub, suite: Any, capsys: Any) -> None:
         file, _ = suite(BEANS_SUITE.replace("nateraw/vit-base-beans", "nvidia/segformer-b0-finetuned-ade-512-512"))
@@ -503,7 +504,7 @@ class TestChoice:
         with pytest.raises(UnfitError, match="neither"):
             transformers_files(["config.json"], "")
         with pytest.raises(UnfitError, match="safetensors"):
-            separation_files(["mdx.yaml", "0d19c1c6-0f06f20e.th"], "")
+            find_task("source_separation").files(["mdx.yaml", "0d19c1c6-0f06f20e.th"], "")
 
     def test_the_convert_branch(self) -> None:
         names = ["instance_segmentation/validation/0000.parquet", "scene_parsing/test/0000.parquet", "scene_parsing/train/0000.parquet",

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
@@ -28,7 +27,7 @@ def in_precision(evaluation: Evaluation, precision: str) -> Evaluation:
 def score(evaluation: Evaluation) -> tuple[float, set[torch.dtype]]:
     """Return the metric on some originals, and the types of what the network's linear layers and convolutions gave."""
     model = OpenModel(evaluation, "cpu", 2)
-    dataset = in_models_order(load_dataset(evaluation, SAMPLES[evaluation.name]), evaluation, lambda: model.labels)
+    dataset = evaluation.task.align(load_dataset(evaluation, SAMPLES[evaluation.name]), evaluation, lambda: model.labels)
     ready: Any = model.ready()
     found: set[torch.dtype] = set()
     for module in ready._model.modules():

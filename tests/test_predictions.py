@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from mpq_fixtures.predictions import from_bytes, to_bytes
+from mpq_fixtures.tasks import find_task
+
+SEPARATION = find_task("source_separation")
 
 
 def stems(frames: int) -> dict[str, Any]:
@@ -26,6 +29,11 @@ class TestAnAnswer:
         answer = np.random.default_rng(0).integers(0, 20, (30, 40))
         assert np.array_equal(from_bytes(to_bytes(answer)), answer)
 
+    def test_of_several_arrays_comes_back_without_loss(self) -> None:
+        restored = from_bytes(to_bytes(answer := stems(1000)))
+        assert list(restored) == list(answer)
+        assert all(np.array_equal(restored[name], array) for name, array in answer.items())
+
     def test_of_another_kind_is_refused(self) -> None:
         with pytest.raises(TypeError, match="not list"):
             to_bytes([1, 2])
@@ -35,7 +43,7 @@ class TestStems:
     @pytest.mark.parametrize("frames", [0, 1, 1000, 70_001])
     def test_come_back_70_db_below_themselves(self, frames: int) -> None:
         answer = stems(frames)
-        restored = from_bytes(to_bytes(answer))
+        restored = SEPARATION.from_bytes(SEPARATION.to_bytes(answer))
         assert list(restored) == list(answer)
         for name, stem in answer.items():
             assert restored[name].shape == stem.shape
@@ -48,11 +56,11 @@ class TestStems:
             arrays[f"scale {name}"] = np.abs(stem).max()
             arrays[f"stem {name}"] = (stem / np.abs(stem).max()).astype(np.float16)
         np.savez(file, **arrays)
-        assert to_bytes(answer) == b"s" + file.getvalue()
+        assert SEPARATION.to_bytes(answer) == b"s" + file.getvalue()
 
     def test_that_are_not_finite_stay_so(self) -> None:
         with np.errstate(invalid="ignore"):
-            restored = from_bytes(to_bytes({"bass": np.array([[0.5, np.inf, np.nan]], np.float32)}))
+            restored = SEPARATION.from_bytes(SEPARATION.to_bytes({"bass": np.array([[0.5, np.inf, np.nan]], np.float32)}))
         assert not np.isfinite(restored["bass"]).all()
 
     def test_of_a_long_song_are_not_held_again(self) -> None:
@@ -60,11 +68,11 @@ class TestStems:
         size = sum(stem.nbytes for stem in answer.values())
         tracemalloc.start()
         try:
-            data = to_bytes(answer)
+            data = SEPARATION.to_bytes(answer)
             kept = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            from_bytes(data)
+            SEPARATION.from_bytes(data)
             restored = tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()

@@ -18,13 +18,15 @@ import pandas as pd
 import pytest
 from PIL import Image as Picture
 
+from mpq_fixtures.examples import MAX_SIDE, Part, audio_example, gain_of, image_example
 from mpq_fixtures.report import drawing
 from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
 from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, curve, marks
-from mpq_fixtures.report.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example, make_example
 from mpq_fixtures.report.gallery import compare_words
 from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.tasks import find_task
+from mpq_fixtures.tasks.image_segmentation import class_colour
 
 HOSTILE = '</script><script>alert("x")</script>\'&<img src=x onerror=alert(1)>'
 
@@ -502,13 +504,13 @@ class TestExamples:
         assert opened(image_example(picture(1, 1))).size == (1, 1)
 
     def test_classification_names_the_class(self) -> None:
-        (part,) = make_example("image_classification", picture(), 1, 0, ("brick", "grass"))
+        (part,) = find_task("image_classification").example(picture(), 1, 0, ("brick", "grass"), None)
         assert part["label"] == "grass"
 
     def test_mask_shows_prediction_true_borders_and_legend(self) -> None:
         found, wanted = np.zeros((224, 224), int), np.zeros((224, 224), int)
         found[:, 100:], wanted[:, 50:] = 1, 1
-        decoded, mask, legend = make_example("image_segmentation", picture(224, 224), found, wanted, ("brick", "grass"))
+        decoded, mask, legend = find_task("image_segmentation").example(picture(224, 224), found, wanted, ("brick", "grass"), None)
         assert json.loads(legend["data"]) == {"grass": class_colour(1), "brick": class_colour(0)}
         shown = np.asarray(opened(mask))
         for column, colour in ((10, class_colour(0)), (49, "#000000"), (60, class_colour(0)), (150, class_colour(1))):
@@ -532,16 +534,16 @@ class TestExamples:
         assert gain_of(level) == pytest.approx(-20 - 10 * math.log10(0.125))
         peaks = []
         for loudness in (0.5, 0.25):
-            (part,) = make_example("speech_recognition", tone(level=loudness), "a", "b", (), level=level)
+            (part,) = find_task("speech_recognition").example(tone(level=loudness), "a", "b", (), level)
             peaks.append(np.abs(soundfile.read(io.BytesIO(part["data"]))[0]).max())
         assert peaks[0] / peaks[1] == pytest.approx(2, rel=1e-3)
 
     def test_silence_and_single_samples(self) -> None:
         assert gain_of(Audio(np.zeros((1, 10), np.float32), 8000)) == 0
-        assert make_example("speech_recognition", Audio(np.zeros((1, 1), np.float32), 8000), "", "", ())
+        assert find_task("speech_recognition").example(Audio(np.zeros((1, 1), np.float32), 8000), "", "", (), None)
 
     def test_separation_gives_the_mixture_and_the_stems(self) -> None:
         stems = {"drums": tone().waveform, "bass": tone().waveform}
-        parts = make_example("source_separation", tone(), stems, stems, ())
+        parts = find_task("source_separation").example(tone(), stems, stems, (), tone())
         assert [part["label"] for part in parts] == ["mixture", "drums, estimated", "bass, estimated"]
         assert {part["media_type"] for part in parts} == {"audio/flac"}

@@ -26,10 +26,10 @@ from mpq_fixtures.results.samples import PARTS, Samples, read_examples, remove_p
 from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, table_of
 from mpq_fixtures.run import Run
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
 README = (Path(__file__).parents[1] / "reports" / "README.md").read_text()
-EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "../a/model", {"path": "a/set", "split": "test"}, (), Path())
+EVALUATION = Evaluation("tried", "tests", find_task("image_classification"), "../a/model", {"path": "a/set", "split": "test"}, (), Path())
 ORIGINAL, CODED, STOPPED, BROKEN = (
     Case(EVALUATION, *point) for point in (("original", ""), ("jpeg", "q5"), ("jpeg", "q10"), ("webp", "q0"))
 )

@@ -26,7 +26,7 @@ from mpq_fixtures.rows import Row, Rows
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.suite_file import load_suite
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
 EVALUATIONS = Path(__file__).parents[1] / "evaluations"
 SPENT = {"payload": 8, "container": 2, "side": 0}
@@ -54,7 +54,7 @@ def record(task: str, metric: Metric, pairs: Sequence[tuple[Any, Any]], mixtures
         )
         for number, (prediction, target) in enumerate(pairs)
     ]
-    case = Case(Evaluation("tried", "tests", TASKS[task], "python:a:b", {"path": "python:a:c"}, (), Path()), "original", "")
+    case = Case(Evaluation("tried", "tests", find_task(task), "python:a:b", {"path": "python:a:c"}, (), Path()), "original", "")
     return summarise(case, Rows.of(rows), [], metric, [])
 
 

@@ -15,14 +15,15 @@ import pytest
 from PIL import Image as Pillow
 
 from mpq_fixtures.metrics.miou import MeanIoU
-from mpq_fixtures.models import OpenModel, image_classification, image_segmentation
-from mpq_fixtures.models.image_classification import ImageClassification
-from mpq_fixtures.models.image_segmentation import ImageSegmentation
+from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.pocket import textures
 from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
 from mpq_fixtures.signals import Image
 from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.tasks import Task, find_task
+from mpq_fixtures.tasks.image_classification import ImageClassifier
+from mpq_fixtures.tasks.image_segmentation import ImageSegmenter
 
 POCKET = Path(textures.__file__).parent / "models"
 ODD = [(1, 1), (1, 3), (3, 5), (5, 3), (301, 17), (97, 260)]
@@ -43,13 +44,13 @@ def mosaics() -> Any:
 
 
 @pytest.fixture(scope="module")
-def classifier() -> ImageClassification:
-    return image_classification.load(str(POCKET / "vit_pocket"), "cpu")
+def classifier() -> ImageClassifier:
+    return find_task("image_classification").load(str(POCKET / "vit_pocket"), "cpu")
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> ImageSegmentation:
-    return image_segmentation.load(str(POCKET / "segformer_pocket"), "cpu")
+def segmenter() -> ImageSegmenter:
+    return find_task("image_segmentation").load(str(POCKET / "segformer_pocket"), "cpu")
 
 
 class TestTextures:
@@ -156,7 +157,7 @@ class TestTone:
 class TestBatches:
     @pytest.mark.parametrize("size", [2, 5, 16])
     def test_move_a_probability_by_at_most_1e_5(
-        self, size: int, classifier: ImageClassification, segmenter: ImageSegmentation, sheets: Any, mosaics: Any
+        self, size: int, classifier: ImageClassifier, segmenter: ImageSegmenter, sheets: Any, mosaics: Any
     ) -> None:
         import torch
 
@@ -202,25 +203,25 @@ class TestPreparing:
         assert len(seen) == 2
         assert all(np.array_equal(batch, np.concatenate(values)) for batch in seen)
 
-    def test_nothing_gives_nothing(self, classifier: ImageClassification, segmenter: ImageSegmentation) -> None:
+    def test_nothing_gives_nothing(self, classifier: ImageClassifier, segmenter: ImageSegmenter) -> None:
         assert classifier.predict([]) == segmenter.predict([]) == []
 
 
 class TestClassification:
-    def test_it_knows_the_materials(self, classifier: ImageClassification, sheets: Any) -> None:
+    def test_it_knows_the_materials(self, classifier: ImageClassifier, sheets: Any) -> None:
         assert classifier.labels == LABELS
         answers = classifier.predict([sample.signal() for sample in sheets])
         assert np.mean([answer == sample.target() for answer, sample in zip(answers, sheets, strict=True)]) >= 0.9
 
-    def test_one_by_one_is_as_together(self, classifier: ImageClassification, sheets: Any) -> None:
+    def test_one_by_one_is_as_together(self, classifier: ImageClassifier, sheets: Any) -> None:
         signals = [sample.signal() for sample in sheets[:8]]
         assert classifier.predict(signals) == [classifier.predict([signal])[0] for signal in signals]
 
-    def test_any_size_will_do_also_mixed(self, classifier: ImageClassification) -> None:
+    def test_any_size_will_do_also_mixed(self, classifier: ImageClassifier) -> None:
         answers = classifier.predict([noise(*size) for size in ODD])
         assert all(type(answer) is int and 0 <= answer < len(LABELS) for answer in answers)
 
-    def test_it_answers_as_the_pipeline_of_transformers(self, classifier: ImageClassification, sheets: Any) -> None:
+    def test_it_answers_as_the_pipeline_of_transformers(self, classifier: ImageClassifier, sheets: Any) -> None:
         from transformers import pipeline
 
         reference = pipeline("image-classification", model=classifier._model, image_processor=classifier._processor, device="cpu")
@@ -228,7 +229,7 @@ class TestClassification:
             best = reference(Pillow.fromarray(sample.signal().pixels), top_k=1)[0]["label"]
             assert best == LABELS[classifier.predict([sample.signal()])[0]]
 
-    def test_it_loses_fine_detail_and_then_the_material(self, classifier: ImageClassification, sheets: Any) -> None:
+    def test_it_loses_fine_detail_and_then_the_material(self, classifier: ImageClassifier, sheets: Any) -> None:
         def accuracy(factor: int) -> float:
             signals = [sample.signal().pixels[::factor, ::factor].repeat(factor, 0).repeat(factor, 1) for sample in sheets]
             answers = classifier.predict([Image(pixels) for pixels in signals])
@@ -238,25 +239,25 @@ class TestClassification:
 
 
 class TestSegmentation:
-    def test_it_finds_the_materials(self, segmenter: ImageSegmentation, mosaics: Any) -> None:
+    def test_it_finds_the_materials(self, segmenter: ImageSegmenter, mosaics: Any) -> None:
         assert segmenter.labels == MOSAIC_LABELS
         metric = MeanIoU(len(MOSAIC_LABELS))
         maps = segmenter.predict([sample.signal() for sample in mosaics])
         assert metric.value([metric.observe(one, sample.target()) for one, sample in zip(maps, mosaics, strict=True)]) >= 0.8
 
-    def test_one_by_one_is_as_together_but_for_ties(self, segmenter: ImageSegmentation, mosaics: Any) -> None:
+    def test_one_by_one_is_as_together_but_for_ties(self, segmenter: ImageSegmenter, mosaics: Any) -> None:
         signals = [sample.signal() for sample in mosaics[:4]]
         for signal, together in zip(signals, segmenter.predict(signals), strict=True):
             assert np.mean(segmenter.predict([signal])[0] != together) < 1e-4
 
-    def test_maps_have_the_pictures_sizes_also_mixed(self, segmenter: ImageSegmentation) -> None:
+    def test_maps_have_the_pictures_sizes_also_mixed(self, segmenter: ImageSegmenter) -> None:
         maps = segmenter.predict([noise(*size) for size in ODD])
         assert [one.shape for one in maps] == ODD
         assert {one.dtype for one in maps} == {np.dtype(np.uint8)}
         assert max(one.max() for one in maps) < len(MOSAIC_LABELS)
 
     @pytest.mark.parametrize("size", [(224, 224), (97, 260)])
-    def test_maps_are_those_of_the_processors_own_postprocessing(self, segmenter: ImageSegmentation, size: tuple[int, int]) -> None:
+    def test_maps_are_those_of_the_processors_own_postprocessing(self, segmenter: ImageSegmenter, size: tuple[int, int]) -> None:
         import torch
 
         picture = textures.segmentation().samples[0].signal().pixels[: size[0], : size[1]]
@@ -276,26 +277,28 @@ class TestCheckpoints:
         model = classifier if name == "vit_pocket" else segmenter
         assert {parameter.dtype for parameter in model._model.parameters()} == {torch.float32}
 
-    @pytest.mark.parametrize("load", [image_classification.load, image_segmentation.load])
+    @pytest.mark.parametrize("load", [find_task("image_classification").load, find_task("image_segmentation").load])
     def test_a_folder_without_one_says_so(self, load: Any, tmp_path: Path) -> None:
         with pytest.raises(AssetError, match=str(tmp_path)):
             load(str(tmp_path), "cpu")
 
     @pytest.mark.parametrize("missing", ["preprocessor_config.json", "model.safetensors"])
-    @pytest.mark.parametrize(("module", "name"), [(image_classification, "vit_pocket"), (image_segmentation, "segformer_pocket")])
-    def test_a_folder_that_lacks_a_file_says_so_before_it_is_loaded(self, module: Any, name: str, missing: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("task", "name"), [(find_task("image_classification"), "vit_pocket"), (find_task("image_segmentation"), "segformer_pocket")]
+    )
+    def test_a_folder_that_lacks_a_file_says_so_before_it_is_loaded(self, task: Task, name: str, missing: str, tmp_path: Path) -> None:
         shutil.copytree(POCKET / name, tmp_path, dirs_exist_ok=True)
-        module.check(str(tmp_path))
+        task.check(str(tmp_path))
         (tmp_path / missing).unlink()
         with pytest.raises(AssetError, match=f"{tmp_path} holds neither .*{missing}"):
-            module.check(str(tmp_path))
+            task.check(str(tmp_path))
 
     @pytest.mark.parametrize("size", [0, 4, 100, 100_000])
     def test_weights_cut_short_are_said_to_be_damaged(self, size: int, tmp_path: Path) -> None:
         shutil.copytree(POCKET / "vit_pocket", tmp_path, dirs_exist_ok=True)
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:size])
-        for load in (image_classification.check, lambda folder: image_classification.load(folder, "cpu")):
+        for load in (find_task("image_classification").check, lambda folder: find_task("image_classification").load(folder, "cpu")):
             with pytest.raises(AssetError, match=f"{weights} is damaged: .*; save or download the model again"):
                 load(str(tmp_path))
 

@@ -14,9 +14,9 @@ from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Row, Rows
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.tasks import TASKS
+from mpq_fixtures.tasks import find_task
 
-EVALUATION = Evaluation("tried", "tests", TASKS["image_classification"], "a/model", {"path": "a/set"}, (), Path())
+EVALUATION = Evaluation("tried", "tests", find_task("image_classification"), "a/model", {"path": "a/set"}, (), Path())
 
 
 def record(

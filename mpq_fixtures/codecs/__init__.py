@@ -22,12 +22,11 @@ from typing import Any
 from mpq_fixtures.codecs._sources import code_and_packages, digest_of_sources
 from mpq_fixtures.named import AssetError, MissingAsset, told
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.tasks import TASKS
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 
 _PART = re.compile(r"[a-z0-9_.]+")
-_TAKEN = ("original", "evaluations", *(f"test_{task}" for task in TASKS))
+_TAKEN = ("original", "evaluations", "test_evaluations")
 """What stands in the ids of tests besides codecs: the name of the reference, and of folders and files."""
 
 _registry: dict[str, type[Codec]] = {}

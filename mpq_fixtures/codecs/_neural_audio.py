@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mpq_fixtures import hub
+from mpq_fixtures import checkpoints, hub
 from mpq_fixtures.codecs import CodecError, Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
 from mpq_fixtures.codecs._packing import pack, unpack
@@ -36,7 +36,6 @@ from mpq_fixtures.devices import cores
 from mpq_fixtures.downloads import progress_bar
 from mpq_fixtures.hub.files import UnfitError
 from mpq_fixtures.hub.repository import Repository, State
-from mpq_fixtures.models import _checkpoints
 from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.weights import digest_of_file
 
@@ -242,8 +241,8 @@ class NeuralAudioCodec(AudioCodec):
         folder = self._folder(point.network)
         if folder is None:
             raise MissingAsset(f"codec {self.name}: {self.missing()}")
-        _checkpoints.check(str(folder), self.model_class)
-        with _checkpoints.quiet():
+        checkpoints.check(str(folder), self.model_class)
+        with checkpoints.quiet():
             network, report = getattr(transformers, self.model_class).from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
@@ -269,7 +268,7 @@ class NeuralAudioCodec(AudioCodec):
         folder = self._folder(network)
         if folder is None:
             return "absent"
-        files = [(folder / name).resolve() for name in (_checkpoints.CONFIG, _WEIGHTS)]
+        files = [(folder / name).resolve() for name in (checkpoints.CONFIG, _WEIGHTS)]
         return " ".join(file.name if re.fullmatch("[0-9a-f]{40,64}", file.name) else digest_of_file(file) for file in files)
 
     def _repository(self, network: str) -> Repository:
@@ -281,9 +280,9 @@ _WEIGHTS = "model.safetensors"
 
 def _choose(names: Sequence[str], readme: str) -> list[str]:
     """Choose the configuration and the weights in safetensors; pickled ones are not read."""
-    if lacking := {_checkpoints.CONFIG, _WEIGHTS} - set(names):
+    if lacking := {checkpoints.CONFIG, _WEIGHTS} - set(names):
         raise UnfitError(f"it has no {sorted(lacking)[0]}")
-    return [_checkpoints.CONFIG, _WEIGHTS]
+    return [checkpoints.CONFIG, _WEIGHTS]
 
 
 @cache

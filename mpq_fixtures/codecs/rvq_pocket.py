@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from mpq_fixtures import checkpoints
 from mpq_fixtures.codecs._neural_audio import Point
 from mpq_fixtures.codecs.encodec import EncodecArchitecture
-from mpq_fixtures.models import _checkpoints
 
 FOLDER = Path(__file__).parents[1] / "pocket" / "models" / "rvq_pocket"
 
 
 def points_of(folder: Path) -> dict[str, Point]:
     """Return a point for each bandwidth that the network in a folder was trained for, of one channel, as its configuration has it."""
-    config = _checkpoints.config_of(folder)
+    config = checkpoints.config_of(folder)
     rate, hop = config.get("sampling_rate", 16000), math.prod(config.get("upsampling_ratios", (8, 5, 4, 2)))
     bits = (config.get("codebook_size", 1024) - 1).bit_length()
     bandwidths = config.get("target_bandwidths", (1.5, 3, 6))

@@ -10,7 +10,6 @@ from mpq_fixtures import hub
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import split
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.hub.repository import Repository, State, Status
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import PYTHON, AssetError, told
@@ -92,4 +91,4 @@ def _open_dataset(evaluation: Evaluation) -> None:
         labels = OpenModel(evaluation, "cpu").labels
     except AssetError:  # which is said of the model
         return
-    in_models_order(dataset, evaluation, lambda: labels)
+    evaluation.task.align(dataset, evaluation, lambda: labels)

@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures import predictions
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.datasets.labels import in_models_order
 from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, told
@@ -125,7 +123,7 @@ def measure(evaluation: Evaluation, samples: int | None = None) -> tuple[dict[Ke
     set_up_process()
     model = OpenModel(evaluation, resolve_device("auto", 0), threads=1)
     try:
-        dataset = in_models_order(load_dataset(evaluation, samples), evaluation, lambda: model.labels)
+        dataset = evaluation.task.align(load_dataset(evaluation, samples), evaluation, lambda: model.labels)
         costs = dict(_probed(evaluation, dataset, model))
         return costs, model.batch_size, _held()
     finally:
@@ -137,7 +135,7 @@ def _probed(evaluation: Evaluation, dataset: Dataset, model: OpenModel) -> Itera
     try:
         signals = [sample.signal().protected() for sample in chosen]
         answers, answering = _timed(lambda: model.ready().predict([signal.copied() for signal in signals]), twice=True)
-        stored = sum(len(predictions.to_bytes(answer)) for answer in answers) / len(signals) + ROW_BYTES
+        stored = sum(len(evaluation.task.to_bytes(answer)) for answer in answers) / len(signals) + ROW_BYTES
     except AssetError:
         raise
     except Exception as error:  # whatever a user's model and data raise

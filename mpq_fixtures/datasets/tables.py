@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import common_voice, musdb
-from mpq_fixtures.datasets.columns import Files, Table, Targets, cells_of, files_of, groups_of, targets_of
+from mpq_fixtures.datasets.columns import Files, Table, Targets, cells_of, files_of, groups_of
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
@@ -55,8 +55,8 @@ def read_table(evaluation: Evaluation) -> Dataset:
     if not len(table.rows):
         raise table.error("it has no rows")
     chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
-    key = "image" if evaluation.task.modality is Modality.IMAGE else ("audio" if "audio" in evaluation.task.columns else "mixture")
-    signals, targets, labels = files_of(table, table.column(key), key), *targets_of(table)
+    key = evaluation.task.columns[0]
+    signals, targets, labels = files_of(table, table.column(key), key), *evaluation.task.targets(table)
     rows = _Rows(table, chosen, signals, targets)
     return Dataset(LazySamples(len(chosen), rows.sample, rows.sources, rows.names), labels)
 

@@ -114,7 +114,7 @@ class Hybrids:
             return None
         answers = [found[sample.source] for sample in self.samples]
         if not any(corner[:3]) and ANSWER in self.old.links:
-            made = (predictions.digest_of(predictions.from_bytes(answer.data)) for answer in answers)
+            made = (predictions.digest_of(self.case.evaluation.task.from_bytes(answer.data)) for answer in answers)
             if not self._are_the_old(ANSWER, made):
                 return None
         return answers
@@ -186,7 +186,7 @@ class Hybrids:
         content = self.bench.store.get(STATISTICS, key)
         if content is not None:
             return np.asarray(json.loads(content), float)
-        statistic = metric.observe(predictions.from_bytes(answer.data), sample.target())
+        statistic = metric.observe(self.case.evaluation.task.from_bytes(answer.data), sample.target())
         self.bench.store.put(STATISTICS, key, json.dumps(statistic.tolist()).encode())
         return statistic
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mpq_fixtures.hub.files import README, UnfitError, separation_files, split_files, transformers_files
+from mpq_fixtures.hub.files import README, UnfitError, split_files
 from mpq_fixtures.hub.listing import OutOfReach, ask
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
 from mpq_fixtures.named import PYTHON, AssetError, MissingAsset, nearest, resolve
 from mpq_fixtures.store import key_of
-from mpq_fixtures.suite import Evaluation
+
+if TYPE_CHECKING:
+    from mpq_fixtures.suite import Evaluation
 
 BUILDERS = ("arrow", "audiofolder", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
 """Data set paths that are a format of local files to ``datasets``, not an id on the hub."""
@@ -27,8 +30,6 @@ LEFT_THE_HUB = {
 }
 """Repositories that are known to be gone, by the beginning of their id, and what to do instead."""
 
-_SEPARATION_NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models
-
 
 def model_repository(evaluation: Evaluation) -> Repository | None:
     """Return the hub's repository of an evaluation's model; None where the model is a callable or a local folder."""
@@ -36,10 +37,8 @@ def model_repository(evaluation: Evaluation) -> Repository | None:
     if source.startswith(PYTHON) or _is_local(source, evaluation.folder):
         return None
     name, _, revision = source.partition("@")
-    separation = evaluation.task.name == "source_separation"
-    if separation and "/" not in name:
-        name = f"{_SEPARATION_NAMESPACE}/{_separation_repository(name)}"
-    return Repository("model", name, revision or "main", separation_files if separation else transformers_files, evaluation.suite_argument)
+    task = evaluation.task
+    return Repository("model", task.repository(name), revision or "main", task.files, evaluation.suite_argument)
 
 
 def dataset_repository(evaluation: Evaluation) -> Repository | None:
@@ -194,8 +193,3 @@ def _is_local(source: str, folder: Path) -> bool:
     """
     odd = source.startswith((".", "/", "~", "$")) or source.partition("@")[0].count("/") > 1
     return odd or (folder / source.partition("/")[0]).is_dir()
-
-
-def _separation_repository(name: str) -> str:
-    """Return what ``demucs.hf`` calls the repository of a pretrained model, without its import of torch."""
-    return "HTDemucs" if name == "htdemucs" else f"HTDemucs-{name[9:]}" if name.startswith("htdemucs_") else f"Demucs-{name}"

@@ -51,14 +51,6 @@ def transformers_files(names: Sequence[str], readme: str) -> list[str]:
 _VOCABULARIES = {"merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"}
 
 
-def separation_files(names: Sequence[str], readme: str) -> list[str]:
-    """Choose the safetensors files and the bag's YAML, what ``demucs`` keeps on the hub."""
-    weights = [name for name in names if name.endswith(".safetensors")]
-    if not weights:
-        raise UnfitError("it has no .safetensors file")
-    return sorted([*weights, *(name for name in names if name.endswith(".yaml") and "/" not in name)])
-
-
 def split_files(table: Mapping[str, Any]) -> Choice:
     """Return the choice of a data set's files: the README and the Parquet files of the split that ``table`` names, in order."""
     return lambda names, readme: [name for name in (README,) if name in names] + parquet_files(table, names, readme)

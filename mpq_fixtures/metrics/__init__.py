@@ -80,6 +80,10 @@ class Chance(NamedTuple):
     answer: str
 
 
+_task_metrics: dict[str, type[Metric]] = {}
+_registry: dict[tuple[Modality, str], type[SignalMetric]] = {}
+
+
 class Metric(ABC):
     """A figure of merit with its unit, bounds and tolerance.
 
@@ -92,6 +96,15 @@ class Metric(ABC):
     bounds: ClassVar[tuple[float, float]]
     tolerance: ClassVar[float]
     version: ClassVar[int] = 1  # raised when what is computed changes: part of the cache key
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            cls._register()
+
+    @classmethod
+    def _register(cls) -> None:
+        _task_metrics[cls.name] = cls
 
     @abstractmethod
     def observe(self, prediction: Any, target: Any) -> Statistic:
@@ -112,6 +125,11 @@ class Metric(ABC):
     def condense_all(self, statistics: Sequence[Statistic]) -> Sequence[Statistic]:
         """Return each statistic as `condense` does; a metric that can do so with all at once in less time does."""
         return statistics if type(self).condense is Metric.condense else [self.condense(statistic) for statistic in statistics]
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any] | None) -> Metric | None:
+        """Return the metric for taking values of statistics, from its `settings`; None where these are not known (None) and matter."""
+        return cls()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -185,10 +203,9 @@ class SignalMetric(Additive):
     modality: ClassVar[Modality]
     automatic: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "name" in cls.__dict__:  # others are bases
-            _registry[cls.modality, cls.name] = cls
+    @classmethod
+    def _register(cls) -> None:
+        _registry[cls.modality, cls.name] = cls
 
     def missing(self) -> str:
         """Say what this machine lacks for the metric and the one command that brings it; "" where it can run. Loads nothing."""
@@ -198,9 +215,6 @@ class SignalMetric(Additive):
         """Return the mean over the samples that count; NaN when none does."""
         count = total[..., 1]
         return np.asarray(total[..., 0] / np.where(count > 0, count, np.nan))
-
-
-_registry: dict[tuple[Modality, str], type[SignalMetric]] = {}
 
 
 @cache
@@ -232,25 +246,13 @@ def signal_metrics(modality: Modality, further: Iterable[str] = ()) -> list[Sign
 
 
 def restore_metric(name: str, settings: Mapping[str, Any] | None) -> Metric | None:
-    """Return the task's metric of a name for taking values of statistics; None where it is not one of this package's.
+    """Return the task's metric of a name for taking values of statistics; None where there is none here.
 
     The same for settings that are not known (None), if they matter for its values.
     """
-    from mpq_fixtures.metrics.miou import MeanIoU
-    from mpq_fixtures.metrics.sdr import SDR
-    from mpq_fixtures.metrics.top1 import Top1
-    from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-
-    match name:
-        case Top1.name:
-            return Top1()
-        case MeanIoU.name if settings is not None:
-            return MeanIoU(settings["classes"], settings["ignored"])
-        case WordAccuracy.name:
-            return WordAccuracy()
-        case SDR.name:
-            return SDR()
-    return None
+    _load()
+    metric = _task_metrics.get(name)
+    return metric.restored(settings) if metric else None
 
 
 def lacking(**packages: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class MeanIoU(Additive):
         if classes < 1:
             raise ValueError(f"mIoU needs at least one class, not {classes}")
         self.classes, self.ignored = classes, ignored
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any] | None) -> MeanIoU | None:
+        """Return the metric over as many classes; None where their number is not known."""
+        return None if settings is None else cls(settings["classes"], settings["ignored"])
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report.cases import Case
+from mpq_fixtures.tasks import registered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,8 @@ def _media(parts: Iterable[Mapping[str, Any]]) -> tuple[list[Media], dict[str, s
 def _shown(case: Case, row: Mapping[str, Any], media: Sequence[Media]) -> Shown:
     prediction, target = reading.text(row.get("prediction")), reading.text(row.get("target"))
     score = reading.number(row.get("score"))
-    spoken = case.task == "speech_recognition"
+    task = registered().get(case.task)
+    spoken = task is not None and task.is_text
     return Shown(
         case=case,
         rate=reading.number(row.get("rate")),

@@ -27,6 +27,7 @@ from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.samples import read_examples
+from mpq_fixtures.tasks import title_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,12 +38,6 @@ MOST_FAILURES, ALL_FAILURES = 200, 10_000
 ROW_TEXT = 600
 """Characters that a point takes in the table of all points over time."""
 
-TASK_TITLES = {
-    "image_classification": "image classification",
-    "image_segmentation": "semantic segmentation",
-    "speech_recognition": "speech recognition",
-    "source_separation": "source separation",
-}
 ATTENTION = ("failed", "regressed", "rate", "not run", "skipped", "underpowered")
 
 
@@ -169,7 +164,7 @@ def _sections(cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], hi
                 key=f"evaluation-{index}",
                 suite=suite,
                 name=name,
-                task=TASK_TITLES.get(first.task, first.task.replace("_", " ")),
+                task=title_of(first.task),
                 model=first.model,
                 dataset=first.dataset,
                 samples=max(case.samples for case in group),

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Rows
+from mpq_fixtures.signals import Modality
 from mpq_fixtures.statistics import FEWEST_POINTS, Correlation, rank_correlation, values_of_points
 from mpq_fixtures.suite import ORIGINAL
-from mpq_fixtures.tasks import TASKS
 
 MOST = 0.5
 """The share of an evaluation's samples that a point needs, measured by both metrics, to count."""
@@ -46,7 +46,7 @@ def similarity_correlations(records: Sequence[Record]) -> list[SimilarityCorrela
     points = [record for record in records if record.codec != ORIGINAL and len(record.rows)]
     if not points:
         return []
-    known = registered_signal_metrics(TASKS[points[0].task].modality)
+    known = registered_signal_metrics(next(kind for kind in Modality if kind.rate_unit == points[0].rate_unit))
     names = dict.fromkeys(name for record in points for name in record.rows.signal_metrics if name in known)
     numbers: dict[str, int] = {}  # of each sample one
     present = [np.array([numbers.setdefault(sample, len(numbers)) for sample in record.rows.samples], np.int64) for record in points]

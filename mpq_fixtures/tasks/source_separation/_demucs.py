@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.checkpoints import metadata_of
 from mpq_fixtures.devices import autocast
-from mpq_fixtures.models._checkpoints import metadata_of
+from mpq_fixtures.hub.files import UnfitError
 from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.signals import Audio
 
-VERSION = 1
-
+_NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models
 _CLASSES = ("demucs.demucs.Demucs", "demucs.hdemucs.HDemucs", "demucs.htdemucs.HTDemucs")
 
 
@@ -33,7 +33,7 @@ class Mixture(NamedTuple):
     frames: int
 
 
-class SourceSeparation:
+class DemucsSeparator:
     """A separation model on a device. ``sources`` names its stems.
 
     Mixtures are brought to the model's sample rate and channels, and the stems back to the mixture's. A mixture whose
@@ -96,30 +96,44 @@ class SourceSeparation:
         return dict(zip(self.sources, stems.numpy(), strict=True))
 
 
-def check(source: str, precision: str = "float32") -> None:
-    """Raise `AssetError` where a local folder holds no model, or not all of it, as far as shows without reading weights."""
+def check(source: str) -> None:
+    """Raise `AssetError` where a folder holds no model, or not all of it, as far as shows without reading weights."""
     if Path(source).is_dir():
         _choose(Path(source))
 
 
-def load(source: str, device: str, precision: str = "float32") -> SourceSeparation:
+def load(source: str, device: str, precision: str = "float32") -> DemucsSeparator:
     """Load a model for ``device`` from a local folder, a hub id, or the name of a pretrained Demucs model (``mdx``, ``htdemucs``).
 
     A name or id may end in ``@revision``. Names stand for the repositories that ``demucs.pretrained.get_model`` reads, of
     which only the safetensors are taken: its fallback, pickled packages from another server, is not. Raises what
     `check` does, and what ``huggingface_hub`` raises when the hub has none.
     """
-    return SourceSeparation(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device, precision)
+    return DemucsSeparator(_load_folder(Path(source) if Path(source).is_dir() else _fetch(source)), device, precision)
+
+
+def repository(name: str) -> str:
+    """Return the hub id of a pretrained model, which ``demucs.hf`` tells only with torch imported."""
+    if "/" in name:
+        return name
+    called = "HTDemucs" if name == "htdemucs" else f"HTDemucs-{name[9:]}" if name.startswith("htdemucs_") else f"Demucs-{name}"
+    return f"{_NAMESPACE}/{called}"
+
+
+def files(names: Sequence[str]) -> list[str]:
+    """Choose the safetensors files and the bag's YAML, what ``demucs`` keeps on the hub."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if not weights:
+        raise UnfitError("it has no .safetensors file")
+    return sorted([*weights, *(name for name in names if name.endswith(".yaml") and "/" not in name)])
 
 
 def _fetch(source: str) -> Path:
     """Return the local copy of a model's repository."""
-    from demucs.hf import DEFAULT_NAMESPACE, hf_repo_name
     from huggingface_hub import snapshot_download
 
     name, _, revision = source.partition("@")
-    repository = name if "/" in name else f"{DEFAULT_NAMESPACE}/{hf_repo_name(name)}"
-    return Path(snapshot_download(repository, revision=revision or None, allow_patterns=["*.yaml", "*.safetensors"]))
+    return Path(snapshot_download(repository(name), revision=revision or None, allow_patterns=["*.yaml", "*.safetensors"]))
 
 
 def _choose(folder: Path) -> tuple[list[Path], dict[str, Any] | None]:

@@ -1,4 +1,4 @@
-"""Classes: the order in which the data number them, and the order in which the model does.
+"""Classes as targets: read from a column, and brought from the order of the data to that of the model.
 
 Targets are brought to the model's order, by name, so that predictions and targets index the same list and a model may know more
 classes than the data hold.
@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of
+from mpq_fixtures.metrics import Metric
+from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Dataset, LazySamples, Sample, Target
 from mpq_fixtures.store import key_of
-from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.tasks import Task
+
+if TYPE_CHECKING:
+    from mpq_fixtures.suite import Evaluation
 
 BY_INDEX = "by index"
 """What a suite file writes for the data set's ``labels`` where names cannot be compared and the order is known to be the same."""
 
-UNSCORED = -1
-"""What class maps hold where their pixels belong to no class."""
+WITHHELD = -1
+"""A label, in hub data sets."""
 
 _NUMBER = re.compile(r"(?:label|class)?[ _-]*(\d+)", re.IGNORECASE)
-_NO_CLASS = -1  # in place of the model's index
+NO_CLASS = -1
+"""In place of the model's index."""
 
 
 class Unnamed(tuple[str, ...]):
@@ -44,29 +48,85 @@ class Unnamed(tuple[str, ...]):
         return made
 
 
-def in_models_order(dataset: Dataset, evaluation: Evaluation, names: Callable[[], Sequence[str]]) -> Dataset:
-    """Return the data set with its targets in the order of the model's classes; as it is where the two orders are the same.
+def in_models_order(dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
+    """Return the data set with class indices in the order of the model's classes; as it is where the two orders are the same.
 
-    ``names`` gives the model's classes and is called only for tasks that have some. Masks are first counted from the option
-    ``label_offset``, and their ``ignored_label`` is set apart. Raises `AssetError` where names do not match.
+    ``classes`` gives the names of the model's classes. Raises `AssetError` where names do not match.
     """
-    if not evaluation.task.has_labels:
-        return dataset
-    model, asked = tuple(names()), evaluation.dataset.get("labels")
-    order = _match(dataset.labels, model, asked == BY_INDEX, evaluation)
-    labels = model or dataset.labels
-    if "ignored_label" not in evaluation.options:
-        unchecked = labels and not dataset.labels
-        if not order and not unchecked:
-            return dataclasses.replace(dataset, labels=labels)
-        return _mapped(dataset, labels, (order, unchecked), _index_mapper(order or range(len(labels))))
-    if not labels:
-        raise AssetError(f'{evaluation.name}: neither data nor model name their classes: write labels = ["wall", ...] in the data set')
-    ignored, offset = evaluation.options["ignored_label"], evaluation.options["label_offset"]
-    mapper = _map_mapper(order or range(len(labels)), ignored, offset)
-    unscored = None if ignored is None else int(mapper(np.array([[ignored]]))[0, 0])
-    settings = (order, ignored, offset) if order or offset or ignored is not None else ()
-    return dataclasses.replace(_mapped(dataset, labels, settings, mapper), ignored=unscored)
+    labels, order = match_models(dataset, evaluation, classes())
+    unchecked = labels and not dataset.labels
+    if not order and not unchecked:
+        return dataclasses.replace(dataset, labels=labels)
+    return mapped(dataset, labels, (order, unchecked), _index_mapper(order or range(len(labels))))
+
+
+def match_models(dataset: Dataset, evaluation: Evaluation, model: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the names of the classes, and the model's index of each of the data's, () where they are the same.
+
+    Raises `AssetError` where names do not match.
+    """
+    order = _match(dataset.labels, tuple(model), evaluation.dataset.get("labels") == BY_INDEX, evaluation)
+    return tuple(model) or dataset.labels, order
+
+
+class Classification(Task):
+    """A model that answers with the index of a class; scored by top-1 accuracy."""
+
+    def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
+        """Return class indices, and the names of the data's classes."""
+        targets = ClassIndices(table, table.column("label"))
+        return targets, targets.names
+
+    def align(self, dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
+        """Return the data set with its targets in the order of the model's classes; raises `AssetError` where names do not match."""
+        return in_models_order(dataset, evaluation, classes)
+
+    def metric(self, dataset: Dataset, **options: Any) -> Metric:
+        """Return top-1 accuracy."""
+        from mpq_fixtures.metrics.top1 import Top1
+
+        return Top1(len(dataset.labels) or None)
+
+
+class ClassIndices(Targets):
+    """Class indices: numbers, or names among the data set's."""
+
+    def __init__(self, table: Table, column: str) -> None:
+        import datasets
+
+        feature = table.rows.features[column]
+        texts = getattr(feature, "dtype", "") in TEXT_TYPES
+        if not texts and not str(getattr(feature, "dtype", "")).startswith("bool") and not is_whole(table.rows, column):
+            raise table.error(f"the column {column!r} for label holds {kind_of(feature)}, neither whole numbers nor names of classes")
+        self._cells, self._column = Cells(table.rows, column), column
+        there: list[Any] = [
+            value if texts else int(value) for value in table.rows.unique(column) if not is_missing(value) and value != WITHHELD
+        ]
+        own = feature.names if isinstance(feature, datasets.ClassLabel) else sorted(there) if texts else ()
+        if not there:
+            raise table.error(f"the column {column!r} for label is empty: the labels of this split are withheld; take another split")
+        named = table.evaluation.dataset.get("labels", ())
+        self.names: tuple[str, ...] = tuple(own if isinstance(named, str) or not named else named)
+        if not self.names:
+            self.names = Unnamed(min(there), max(there))
+        if self.names and not isinstance(named, str) and own and len(own) != len(self.names) and not texts:
+            raise table.error(f"labels has {len(self.names)} names, and the column {column!r} has {len(own)} classes: {_few(own)}")
+        self._index = {name: index for index, name in enumerate(self.names)}
+        known = {name if texts else index for index, name in enumerate(self.names) if name or texts}
+        for value in there:
+            if value not in known and (self.names or value < 0):
+                ways = nearest(str(value), self.names) if texts else f": labels are 0 to {len(self.names) - 1}" if self.names else ""
+                raise table.error(f"unknown label {value!r} in the column {column!r}{ways}")
+
+    def digests(self, row: int) -> Iterator[bytes]:
+        index = self[row]
+        yield digest_of_text(f"{index} {self.names[index] if self.names else ''}")
+
+    def __getitem__(self, row: int) -> int:
+        value = self._cells[row]
+        if is_missing(value) or value == WITHHELD:
+            raise ValueError(f"row {row} has no label in the column {self._column!r}")
+        return self._index[value] if isinstance(value, str) else int(value)
 
 
 def match(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...] | None:
@@ -87,7 +147,7 @@ def match(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...] | None:
             if len(own) == len(others) == 1 or own == others:
                 order |= zip(own, others, strict=True)
         if len(order) + len(nameless) == len(data):
-            return tuple(order.get(position, _NO_CLASS) for position in range(len(data)))
+            return tuple(order.get(position, NO_CLASS) for position in range(len(data)))
     return None
 
 
@@ -120,7 +180,7 @@ def _match(data: Sequence[str], model: Sequence[str], by_index: bool, evaluation
     return () if order == tuple(range(len(model))) else order
 
 
-def _mapped(dataset: Dataset, labels: tuple[str, ...], settings: Any, mapper: Callable[[Any], Any]) -> Dataset:
+def mapped(dataset: Dataset, labels: tuple[str, ...], settings: Any, mapper: Callable[[Any], Any]) -> Dataset:
     """Return the data set with mapped targets; without settings the mapper only checks, and digests stay."""
 
     told = repr(settings)
@@ -143,30 +203,9 @@ def _index_mapper(order: Sequence[int]) -> Callable[[Target], int]:
     def mapped(target: Target) -> int:
         if not 0 <= target < len(order):
             raise ValueError(f"the label {target} is none of 0 to {len(order) - 1}")
-        if order[target] == _NO_CLASS:
+        if order[target] == NO_CLASS:
             raise ValueError(f"the label {target} stands for no class")
         return order[target]
-
-    return mapped
-
-
-def _map_mapper(order: Sequence[int], ignored: int | None, offset: int) -> Callable[[Any], Any]:
-    """Return what turns a stored class map into one of the model's classes, with `UNSCORED` in place of an ignored label that is none."""
-
-    def mapped(target: Any) -> Any:
-        moved = np.asarray(target).astype(np.int64) - offset
-        scored = slice(None) if ignored is None else moved != ignored - offset
-        highest, known_as = len(order) - 1, np.asarray(order)
-        inside = moved[scored]
-        if inside.size and (inside.min() < 0 or inside.max() > highest):
-            found, known = f"{inside.min() + offset} to {inside.max() + offset}", f"{offset} to {highest + offset}"
-            raise ValueError(f"the mask holds labels {found}, beyond {known}: see the options label_offset and ignored_label")
-        if (nameless := inside[known_as[inside] == _NO_CLASS]).size:
-            raise ValueError(f"the mask holds the label {nameless[0] + offset}, which stands for no class: see the option ignored_label")
-        held = (moved >= 0) & (moved <= highest)
-        moved[held] = known_as[moved[held]]
-        moved[~held] = UNSCORED
-        return moved
 
     return mapped
 

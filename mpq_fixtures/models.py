@@ -1,8 +1,6 @@
-"""Models: signals in, predictions out. One file for each task, each with ``load(source, device, precision="float32")``.
+"""Models: signals in, predictions out. What loads one belongs to its task (`mpq_fixtures.tasks.Task.load`).
 
-Each has ``check(source)`` too, with the same options, which tells of a folder what can be known without reading its weights.
-
-``source`` is a local folder or a hub id with an optional ``@revision``; ``device`` is a torch device name. ``precision`` (``float32``,
+A source is a local folder or a hub id with an optional ``@revision``; a device is a torch device name. ``precision`` (``float32``,
 ``float16`` or ``bfloat16``) is what the network's matrix products and convolutions are computed in; its weights are held, and signals
 prepared, in float32.
 """
@@ -10,19 +8,18 @@ prepared, in float32.
 from __future__ import annotations
 
 import gc
-import importlib
 import sys
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpq_fixtures.answers import Limit
+from mpq_fixtures.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
 from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
-from mpq_fixtures.models._checkpoints import PROCESSOR, WEIGHT_SUFFIXES, labels_of
 from mpq_fixtures.named import (
     PYTHON,
     AssetError,
@@ -31,16 +28,16 @@ from mpq_fixtures.named import (
     digest_of_files,
     digests_of_folder,
     find_callable,
-    kind,
     texts,
     told,
 )
-from mpq_fixtures.signals import Signal
 from mpq_fixtures.store import key_of
-from mpq_fixtures.suite import Evaluation
+
+if TYPE_CHECKING:
+    from mpq_fixtures.suite import Evaluation
 
 Prediction = Any
-"""One for each signal: a class index, a class map ``[H, W]``, a text, or stems ``{name: [channels, frames]}``."""
+"""What a task's models answer to a signal: a class index, a class map ``[H, W]``, a text, stems ``{name: [channels, frames]}``."""
 
 _DEFAULT_BATCH = 8
 _CPU_MOST, _GPU_MOST = 32, 256
@@ -56,7 +53,7 @@ class Model(Protocol):
     answer has to be brought back to the signal's size. So a change of the preprocessing can be told from one of the network.
     """
 
-    def predict(self, signals: Sequence[Signal]) -> list[Prediction]:
+    def predict(self, signals: Sequence[Any]) -> Sequence[Prediction]:
         """Return one prediction for each signal, in order."""
         ...
 
@@ -66,7 +63,7 @@ class OpenModel:
 
     def __init__(self, evaluation: Evaluation, device: str, threads: int = 1) -> None:
         """Take the evaluation, a torch device, and how many threads a model on the CPU gets unless OMP_NUM_THREADS says."""
-        self.device = device
+        self.device, self.task = device, evaluation.task
         self._evaluation, self._threads = evaluation, threads
         self._model: Model | None = None
         self.limit: Limit | None = None  # how many signals it is asked for at once, as soon as that is chosen
@@ -75,7 +72,7 @@ class OpenModel:
     def fingerprint(self) -> str:
         """A digest of the weights, the preprocessing, the options, the kind of device and the packages that decide a prediction."""
         task, source = self._evaluation.task, self._evaluation.model
-        preprocessing = 0 if source.startswith(PYTHON) else self._module.VERSION
+        preprocessing = 0 if source.startswith(PYTHON) else task.version
         if source.startswith(PYTHON):
             weights = digest_of_callable(source, self._evaluation.folder)
         elif model_repository(self._evaluation) is None:
@@ -104,7 +101,7 @@ class OpenModel:
             file = Path(name)
             part = "processor" if file.name in PROCESSOR else "weights" if file.suffix in WEIGHT_SUFFIXES else "configuration"
             parts[part][name] = digest
-        return {part: digest_of_files(files) for part, files in parts.items()} | {"preprocessing": self._module.VERSION, **packages}
+        return {part: digest_of_files(files) for part, files in parts.items()} | {"preprocessing": self.task.version, **packages}
 
     @cached_property
     def _files(self) -> dict[str, str]:
@@ -118,7 +115,7 @@ class OpenModel:
         """The names of the model's classes in their order, () where it tells none; only a callable has to be called to know."""
         source, folder = self._evaluation.model, self._evaluation.folder
         if not source.startswith(PYTHON):
-            return labels_of(model_folder(self._evaluation))
+            return self.task.labels(model_folder(self._evaluation), **self._evaluation.model_options)
         labels = getattr(find_callable(source, folder), "labels", None)
         if labels is None or hasattr(labels, "__get__"):  # a class may tell them by a property, which only its object answers
             labels = getattr(self.ready(), "labels", None)
@@ -148,7 +145,7 @@ class OpenModel:
         if source.startswith(PYTHON):
             find_callable(source, folder)
         else:
-            self._module.check(str(model_folder(self._evaluation)), **self._evaluation.model_options)
+            self.task.check(str(model_folder(self._evaluation)), **self._evaluation.model_options)
 
     def ready(self) -> Model:
         """Return the loaded model."""
@@ -157,13 +154,13 @@ class OpenModel:
             if source.startswith(PYTHON):
                 find_callable(source, folder)
                 self._set_up_torch()
-                self._model = _checked(call(source, folder, self._evaluation.name, device=self.device), source, self._evaluation.name)
+                self._model = self._adopted(call(source, folder, self._evaluation.name, device=self.device))
                 self._set_up_torch()  # which it may have imported only now
             else:
                 set_up_torch(self.device, self._threads)
                 local = model_folder(self._evaluation)
                 try:
-                    self._model = self._module.load(str(local), self.device, **self._evaluation.model_options)
+                    self._model = self.task.load(str(local), self.device, **self._evaluation.model_options)
                 except AssetError:
                     raise
                 except Exception as error:  # each of the libraries that read weights and tokenizers has exceptions of its own
@@ -183,18 +180,15 @@ class OpenModel:
         if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    @property
-    def _module(self) -> Any:
-        return importlib.import_module(f"{__name__}.{self._evaluation.task.name}")
-
-
-def _checked(model: Any, source: str, name: str) -> Model:
-    """Return what a callable made; raise `AssetError` where it is no `Model`."""
-    place = f"{name}: {source}(device)"
-    if not callable(getattr(model, "predict", None)):
-        raise AssetError(f"{place} returned {kind(model)}, which has no predict(signals): make it return an object that has")
-    size = getattr(model, "batch_size", None)
-    if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
-        raise AssetError(f"{place}: batch_size is {size!r}: make it a whole number above 0, or leave it out")
-    texts(getattr(model, "labels", None), place)
-    return model  # type: ignore[no-any-return]
+    def _adopted(self, made: Any) -> Model:
+        """Return what a callable made; raise `AssetError` where it is no model for the task."""
+        place = f"{self._evaluation.name}: {self._evaluation.model}(device)"
+        try:
+            model = self.task.adopt(made)
+        except TypeError as error:
+            raise AssetError(f"{place} returned {error}") from None
+        size = getattr(model, "batch_size", None)
+        if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
+            raise AssetError(f"{place}: batch_size is {size!r}: make it a whole number above 0, or leave it out")
+        texts(getattr(model, "labels", None), place)
+        return model

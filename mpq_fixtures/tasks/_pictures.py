@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from mpq_fixtures.checkpoints import quiet
 from mpq_fixtures.devices import autocast
-from mpq_fixtures.models._checkpoints import quiet
 from mpq_fixtures.signals import Image
 
 GPU_BATCH = 32
