@@ -51,7 +51,7 @@ def finish(pipeline: Pipeline) -> Record:
             break
     with pipeline.clock.step("score"):
         ordered = [failures[sample.id] for sample in pipeline.dataset.samples if sample.id in failures] if failures else []
-        record = summarise(pipeline.case, rows, ordered, pipeline.metric, pipeline.beside, pipeline.absent)
+        record = summarise(pipeline.case, rows, ordered, pipeline.metric, pipeline.further, pipeline.absent)
     record.example = [] if shown.id in failures else _example(pipeline, shown)
     record.example_sample = shown.id
     record.device, record.fingerprint = pipeline.model.device, pipeline.model.fingerprint
@@ -107,4 +107,4 @@ def _example(pipeline: Pipeline, sample: Sample) -> list[dict[str, Any]]:
     original = sample.signal()
     signal = codec.decode(bitstreams[sample.source]) if codec else original
     prediction = pipeline.task.from_bytes(answers[sample.source].data)
-    return pipeline.task.example(signal, prediction, sample.target(), pipeline.dataset.labels, original)
+    return pipeline.task.example(signal, prediction, pipeline.target(sample), pipeline.dataset.labels, original)

@@ -36,7 +36,7 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError
-from mpq_fixtures.suite import FAIL, ORIGINAL, Case, Evaluation
+from mpq_fixtures.suite import FAIL, LABELS, ORIGINAL, Case, Evaluation
 from mpq_fixtures.workbench import Workbench
 
 
@@ -117,8 +117,9 @@ def evaluate(
             own = reference if codec is None else Pipeline(case, dataset, model, codec, bench)
             with engine.at(reference, own):
                 if name not in originals:
-                    for pipeline in dict.fromkeys((reference, own)):
-                        engine.advance(pipeline)  # what others are at may be done when this is
+                    # What others are at may be done when this is; but not where the answers to the originals are what it is held against.
+                    for pipeline in dict.fromkeys((reference, own) if case.evaluation.targets == LABELS else ()):
+                        engine.advance(pipeline)
                     originals[name] = finish(reference)
                 record = originals[name] if own is reference else finish(own)
         except AssetError as error:
@@ -185,7 +186,7 @@ def compared(
         now, beside = replace(now, provenance=about), (old, replace(new, provenance=about)) if old else None
         layer = layer_of(baseline, now, beside)
         divided = ""
-        if crossing and comparison.effect is not None and layer and len(layer.moved) + len(layer.open) > 1:
+        if crossing and evaluation.has_labels and comparison.effect is not None and layer and len(layer.moved) + len(layer.open) > 1:
             try:
                 divided = str(cross(case, dataset, model, codec, bench, baseline, now, metric, beside))
             except Exception as error:  # it explains a verdict, and must not take its place

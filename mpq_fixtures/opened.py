@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
@@ -33,7 +33,7 @@ class OpenEvaluation:
         """Return an evaluation's samples; raises `AssetError` where they cannot be had, or do not fit the model."""
         model = self.model(evaluation)
         if self._dataset is None:
-            self._dataset = evaluation.task.align(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
+            self._dataset = align(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
         return self._dataset
 
     def pipeline(self, case: Case, bench: Workbench) -> Pipeline:

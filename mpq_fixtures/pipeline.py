@@ -20,13 +20,14 @@ from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
+from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.rows import ROW_FORMAT, Failure, Row, table_of
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
-from mpq_fixtures.suite import Case
+from mpq_fixtures.suite import BOTH, LABELS, Case
 from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Pipeline:
         evaluation = case.evaluation
         self.task = evaluation.task
         self.metric = self.task.metric(dataset, **evaluation.options)
+        self.agreement = agreement(self.metric) if evaluation.targets == BOTH else None
         asked = self.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
         self.beside = [metric for metric in asked if metric not in self.absent]
@@ -127,6 +129,14 @@ class Pipeline:
             except SampleError:  # which its own failure says
                 continue
 
+    @cached_property
+    def reference(self) -> Pipeline | None:
+        """The steps of the originals, where what the model answers to them is a target; None where labels alone are."""
+        case = self.case.evaluation.cases[0]
+        if self.case.evaluation.targets == LABELS:
+            return None
+        return self if self.case.is_original else Pipeline(case, self.dataset, self.model, None, self.bench)
+
     @property
     def encoding(self) -> str:
         """The key of what the encoder makes of samples."""
@@ -140,8 +150,14 @@ class Pipeline:
     @property
     def scoring(self) -> str:
         """The key of the rows."""
-        scored = [[metric.name, metric.version, metric.settings, metric.packages] for metric in (self.metric, *self.beside)]
-        return key_of(prediction=self.answering, scoring=scored, row=ROW_FORMAT)
+        scored = [[metric.name, metric.version, metric.settings, metric.packages] for metric in (self.metric, *self.further)]
+        held_against = [self.case.evaluation.targets, self.reference.answering] if self.reference else []
+        return key_of(prediction=self.answering, scoring=scored, targets=held_against, row=ROW_FORMAT)
+
+    @property
+    def further(self) -> list[Metric]:
+        """The metrics besides the task's: agreement, where it is not the task's own, and the signal metrics."""
+        return [*([self.agreement] if self.agreement else []), *self.beside]
 
     @cached_property
     def work(self) -> str:
@@ -215,11 +231,12 @@ class Pipeline:
             for batch, received in _ahead(pool, self._receivers(batches)):
                 answers, asked = self._predict(batch, received)
                 outcome = Outcome(answers=asked)
-                for sample, signal, answer in zip(batch, received, answers, strict=True):
+                originals = self._originals_answers(batch, answers)
+                for sample, signal, answer, original in zip(batch, received, answers, originals, strict=True):
                     if isinstance(signal, Received) and signal.encoded is not None:
                         outcome.bitstreams[sample.source] = signal.encoded
                     if sample.source in wanted:
-                        scored = self.score(sample, signal, answer)
+                        scored = self.score(sample, signal, answer, original)
                         (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
                 yield outcome
 
@@ -317,6 +334,21 @@ class Pipeline:
         asked = {sample.source: one for sample, one in zip(batch, answers, strict=True) if isinstance(one, Answer)}
         return answers, asked
 
+    def _originals_answers(self, batch: Sequence[Sample], answers: Sequence[Answer | SampleError]) -> Sequence[Answer | SampleError | None]:
+        """Return what the model answers to the originals of a batch, of which it answered ``answers`` at this point; None: unasked."""
+        if self.reference is None:
+            return [None] * len(batch)
+        return answers if self.reference is self else self.reference.answers_to(batch)
+
+    def answers_to(self, batch: Sequence[Sample]) -> list[Answer | SampleError]:
+        """Return what the model answers to a batch, predicted whole: from the store, or asked now and kept there."""
+        stored = self.stored_answers(batch)
+        if all(sample.source in stored for sample in batch):
+            return [stored[sample.source] for sample in batch]
+        answers, asked = self._predict(batch, [self.receive(sample) for sample in batch])
+        self.keep(Outcome(answers=asked))
+        return answers
+
     def answer(self, received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
         """Ask the model for what came through of a batch; what stopped before stays as it is."""
         model = self.model.ready()
@@ -325,20 +357,25 @@ class Pipeline:
             found = iter(ask(model, signals, self.task, self.model.limit))
             return [next(found) if isinstance(item, Received) else item for item in received]
 
-    def score(self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError) -> Row | Failure:
-        """Turn a prediction into the sample's row."""
+    def score(
+        self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError, original: Answer | SampleError | None = None
+    ) -> Row | Failure:
+        """Turn a prediction into the sample's row; ``original`` is the model's answer to the original, where that is a target."""
         try:
             if isinstance(answer, SampleError):
                 raise answer
             assert isinstance(received, Received)
-            samples = len(self.dataset.samples)
-            target = self.bench.memory.read("target", sample.source, samples, lambda: attempt("read", sample.target))
+            own = None if original is None else self._own_target(sample, original)
+            target = self._label(sample) if self.case.evaluation.has_labels else own
             prediction = self.task.from_bytes(answer.data)
             with self.clock.step("score"):
                 statistic = attempt("score", self.metric.observe, prediction, target)
                 floor = self.metric.floor(received.signal, target) if self.codec is None else None
                 scores = {self.metric.name: self.metric.value([statistic])}
-                scores |= {other.name: other.value([received.beside[other.name]]) for other in self.beside if other.name in received.beside}
+                beside = dict(received.beside)
+                if self.agreement:
+                    beside[self.agreement.name] = attempt("score", self.agreement.observe, prediction, own)
+                scores |= {other.name: other.value([beside[other.name]]) for other in self.further if other.name in beside}
         except SampleError as error:
             return Failure(sample.id, error.step, predictions.plain(str(error)))
         spent = received.ledger
@@ -352,7 +389,7 @@ class Pipeline:
             prediction=self.task.describe(prediction, self.dataset.labels),
             target=self.task.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
-            beside={name: beside.tolist() for name, beside in received.beside.items()},
+            beside={name: statistic.tolist() for name, statistic in beside.items()},
             scores=scores,
             floor=None if floor is None else floor.tolist(),
             unmeasured=received.unmeasured,
@@ -360,6 +397,22 @@ class Pipeline:
             group=sample.group,
             chain=received.chain | {chain.GIVEN: answer.given, chain.ANSWER: predictions.digest_of(prediction)},
         )
+
+    def _label(self, sample: Sample) -> Any:
+        return self.bench.memory.read("target", sample.source, len(self.dataset.samples), lambda: attempt("read", sample.target))
+
+    def _own_target(self, sample: Sample, original: Answer | SampleError) -> Any:
+        """Return the model's answer to the original as a target."""
+        if isinstance(original, SampleError):
+            raise SampleError(original.step, f"the original, whose answer is the target: {original}")
+        return self.task.as_target(self.task.from_bytes(original.data), self._read(sample))
+
+    def target(self, sample: Sample) -> Any:
+        """Return what the sample's answer is held against; raises `SampleError` where that cannot be had."""
+        if self.case.evaluation.has_labels:
+            return self._label(sample)
+        assert self.reference is not None
+        return self._own_target(sample, self.reference.answers_to([sample])[0])
 
 
 _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64

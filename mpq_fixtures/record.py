@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.rows import LEDGER, Failure, Rows
 from mpq_fixtures.statistics import bootstrap_intervals, retention
-from mpq_fixtures.suite import Case
+from mpq_fixtures.suite import OWN_ANSWERS, Case
 
 _Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
 """A metric, what it keeps of the samples that it could measure, and which these are."""
@@ -144,7 +144,9 @@ def summarise(
         quality=case.quality,
         metric=metric.name,
         # The originals against themselves: an infinite PSNR says nothing.
-        metrics=_measures(rows, metric, *(([], {}) if case.is_original else (beside, absent or {}))),
+        metrics=_held_against(
+            _measures(rows, metric, *(([], {}) if case.is_original else (beside, absent or {}))), metric, evaluation.targets
+        ),
         rate=8 * total_bytes / elements if elements else math.nan,
         rate_mean=float(np.mean(8 * sizes / elements_of)) if len(rows) else math.nan,
         rate_unit=modality.rate_unit,
@@ -158,6 +160,14 @@ def summarise(
         rate_nominal=math.fsum(nominal) / elements if elements else math.nan,
         ledger=ledger,
     )
+
+
+def _held_against(measures: dict[str, Measure], metric: Metric, targets: str) -> dict[str, Measure]:
+    """Return the measures with what the task's metric held answers against among its settings, where that is not labels."""
+    if targets != OWN_ANSWERS:
+        return measures
+    main = measures[metric.name]
+    return measures | {metric.name: replace(main, settings={**main.settings, "targets": targets})}
 
 
 def _measures(rows: Rows, metric: Metric, beside: Sequence[Metric], absent: Mapping[Metric, str]) -> dict[str, Measure]:

@@ -13,6 +13,8 @@ from mpq_fixtures.tasks import Task
 
 ORIGINAL = "original"
 SAY, FAIL = "say", "fail"
+LABELS, OWN_ANSWERS, BOTH = "labels", "original", "both"
+"""What a model's answers are held against: labels, its own answers on the originals, or both."""
 _PATHS = (".", "/", "~", "$")  # what a path begins with that cannot be a hub id or a name
 
 
@@ -50,6 +52,8 @@ class Evaluation:
     codec of each name in ``points``; ``similarity`` names signal metrics to measure besides those that always are. ``left_out`` names
     the optional codecs that this machine lacks something for, whose cases are not among the points.
 
+    ``targets`` says what answers are held against: ``labels``; ``original``, the model's own answers on the originals, with which no label
+    is read; or ``both``, where labels decide and agreement with the originals stands beside.
     ``margins`` say how much worse ``value``, ``rate`` (as a share) or a signal metric may get before that matters, each in its unit, where
     the file does not leave it to the metric. ``underpowered`` is what becomes of a case with too few samples to tell: ``say`` or ``fail``.
     """
@@ -70,7 +74,13 @@ class Evaluation:
     left_out: tuple[str, ...] = ()
     margins: Mapping[str, float] = field(default_factory=dict)
     underpowered: str = SAY
+    targets: str = LABELS
     file: Path | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Tell whether the data's targets are read."""
+        return self.targets != OWN_ANSWERS
 
     @property
     def cases(self) -> list[Case]:

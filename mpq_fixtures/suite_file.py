@@ -18,14 +18,14 @@ from mpq_fixtures.codecs.scaling import check, split
 from mpq_fixtures.metrics import registered_signal_metrics
 from mpq_fixtures.named import PYTHON, nearest
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.suite import FAIL, SAY, Evaluation, SuiteError
+from mpq_fixtures.suite import BOTH, FAIL, LABELS, OWN_ANSWERS, SAY, Evaluation, SuiteError
 from mpq_fixtures.suite_limits import read_margins, read_thresholds
 from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import Task, find_task
 
 _PART = re.compile(r"[a-z0-9_.]+")
 _REQUIRED = ("name", "task", "model", "dataset")
-_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "options")
+_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "targets", "options")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
 
@@ -163,7 +163,9 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
     task = find_task(choice(table["task"], tasks.registered(), f"{place}: task"))
-    dataset = _dataset(table["dataset"], task, f"{place}: dataset")
+    possible = (LABELS, OWN_ANSWERS, BOTH) if task.columns[1:] else (OWN_ANSWERS,)
+    targets = choice(table.get("targets", possible[0]), possible, f"{place}: targets")
+    dataset = _dataset(table["dataset"], task, targets, f"{place}: dataset")
     if not isinstance(table["model"], str):
         raise SuiteError(f'{place}: model: write a hub id, a folder, or "python:module:callable" as a string')
     samples = table.get("samples")
@@ -190,14 +192,17 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         underpowered=choice(table.get("underpowered", SAY), (SAY, FAIL), f"{place}: underpowered"),
         options=options,
         model_options=model_options,
+        targets=targets,
         file=path,
     )
 
 
-def _dataset(table: Any, task: Task, place: str) -> dict[str, Any]:
+def _dataset(table: Any, task: Task, targets: str, place: str) -> dict[str, Any]:
     if not isinstance(table, dict) or not isinstance(table.get("path"), str):
         raise SuiteError(f'{place}: write a table with at least a path, {{ path = "imagefolder", data_dir = "photos" }}')
     check_keys(table, (), (*_DATASET, *task.columns), place)
+    if targets == OWN_ANSWERS and (unread := [key for key in task.columns[1:] if key in table]):
+        raise SuiteError(f'{place}: {unread[0]} is not read with targets = "{OWN_ANSWERS}": leave it out, or write targets = "{BOTH}"')
     for key, value in table.items():
         if wanted := _wanted(key, value, task):
             raise SuiteError(f"{place}: {key}: {value!r} must be {wanted}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mpq_fixtures import hub
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import split
-from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.hub.repository import Repository, State, Status
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import PYTHON, AssetError, told
@@ -91,4 +91,4 @@ def _open_dataset(evaluation: Evaluation) -> None:
         labels = OpenModel(evaluation, "cpu").labels
     except AssetError:  # which is said of the model
         return
-    evaluation.task.align(dataset, evaluation, lambda: labels)
+    align(dataset, evaluation, lambda: labels)

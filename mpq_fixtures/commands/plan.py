@@ -15,7 +15,7 @@ from typing import Any
 
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
-from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.named import AssetError, told
@@ -123,7 +123,7 @@ def measure(evaluation: Evaluation, samples: int | None = None) -> tuple[dict[Ke
     set_up_process()
     model = OpenModel(evaluation, resolve_device("auto", 0), threads=1)
     try:
-        dataset = evaluation.task.align(load_dataset(evaluation, samples), evaluation, lambda: model.labels)
+        dataset = align(load_dataset(evaluation, samples), evaluation, lambda: model.labels)
         costs = dict(_probed(evaluation, dataset, model))
         return costs, model.batch_size, _held()
     finally:

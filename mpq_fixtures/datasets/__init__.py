@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mpq_fixtures.datasets.ids import twice
@@ -32,6 +33,22 @@ def load_dataset(evaluation: Evaluation, samples: int | None = None) -> Dataset:
     if not dataset.samples:
         raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} is empty")
     return dataset.choose(min((count for count in (evaluation.samples, samples) if count is not None), default=None))
+
+
+def align(dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
+    """Return the data set with its targets as the model counts them; ``classes`` gives the names of the model's classes.
+
+    Without labels the classes are the model's own. Raises `AssetError` where data and model do not fit.
+    """
+    if evaluation.has_labels:
+        return evaluation.task.align(dataset, evaluation, classes)
+    aligned = dataclasses.replace(dataset, labels=tuple(classes()) or dataset.labels, ignored=None)
+    try:
+        evaluation.task.metric(aligned, **evaluation.options)
+    except ValueError as error:
+        problem = f"{evaluation.name}: the model names no classes ({error})"
+        raise AssetError(f'{problem}: write labels = ["wall", ...] in the data set') from None
+    return aligned
 
 
 def _call(path: str, evaluation: Evaluation) -> Dataset:

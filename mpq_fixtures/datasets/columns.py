@@ -165,6 +165,17 @@ class Targets(ABC):
         """Return the target; raises ``OSError`` or ``ValueError`` where there is none."""
 
 
+class NoTargets(Targets):
+    """Nothing: of data without labels."""
+
+    def digests(self, row: int) -> Iterator[bytes]:
+        """Yield nothing."""
+        return iter(())
+
+    def __getitem__(self, row: int) -> Target:
+        raise ValueError(f"row {row} has no target: its data set is read without labels")
+
+
 def files_of(table: Table, column: str, key: str) -> Files:
     """Return a column as files; raise `AssetError` where it holds something else."""
     import datasets

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import common_voice, musdb
-from mpq_fixtures.datasets.columns import Files, Table, Targets, cells_of, files_of, groups_of
+from mpq_fixtures.datasets.columns import Files, NoTargets, Table, Targets, cells_of, files_of, groups_of
+from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
@@ -37,6 +38,7 @@ _UNKNOWN = -1  # in place of a size
 _AHEAD = 512  # samples of which the digests known are read at a time
 
 _SPLIT = re.compile(r"\s*([\w.-]+)\s*(\[.*\])?\s*")
+_SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes
 _LAYOUTS = {
     "imagefolder": "<split>/<label>/*.jpg, or pictures and a metadata.csv whose columns end in file_name",
     "audiofolder": "<split>/*.wav and <split>/metadata.csv with a column file_name and the others",
@@ -50,15 +52,33 @@ def read_table(evaluation: Evaluation) -> Dataset:
     if wanted and match is None:
         raise AssetError(f'{evaluation.name}: split {wanted!r}: name one split, whole or a stretch of it: "test" or "test[:60]"')
     split, within = (match[1], match[2] or "") if match else ("", "")
+    if (folder := _bare_folder(evaluation)) is not None:
+        return read_folder(evaluation, folder, _named_classes(evaluation))
     with _quiet():
         table = _open(evaluation, split)
     if not len(table.rows):
         raise table.error("it has no rows")
     chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
     key = evaluation.task.columns[0]
-    signals, targets, labels = files_of(table, table.column(key), key), *evaluation.task.targets(table)
+    signals = files_of(table, table.column(key), key)
+    targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), _named_classes(evaluation))
     rows = _Rows(table, chosen, signals, targets)
     return Dataset(LazySamples(len(chosen), rows.sample, rows.sources, rows.names), labels)
+
+
+def _bare_folder(evaluation: Evaluation) -> Path | None:
+    """Return the folder of files that are read without a table: one that is named by nothing else, for an evaluation without labels."""
+    path = evaluation.dataset["path"]
+    if evaluation.has_labels or evaluation.dataset.keys() - {"path", "labels"} or path in FOLDERS or path in BUILDERS:
+        return None
+    folder = resolve(path, evaluation.folder, evaluation.name)
+    saved = any((folder / file).is_file() for file in _SAVED)
+    return folder if folder.is_dir() and not saved else None
+
+
+def _named_classes(evaluation: Evaluation) -> tuple[str, ...]:
+    named = evaluation.dataset.get("labels", ())
+    return () if isinstance(named, str) else tuple(named)
 
 
 def _open(evaluation: Evaluation, split: str) -> Table:
@@ -145,7 +165,7 @@ def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
     """Open what ``save_to_disk`` wrote; None for any other folder."""
     import datasets
 
-    if not any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+    if not any((folder / file).is_file() for file in _SAVED):
         return None
     try:
         return datasets.load_from_disk(str(folder))

@@ -30,13 +30,13 @@ import pytest
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.devices import cores, resolve_device
-from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform
+from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform, scopes_to_read
 from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.provenance import PACKAGES
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, StoreError, packs
+from mpq_fixtures.store import STATISTIC, StoreError, packs
 
 if TYPE_CHECKING:
     from mpq_fixtures.models import OpenModel
@@ -289,7 +289,6 @@ class RayEngine:
         else:
             without, wanted = {*positions} - {some.trial}, [some.trial]
         sources = [samples[position].source for position in positions]
-        scopes = {PREDICTION: pipeline.answers} | ({BITSTREAM: pipeline.bitstreams} if pipeline.codec else {})
         return replace(
             task,
             numbers=some.numbers,
@@ -297,7 +296,7 @@ class RayEngine:
             wanted=frozenset(wanted),
             without=frozenset(without),
             digest=digest_of_samples(sources),
-            packs={layer: [packs.to_bytes(table) for table in scope.read(sources)] for layer, scope in scopes.items()},
+            packs={place: [packs.to_bytes(table) for table in scope.read(sources)] for place, scope in scopes_to_read(pipeline).items()},
         )
 
     def _take(self, patience: float) -> None:
@@ -338,9 +337,9 @@ class RayEngine:
         elif some.trial is not None:
             self._tried(some, died=False)
         else:
-            scopes = {BITSTREAM: pipeline.bitstreams, PREDICTION: pipeline.answers, STATISTIC: pipeline.rows}
-            for layer, data in done.packs:
-                scopes[layer].write(packs.from_bytes(data))
+            scopes = scopes_to_read(pipeline) | {(STATISTIC, pipeline.scoring): pipeline.rows}
+            for place, data in done.packs:
+                scopes[place].write(packs.from_bytes(data))
             self._fail(work, done.failures)
             count = sum(len(work.wanted.pop(number)) for number in some.numbers)
             self._pace[evaluation] = max(done.took, 1e-6) / max(1, count)

@@ -27,7 +27,7 @@ from mpq_fixtures.named import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.provenance import loaded_libraries
-from mpq_fixtures.store import Scope, Store, key_of, packs
+from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
 from mpq_fixtures.store.base import Part
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from mpq_fixtures.rows import Failure
 
+Place = tuple[str, str]
+"""The layer and the key of a scope of the store."""
+
 _STARTED = time.monotonic()
 
 
@@ -47,8 +50,9 @@ class Task:
     """Batches of a case to measure; without ``numbers`` it asks only for the size of a batch.
 
     ``wanted`` are the positions in the data set of the samples to score, ``without`` those that are left out of their batch, at which
-    workers died. ``packs`` are what the store has of these samples by layer, ``entries`` its single entries as far as they were asked for,
-    None for one that it lacks. ``keys`` are those of the encoder's, the model's and the metrics' work where the task comes from, and
+    workers died. ``packs`` are what the store has of these samples by layer and key, ``entries`` its single entries
+    as far as they were asked for, None for one that it lacks.
+    ``keys`` are those of the encoder's, the model's and the metrics' work where the task comes from, and
     ``digest`` that of the samples: elsewhere they must be the same. ``points`` is how many cases the run has of the evaluation.
     """
 
@@ -67,7 +71,7 @@ class Task:
     wanted: frozenset[int] = frozenset()
     without: frozenset[int] = frozenset()
     digest: str = ""
-    packs: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    packs: Mapping[Place, Sequence[bytes]] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,7 +84,7 @@ class Done:
 
     worker: str
     size: int = 0
-    packs: list[tuple[str, bytes]] = field(default_factory=list)
+    packs: list[tuple[Place, bytes]] = field(default_factory=list)
     entries: dict[tuple[str, str], bytes] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
     failures: list[Failure] = field(default_factory=list)
@@ -189,6 +193,12 @@ class _Place:
         return self._opened
 
 
+def scopes_to_read(pipeline: Pipeline) -> dict[Place, Scope]:
+    """Return the scopes that the steps of a case read before they compute anything: of bitstreams and of answers."""
+    scopes = {(PREDICTION, one.answering): one.answers for one in (pipeline, pipeline.reference) if one is not None}
+    return scopes | ({(BITSTREAM, pipeline.encoding): pipeline.bitstreams} if pipeline.codec else {})
+
+
 _MADE_BY = ("the codec or what reads signals is", "the model is", "the metrics are")
 
 
@@ -229,20 +239,20 @@ class _Enclosed(Store):
         super().__init__("the memory of a task")
         self.enclose({}, {})
 
-    def enclose(self, given: Mapping[str, Sequence[bytes]], entries: Mapping[tuple[str, str], bytes | None]) -> None:
+    def enclose(self, given: Mapping[Place, Sequence[bytes]], entries: Mapping[tuple[str, str], bytes | None]) -> None:
         """Begin anew with what came along."""
         self._given, self._entries = given, entries
-        self.written: list[tuple[str, bytes]] = []
+        self.written: list[tuple[Place, bytes]] = []
         self.put_down: dict[tuple[str, str], bytes] = {}
 
-    def tables(self, layer: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield what came along of a layer."""
-        for data in self._given.get(layer, ()):
+    def tables(self, place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield what came along of a scope."""
+        for data in self._given.get(place, ()):
             yield packs.from_bytes(data, columns)
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
-        """Return the scope of a layer: that of the task's case, since there is no other."""
-        return _EnclosedScope(self, layer)
+        """Return a scope, of what came along."""
+        return _EnclosedScope(self, layer, key)
 
     def get(self, layer: str, key: str) -> bytes | None:
         """Return an entry, or None where the store that the task comes from has none."""
@@ -270,19 +280,19 @@ class _Enclosed(Store):
 
 
 class _EnclosedScope(Scope):
-    def __init__(self, store: _Enclosed, layer: str) -> None:
-        self._store, self.layer = store, layer
+    def __init__(self, store: _Enclosed, layer: str, key: str) -> None:
+        self._store, self.layer, self._place = store, layer, (layer, key)
 
     def found(self, sources: Iterable[str]) -> set[str]:
-        there = {key for table in self._store.tables(self.layer, []) for key in keys_of(table)}
+        there = {key for table in self._store.tables(self._place, []) for key in keys_of(table)}
         return {source for source in sources if sample_key(source) in there}
 
     def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         wanted = set(map(sample_key, sources))
-        for table in self._store.tables(self.layer, columns):
+        for table in self._store.tables(self._place, columns):
             places = [place for place, key in enumerate(keys_of(table)) if key in wanted]
             if places:
                 yield table.take(places)
 
     def write(self, table: pa.Table) -> None:
-        self._store.written.append((self.layer, packs.to_bytes(table)))
+        self._store.written.append((self._place, packs.to_bytes(table)))

@@ -102,8 +102,7 @@ class Hybrids:
             answers = self._answer(way)
         if answers is None:
             return None
-        answering = way.answering
-        return [self._observe(metric, answering, sample, one) for sample, one in zip(self.samples, answers, strict=True)]
+        return [self._observe(metric, way, sample, one) for sample, one in zip(self.samples, answers, strict=True)]
 
     def _stored_answers(self, way: _HybridPipeline, corner: Corner) -> list[Answer] | None:
         """Return a corner's answers where the store has them all; of what the reader made the store's keys know nothing."""
@@ -179,14 +178,16 @@ class Hybrids:
         former = evaluation.task.metric(self.dataset, **options)
         return former if dict(former.settings) == dict(self.old.settings or {}) else None
 
-    def _observe(self, metric: Metric, answering: str, sample: Sample, answer: Answer) -> Statistic:
+    def _observe(self, metric: Metric, way: Pipeline, sample: Sample, answer: Answer) -> Statistic:
         key = key_of(
-            crossed=answering, sample=sample.source, metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})]
+            crossed=way.answering,
+            sample=sample.source,
+            metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})],
         )
         content = self.bench.store.get(STATISTICS, key)
         if content is not None:
             return np.asarray(json.loads(content), float)
-        statistic = metric.observe(self.case.evaluation.task.from_bytes(answer.data), sample.target())
+        statistic = metric.observe(self.case.evaluation.task.from_bytes(answer.data), way.target(sample))
         self.bench.store.put(STATISTICS, key, json.dumps(statistic.tolist()).encode())
         return statistic
 

@@ -250,7 +250,11 @@ def restore_metric(name: str, settings: Mapping[str, Any] | None) -> Metric | No
 
     The same for settings that are not known (None), if they matter for its values.
     """
+    from mpq_fixtures.metrics import agreement
+
     _load()
+    if name == agreement.NAME:
+        return agreement.restored_agreement(settings, _task_metrics)
     metric = _task_metrics.get(name)
     return metric.restored(settings) if metric else None
 

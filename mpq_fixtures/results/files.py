@@ -18,8 +18,8 @@ from mpq_fixtures.suite import Case
 
 SCHEMA = 2
 COLUMNS = (
-    "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low", "ci_high",
-    "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
+    "case", "suite", "evaluation", "task", "targets", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low",
+    "ci_high", "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
     "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason", "notes", "layer", "suspect",
 )  # fmt: skip
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
@@ -54,6 +54,7 @@ class Result:
             "suite": evaluation.suite,
             "evaluation": evaluation.name,
             "task": evaluation.task.name,
+            "targets": evaluation.targets,
             "model": evaluation.model_name,
             "dataset": evaluation.dataset_name,
             "codec": self.case.codec,

@@ -79,6 +79,10 @@ class Task(ABC):
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
         """Return what a model should answer in each row, and the names of the classes that this indexes, () where there are none."""
 
+    def as_target(self, prediction: Prediction, signal: Signal) -> Any:
+        """Return an answer to an original signal in the form of a target, for what the model answers to the decoded one."""
+        return prediction
+
     def check_column(self, key: str, value: Any) -> str:
         """Say what the value of a column's key in a suite file must be, as in ``the name of a column``; "" where it is that."""
         return "" if isinstance(value, str) else "the name of a column"

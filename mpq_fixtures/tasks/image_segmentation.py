@@ -92,7 +92,7 @@ class ImageSegmentation(Task):
         for name, value in options.items():
             if value is not None and type(value) is not int:
                 raise TypeError(f"{name}: {value!r} must be a whole number, a value of the masks")
-        return MeanIoU(len(dataset.labels), options["ignored_label"] if dataset.ignored is None else dataset.ignored)
+        return MeanIoU(len(dataset.labels), dataset.ignored)
 
     def example(self, signal: Signal, prediction: Prediction, target: Any, labels: Sequence[str], level: Signal | None) -> list[Part]:
         """Return the picture, the classes of its pixels with the borders of the target's, and the legend of their colours."""

@@ -33,6 +33,11 @@ class SourceSeparation(Task):
         """Return stems by name, each a column of sounds or the sum of several."""
         return _stems.Stems(table), ()
 
+    def as_target(self, prediction: Prediction, signal: Signal) -> Any:
+        """Return the stems as sounds of the mixture's sample rate."""
+        assert isinstance(signal, Audio)
+        return {name: Audio(stem, signal.sample_rate) for name, stem in prediction.items()}
+
     def check_column(self, key: str, value: Any) -> str:
         """Say what the value of a column's key must be: of stems a list, or a table with the columns of each."""
         if key != "stems":
