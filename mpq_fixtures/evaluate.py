@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -9,11 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mpq_fixtures.codecs import Codec
+from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Failure, Rows, RowsWriter, together
+from mpq_fixtures.rows import Failure, Rows, RowsWriter, together, with_measure
 from mpq_fixtures.signals import Dataset, Sample
 from mpq_fixtures.store import STATISTIC, key_of
 from mpq_fixtures.store.packs import SOURCE, sample_key
@@ -27,6 +31,9 @@ _FIRST_STRETCH, _MOST_BYTES = 256, 2**23
 """Samples, and bytes of their rows, that are in memory at once."""
 
 _TRIES = 3
+
+_FEWEST_AMONG = 3
+_NOT_KEPT = "there are too few samples, or the store does not have their answers any more"
 
 _Names = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
@@ -51,7 +58,8 @@ def finish(pipeline: Pipeline) -> Record:
             break
     with pipeline.clock.step("score"):
         ordered = [failures[sample.id] for sample in pipeline.dataset.samples if sample.id in failures] if failures else []
-        record = summarise(pipeline.case, rows, ordered, pipeline.metric, pipeline.further, pipeline.absent)
+        further = [*pipeline.further, *([pipeline.set_metric] if pipeline.set_metric else [])]
+        record = summarise(pipeline.case, rows, ordered, pipeline.metric, further, pipeline.absent)
     record.example = [] if shown.id in failures else _example(pipeline, shown)
     record.example_sample = shown.id
     record.device, record.fingerprint = pipeline.model.device, pipeline.model.fingerprint
@@ -67,12 +75,34 @@ def finish(pipeline: Pipeline) -> Record:
 def _rows(pipeline: Pipeline, failures: Mapping[str, Failure]) -> Rows:
     """Return the rows of a case in the order of the data set: in a file where the workbench says where, else in memory."""
     parts = pipeline.bench.parts
+    among = _among_all(pipeline, failures)
     with TemporaryDirectory() if parts is None else nullcontext(parts) as folder:
         with RowsWriter(Path(folder) / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:
             for table, names in _stretches(pipeline, failures):
+                if pipeline.set_metric:
+                    table = with_measure(table, pipeline.set_metric, [among.get(source) for source in names[2]], _NOT_KEPT)
                 writer.append(table, *names)
         rows = Rows.opened(writer.file)
         return rows if parts else Rows(table=rows.table())
+
+
+def _among_all(pipeline: Pipeline, failures: Container[str]) -> dict[str, Statistic]:
+    """Return what the metric of a sample among all others keeps of each, by source, as far as the store has all of their answers."""
+    metric, dataset = pipeline.set_metric, pipeline.dataset
+    if metric is None or pipeline.reference is None:
+        return {}
+    sources = [source for (name, _), source in zip(dataset.names(range(len(dataset.samples))), dataset.sources(), strict=True)
+               if name not in failures]  # fmt: skip
+    key = key_of(among=sources, scoring=[metric.name, metric.version], answers=[pipeline.answering, pipeline.reference.answering])
+    if (content := pipeline.store.get(STATISTIC, key)) is None:
+        decoded, originals = pipeline.stored_predictions(sources), pipeline.reference.stored_predictions(sources)
+        sources = [source for source in sources if source in decoded and source in originals]
+        if len(sources) < _FEWEST_AMONG:
+            return {}
+        kept = pipeline.task.observe_set([decoded[source] for source in sources], [originals[source] for source in sources])
+        content = json.dumps({source: statistic.tolist() for source, statistic in zip(sources, kept, strict=True)}).encode()
+        pipeline.store.put(STATISTIC, key, content)
+    return {source: np.asarray(statistic, float) for source, statistic in json.loads(content).items()}
 
 
 def _stretches(pipeline: Pipeline, failures: Container[str]) -> Iterator[tuple[pa.Table, _Names]]:

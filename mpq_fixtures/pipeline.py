@@ -91,6 +91,7 @@ class Pipeline:
         evaluation = case.evaluation
         self.task = evaluation.task
         self.metric = self.task.metric(dataset, **evaluation.options)
+        self.set_metric = None if case.is_original else self.task.set_metric()
         self.agreement = agreement(self.metric) if evaluation.targets == BOTH else None
         asked = self.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
@@ -313,6 +314,13 @@ class Pipeline:
         """Return what the model answered of samples, by source, as far as the store has it."""
         found = self._stored(self.answers, samples)
         return {source: Answer(entry[:_DIGEST].hex(), entry[_DIGEST:]) for source, entry in found.items()}
+
+    def stored_predictions(self, sources: Sequence[str]) -> dict[str, Any]:
+        """Return what the model answered, restored, by source, as far as the store has it."""
+        keys = {sample_key(source): source for source in sources}
+        tables = self.answers.read(sources)
+        entries = (zip(keys_of(table), table.column("payload").to_pylist(), strict=True) for table in tables)
+        return {keys[key]: self.task.from_bytes(entry[_DIGEST:]) for pairs in entries for key, entry in pairs}
 
     def _stored(self, scope: Scope, samples: Sequence[Sample]) -> dict[str, bytes]:
         sources = {sample_key(sample.source): sample.source for sample in samples}

@@ -23,6 +23,8 @@ from mpq_fixtures.store.packs import sample_key
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mpq_fixtures.metrics import Metric, Statistic
+
 ROW_FORMAT = 4
 """Raised when `Row` or `table_of` changes, so that no row of an older form is taken from a store."""
 
@@ -119,6 +121,18 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return _with_shapes(
         table, {name: json.dumps(shape) for name, shape in shapes.items() if shape is not None and shape != _usual(math.prod(shape))}
     )
+
+
+def with_measure(table: pa.Table, metric: Metric, statistics: Sequence[Statistic | None], why: str) -> pa.Table:
+    """Return rows with what a further metric keeps of each, as a signal metric's stand there; of those with None ``why`` says why."""
+    import pyarrow as pa
+
+    scores = [None if kept is None else metric.value([kept]) for kept in statistics]
+    flat = [None if kept is None else _flat(kept) for kept in statistics]
+    reasons = [why if kept is None else None for kept in statistics]
+    table = table.append_column(metric.name, pa.array(scores, pa.float64()))
+    table = table.append_column(metric.name + _STATISTIC, pa.array(flat, pa.list_(pa.float64())))
+    return table.append_column(metric.name + _UNMEASURED, pa.array(reasons, pa.string()))
 
 
 def together(tables: Iterable[pa.Table]) -> pa.Table:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics
+from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics, restore_metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Rows
 from mpq_fixtures.signals import Modality
@@ -47,11 +47,15 @@ def similarity_correlations(records: Sequence[Record]) -> list[SimilarityCorrela
     if not points:
         return []
     known = registered_signal_metrics(next(kind for kind in Modality if kind.rate_unit == points[0].rate_unit))
-    names = dict.fromkeys(name for record in points for name in record.rows.signal_metrics if name in known)
+    names = dict.fromkeys(name for record in points for name in record.rows.signal_metrics)
+    first = points[0].metrics
+    if (scoring := restore_metric(points[0].metric, first[points[0].metric].settings)) is None:
+        return []
+    metrics = [known[name]() if name in known else restore_metric(name, first[name].settings) for name in names if name in first]
     numbers: dict[str, int] = {}  # of each sample one
     present = [np.array([numbers.setdefault(sample, len(numbers)) for sample in record.rows.samples], np.int64) for record in points]
-    evaluation = _Points([record.rows for record in points], present, len(numbers), _task_metric(points[0]), {})
-    return [found for name in names if (found := evaluation.correlation(known[name]())) is not None]
+    evaluation = _Points([record.rows for record in points], present, len(numbers), scoring, {})
+    return [found for metric in metrics if metric is not None and (found := evaluation.correlation(metric)) is not None]
 
 
 @dataclass(frozen=True)
@@ -107,20 +111,3 @@ def _oriented(metric: Metric, points: Iterable[Sequence[Statistic]]) -> NDArray[
             held = []
     values += [values_of_points(metric, held)] if held else []
     return np.concatenate(values, axis=1) * (1 if metric.higher_is_better else -1)
-
-
-def _task_metric(record: Record) -> Metric:
-    """Return the metric that scored a record, as far as values of statistics depend on it."""
-    from mpq_fixtures.metrics.miou import MeanIoU
-    from mpq_fixtures.metrics.sdr import SDR
-    from mpq_fixtures.metrics.top1 import Top1
-    from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-
-    settings = record.metrics[record.metric].settings
-    makers: Mapping[str, Callable[[], Metric]] = {
-        "top1": Top1,
-        "miou": lambda: MeanIoU(settings["classes"], settings["ignored"]),
-        "word_accuracy": WordAccuracy,
-        "sdr": SDR,
-    }
-    return makers[record.metric]()

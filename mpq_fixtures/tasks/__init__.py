@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mpq_fixtures import checkpoints, predictions
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.hub.files import transformers_files
-from mpq_fixtures.metrics import Metric, SignalMetric, signal_metrics
+from mpq_fixtures.metrics import Metric, SignalMetric, Statistic, signal_metrics
 from mpq_fixtures.named import kind, nearest, told
 from mpq_fixtures.signals import Dataset, Modality, Signal
 
@@ -155,6 +155,14 @@ class Task(ABC):
 
         Raises `ValueError` or `TypeError` for values that are not possible.
         """
+
+    def set_metric(self) -> Metric | None:
+        """Return a metric of a sample among all others, besides the task's own; None for most tasks."""
+        return None
+
+    def observe_set(self, predictions: Sequence[Prediction], originals: Sequence[Prediction]) -> Sequence[Statistic]:
+        """Return what `set_metric` keeps of each sample, from the answers to all decoded signals and to their originals."""
+        raise NotImplementedError
 
     def signal_metrics(self, further: tuple[str, ...] = ()) -> list[SignalMetric]:
         """Return the metrics that compare the decoded signal with the original: the automatic ones and those that ``further`` names."""
