@@ -9,6 +9,7 @@ from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.metrics import Chance, Metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Rows
+from mpq_fixtures.suite import OWN_ANSWERS
 
 FEWEST = 3
 """Samples from which on something is said of the answers: two may be alike, or wrong, for no reason."""
@@ -21,9 +22,9 @@ def doubts(record: Record, metric: Metric) -> list[str]:
 
     The model answered the same for every sample, though their targets differ; or its value is not above chance, the best that an answer
     without a look at the signal reaches (`Metric.chance`, and where there is a floor, that): the record's 95 % interval reaches down to
-    it. Or samples are copies of others.
+    it. Or a model does not agree with itself, or samples are copies of others.
     """
-    return [sentence for sentence in (_same(record) or _chance(record, metric), _copied(record.rows)) if sentence]
+    return [sentence for sentence in (_same(record) or _chance(record, metric), _itself(record), _copied(record.rows)) if sentence]
 
 
 def copies(rows: Rows) -> list[list[str]]:
@@ -44,6 +45,15 @@ def _same(record: Record) -> str:
     answer = f", {said!r}," if said or named else ""
     what = f"{wanted} different {'targets' if named else 'signals'}"
     return f"the model gave the same answer{answer} for all {len(rows)} samples on the originals, which have {what}"
+
+
+def _itself(record: Record) -> str:
+    """Say that a model does not agree with itself: what its answers to the originals are held against are these same answers."""
+    measure = record.metrics[record.metric]
+    best = measure.bounds[1 if measure.higher_is_better else 0]
+    if measure.settings.get("targets") != OWN_ANSWERS or not len(record.rows) or measure.value == best:
+        return ""
+    return f"the originals held against themselves give {record.metric} {measure.value:.4g}, not {best:g}: the metric loses something"
 
 
 def _chance(record: Record, metric: Metric) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 KEPT = 0.95
@@ -16,6 +16,9 @@ KEPT = 0.95
 
 STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
 """What can have become of a case, worst first; ``passed`` is a case without a verdict."""
+
+OWN_ANSWERS = "original"
+"""What results call targets that are the model's own answers to the originals."""
 
 METRIC_TITLES = {
     "top1": "top-1 accuracy",
@@ -32,11 +35,13 @@ METRIC_TITLES = {
     "stoi": "STOI",
     "cdpam": "CDPAM",
     "visqol": "ViSQOL",
+    "agreement": "agreement with the originals",
+    "neighbours": "neighbours kept",
 }
 UNIT_TITLES = {"bpp": "bits per pixel", "bits/sample": "bits per audio sample"}
 _WORDS = (
-    "case", "suite", "evaluation", "task", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason", "notes",
-    "layer", "suspect",
+    "case", "suite", "evaluation", "task", "targets", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason",
+    "notes", "layer", "suspect",
 )  # fmt: skip
 _FIGURES = (
     "reference", "retention", "rate", "kbps", "rate_nominal", "rate_without_container", "bytes", "bytes_payload", "bytes_container",
@@ -44,7 +49,7 @@ _FIGURES = (
 )  # fmt: skip
 OFF = 0.1
 """The share by which a rate may miss the one that its quality names before the report flags it."""
-NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM")  # the title says it already
+NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM", "cosine similarity", "share of neighbours")  # the title says it already
 
 
 def number(value: Any) -> float | None:
@@ -74,11 +79,13 @@ class Measure:
     unit: str
     missing: int = 0
     why_missing: str = ""
+    agreement: bool = False
 
     @property
     def title(self) -> str:
-        """The metric's name as a reader knows it."""
-        return METRIC_TITLES.get(self.name, self.name.replace("_", " "))
+        """The metric's name as a reader knows it; what is held against the model's own answers is agreement, whatever it is counted in."""
+        title = METRIC_TITLES.get(self.name, self.name.replace("_", " "))
+        return f"agreement ({title})" if self.agreement else title
 
     @property
     def axis(self) -> str:
@@ -110,6 +117,7 @@ class Case:
     suite: str
     evaluation: str
     task: str
+    targets: str
     model: str
     dataset: str
     codec: str
@@ -206,7 +214,7 @@ def read_case(record: Mapping[str, Any]) -> Case:
     figures = {name: number(record.get(name)) for name in _FIGURES}
     return Case(
         samples=int(number(record.get("samples")) or 0),
-        main=Measure(metric, columns.value, columns.low, columns.high, main.unit or ("dB" if metric == "sdr" else "")),
+        main=replace(columns, unit=main.unit or ("dB" if metric == "sdr" else ""), agreement=words["targets"] == OWN_ANSWERS),
         further=tuple(measures.values()),
         failures=tuple(record.get("failures") or ()),
         **words,  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ def summary_lines(run: Run) -> list[str]:
     lines = _aligned([_HEADER, *(_evaluation_row(group) for group in own if group)])
     lines += [f"{result.outcome}: {result.case.id}" for result in results if result.outcome in (FAILED, NOT_RUN)][:_MOST_NAMED]
     lines += [f"changed: {changed.sentence}" for changed in changes(result.to_dict() for result in results if result.layer)]
+    lines += _agreeing(results)
     lines += _said(results)
     seconds, work = run.seconds(), run.work()
     if run.accounts:
@@ -72,6 +73,12 @@ def step_summary(run: Run) -> str:
     counts = Counter(status_of(result.verdict, result.outcome) for result in results)
     sentence = f"{', '.join(run.suites)}: {counted(len(results), 'case')}: {', '.join(f'{n} {name}' for name, n in counts.most_common())}"
     return f"{table(sentence, [*shared, *cases])}\n{evaluations}\n"
+
+
+def _agreeing(results: Sequence[Result]) -> list[str]:
+    """Name the evaluations whose figures are agreement."""
+    names = dict.fromkeys(result.case.evaluation.name for result in results if not result.case.evaluation.has_labels)
+    return [f"agreement with the model's own answers on the originals, which is not accuracy: {', '.join(names)}"] if names else []
 
 
 def _said(results: Sequence[Result]) -> list[str]:
