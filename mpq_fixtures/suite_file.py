@@ -293,21 +293,22 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
     """Return the options of the metric and those of the model's loader, with the task's defaults where the file says nothing."""
     if not isinstance(table, dict):
         raise SuiteError(f"{place}: write a table")
-    check_keys(table, (), (*task.options, *task.model_options), place)
+    check_keys(table, (), (*task.options, *task.model_options, *task.aliases), place)
+    for alias, name in task.aliases.items():
+        if alias in table and name in table:
+            raise SuiteError(f"{place}: {alias} and {name} are one and the same: leave one out")
+    table = {task.aliases.get(key, key): value for key, value in table.items()}
     options = {key: table.get(key, default) for key, default in task.options.items()}
-    if options:
-        try:
-            task.metric(_NO_DATA, **options)
-        except (TypeError, ValueError) as error:
-            raise SuiteError(f"{place}: {error}") from None
-    if model.startswith(PYTHON):
-        if given := sorted(table.keys() & task.model_options.keys()):
-            raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
-        return options, {}
-    model_options = {key: table.get(key, default) for key, default in task.model_options.items()}
+    own_code = model.startswith(PYTHON)
+    if own_code and (given := sorted(table.keys() & task.model_options.keys())):
+        raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
+    model_options = {} if own_code else {key: table.get(key, default) for key, default in task.model_options.items()}
     try:
         task.check_options(model_options)
-    except ValueError as error:
+        options = task.settle(options, model_options)
+        if options:
+            task.metric(_NO_DATA, **options)
+    except (TypeError, ValueError) as error:
         raise SuiteError(f"{place}: {error}") from None
     return options, model_options
 

@@ -83,7 +83,7 @@ class TestGoodFile:
 
     def test_fills_in_the_options_of_the_task(self, suite_file: Path) -> None:
         evaluation = load(suite_file, CALLS.replace('options = { normaliser = "whisper_english", language = "german" }\n', ""))[0]
-        assert evaluation.options == {"normaliser": "none"}
+        assert evaluation.options == {"normaliser": "whisper_english"}
         assert evaluation.model_options == {"precision": "float32", "language": "english"}
 
     def test_may_have_no_codec_at_all(self, suite_file: Path) -> None:
@@ -296,7 +296,8 @@ MISTAKES = {
     "threshold that can never hold": ('">= 0.80"', '">= 80"', "thresholds: value >= 80 can never hold", "-inf to 1"),
     "unknown threshold": ("retention =", "retentoin =", "thresholds: unknown key 'retentoin'", "did you mean 'retention'?"),
     "thresholds of another type": ('{ value = ">= 0.80", retention = ">=0.95" }', '">= 0.8"', "thresholds: write a table"),
-    "unknown option": ("{ normaliser", "{ normalizer", "options: unknown key 'normalizer'", "did you mean 'normaliser'?"),
+    "unknown option": ("{ normaliser", "{ normal", "options: unknown key 'normal'", "did you mean 'normali"),
+    "an option twice": ("{ normaliser", '{ normalizer = "none", normaliser', "options: normalizer and normaliser are one and the same", ""),
     "option that the metric refuses": ('"whisper_english"', '"klingon"', "options:", "klingon"),
     "options of another type": ('{ normaliser = "whisper_english", language = "german" }', '"english"', "options: write a table"),
 }  # fmt: skip

@@ -50,7 +50,8 @@ class Task(ABC):
 
     A subclass sets ``name``, by which suite files call it; ``title``, what people call it; ``modality``; and ``columns``, the keys by
     which a suite file names the columns of the signal and of the target. What is optional: ``packages`` that decide a prediction besides
-    the model; ``options`` of the metric and ``model_options`` of the loader, each with its default; ``version``, raised when the
+    the model; ``options`` of the metric and ``model_options`` of the loader, each with its default, and ``aliases``, other words for them;
+    ``version``, raised when the
     preparation of signals changes; ``answer_bytes``, about what an answer takes in the store for each pixel or audio sample; and
     ``is_text``, for answers of which the report marks the words that differ.
     """
@@ -62,6 +63,7 @@ class Task(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[Mapping[str, Any]] = {}
     model_options: ClassVar[Mapping[str, Any]] = {"precision": "float32"}
+    aliases: ClassVar[Mapping[str, str]] = {}
     version: ClassVar[int] = 1
     answer_bytes: ClassVar[float] = 0.0
     is_text: ClassVar[bool] = False
@@ -163,6 +165,10 @@ class Task(ABC):
     def observe_set(self, predictions: Sequence[Prediction], originals: Sequence[Prediction]) -> Sequence[Statistic]:
         """Return what `set_metric` keeps of each sample, from the answers to all decoded signals and to their originals."""
         raise NotImplementedError
+
+    def settle(self, options: Mapping[str, Any], model_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metric's options with those settled that follow from the loader's, which are none for a ``python:`` model."""
+        return dict(options)
 
     def signal_metrics(self, further: tuple[str, ...] = ()) -> list[SignalMetric]:
         """Return the metrics that compare the decoded signal with the original: the automatic ones and those that ``further`` names."""

@@ -23,6 +23,9 @@ from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.tasks import AUDIO, Task
 
+WHISPER = "whisper"
+"""The normaliser where a suite file says nothing: the one of Whisper's for the language."""
+
 CPU_BATCH, GPU_BATCH = 96, 480
 """Seconds at once: three windows of 30 s, what a CPU takes without hunger for memory, and sixteen."""
 
@@ -38,7 +41,8 @@ class SpeechRecognition(Task):
     modality, columns = AUDIO, ("audio", "text")
     packages = ("torch", "transformers")
     is_text = True
-    options: ClassVar[Mapping[str, Any]] = {"normaliser": "none"}
+    options: ClassVar[Mapping[str, Any]] = {"normaliser": WHISPER}
+    aliases: ClassVar[Mapping[str, str]] = {"normalizer": "normaliser"}
     model_options: ClassVar[Mapping[str, Any]] = {"precision": "float32", "language": "english"}
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
@@ -80,11 +84,21 @@ class SpeechRecognition(Task):
             processor = WhisperProcessor.from_pretrained(name, **version)
         return WhisperTranscriber(model, processor, device, **options)
 
+    def settle(self, options: Mapping[str, Any], model_options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options with the one of Whisper's normalisers that the language asks for.
+
+        Left as it is, it stands for the basic one: the English one changes words of other languages, and what a ``python:`` model hears
+        is not known.
+        """
+        english = options["normaliser"] == WHISPER and model_options.get("language") in ("english", "en")
+        return {**options, "normaliser": "whisper_english"} if english else dict(options)
+
     def metric(self, dataset: Dataset, **options: Any) -> Metric:
         """Return word accuracy."""
         from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 
-        return WordAccuracy(options["normaliser"])
+        normaliser = options["normaliser"]
+        return WordAccuracy("whisper_basic" if normaliser == WHISPER else normaliser)
 
 
 class WhisperTranscriber:
