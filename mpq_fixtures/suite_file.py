@@ -24,8 +24,8 @@ from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import Task, find_task
 
 _PART = re.compile(r"[a-z0-9_.]+")
-_REQUIRED = ("name", "task", "model", "dataset")
-_OPTIONAL = ("codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "targets", "options")
+_REQUIRED = ("task", "model", "dataset")
+_OPTIONAL = ("name", "codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "targets", "options")
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
 
@@ -119,15 +119,16 @@ def check_unique(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
-    """Return a suite file's name, the codecs that it declares, and its tables of evaluations."""
+    """Return a suite's name, its file's unless said, the codecs that it declares, and its tables of evaluations."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
-    check_keys(content, ("name", "evaluation"), ("name", "codec", "evaluation"), str(path))
-    suite = content["name"]
+    check_keys(content, ("evaluation",), ("name", "codec", "evaluation"), str(path))
+    suite = content.get("name", path.stem.lower())
     if not isinstance(suite, str) or not _PART.fullmatch(suite):
-        raise SuiteError(f"{path}: name: {suite!r} must be lower case letters, digits, '_' and '.'")
+        unsaid = "" if "name" in content else "the file's own name stands for it; "
+        raise SuiteError(f"{path}: name: {unsaid}{suite!r} must be lower case letters, digits, '_' and '.'")
     tables = content["evaluation"]
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
@@ -156,7 +157,7 @@ def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
 def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own: Mapping[str, Codec]) -> Evaluation:
     place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
     check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
-    name = table["name"]
+    name = table.get("name", suite)
     if not isinstance(name, str) or not _PART.fullmatch(name):
         raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
     for codec in (*codecs.registered(), *own):

@@ -243,7 +243,6 @@ class TestOptionalCodec:
 MISTAKES = {
     # what: (what stands in the file, what stands there instead, what the message must hold)
     "syntax": ("samples = 200", "samples = ", "TOML", "line 10"),
-    "no name": ('name = "calls"\n\n', "", "'name' is missing"),
     "no evaluation": (CALLS[CALLS.index("[[") :], "", "'evaluation' is missing"),
     "empty list of evaluations": (CALLS[CALLS.index("[[") :], "evaluation = []", "evaluation"),
     "single brackets": ("[[evaluation]]", "[evaluation]", "[[evaluation]]"),
@@ -252,7 +251,6 @@ MISTAKES = {
     "unknown key on top": ("[[evaluation]]", 'evaluations = 1\n[[evaluation]]', "unknown key 'evaluations'", "did you mean 'evaluation'?"),
     "unknown key": ("samples = 200", "sample = 200", "evaluation 1 (whisper_calls)", "unknown key 'sample'", "did you mean 'samples'?"),
     "missing task": ('task = "speech_recognition"', "", "evaluation 1 (whisper_calls)", "'task' is missing"),
-    "missing name": ('name = "whisper_calls"', "", "evaluation 1", "'name' is missing"),
     "missing model": ('model = "openai/whisper-base"', "", "evaluation 1 (whisper_calls)", "'model' is missing"),
     "missing dataset": (
         'dataset = { path = "audiofolder", data_dir = "calls", split = "test" }', "", "evaluation 1 (whisper_calls)", "'dataset' is missing"
@@ -301,6 +299,20 @@ MISTAKES = {
     "option that the metric refuses": ('"whisper_english"', '"klingon"', "options:", "klingon"),
     "options of another type": ('{ normaliser = "whisper_english", language = "german" }', '"english"', "options: write a table"),
 }  # fmt: skip
+
+
+class TestNames:
+    def test_follow_from_the_file_where_none_is_given(self, tmp_path: Path) -> None:
+        file = tmp_path / "Holiday_2026.toml"
+        file.write_text('[[evaluation]]\ntask = "image_classification"\nmodel = "vit"\ndataset = { path = "photos" }\n')
+        (evaluation,) = load_suite(file)
+        assert (evaluation.suite, evaluation.name) == ("holiday_2026", "holiday_2026")
+
+    def test_of_files_that_are_none_are_asked_for(self, tmp_path: Path) -> None:
+        file = tmp_path / "my photos.toml"
+        file.write_text('[[evaluation]]\ntask = "image_classification"\nmodel = "vit"\ndataset = { path = "photos" }\n')
+        with pytest.raises(SuiteError, match="name: the file's own name stands for it; 'my photos' must be lower case"):
+            load_suite(file)
 
 
 class TestMistake:
