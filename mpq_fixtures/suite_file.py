@@ -25,7 +25,19 @@ from mpq_fixtures.tasks import Task, find_task
 
 _PART = re.compile(r"[a-z0-9_.]+")
 _REQUIRED = ("task", "model", "dataset")
-_OPTIONAL = ("name", "codecs", "optional", "qualities", "similarity", "samples", "thresholds", "margins", "underpowered", "targets", "options")
+_OPTIONAL = (
+    "name",
+    "codecs",
+    "optional",
+    "qualities",
+    "similarity",
+    "samples",
+    "thresholds",
+    "margins",
+    "underpowered",
+    "targets",
+    "options",
+)
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
 

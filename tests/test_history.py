@@ -30,6 +30,7 @@ from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.results.change_points import FEWEST, change_points, energies
 from mpq_fixtures.results.courses import Course, History, of_host
 from mpq_fixtures.results.history import append, read_history
+from mpq_fixtures.results.versions import changes_of
 
 START = datetime(2026, 10, 1, 2, 0, tzinfo=UTC)
 HOSTILE = "</script><script>alert('x')</script>"
@@ -249,6 +250,12 @@ class TestCourse:
         append(tmp_path, results(0, packages={"old": "1"}, models={"vit": {"fingerprint": "a" * 64}}))
         append(tmp_path, results(1, packages={"new": "2"}, models={"vit": {"fingerprint": "b" * 64}}))
         assert course(read_history(tmp_path)).versions == {1: ["model aaaaaaaa -> bbbbbbbb", "new 2 came", "old 1 went"]}
+
+    def test_takes_no_library_for_gone_that_a_warm_run_had_no_use_for(self) -> None:
+        cold = {"libraries.MKL": "2024.2", "machine.torch_threads": "2", "packages.av": "18.1"}
+        assert changes_of(cold, {}, "jpeg") == {"av": "av 18.1 went"}
+        assert changes_of({}, cold, "jpeg") == {"av": "av 18.1 came"}
+        assert changes_of(cold, cold | {"libraries.MKL": "2025.0"}, "jpeg") == {"MKL": "MKL 2024.2 -> 2025.0"}
 
     def test_knows_the_first_red_run_since_it_was_green(self, month: Path) -> None:
         assert course(read_history(month)).red_since == 20

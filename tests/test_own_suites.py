@@ -20,7 +20,14 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 EXAMPLES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", (ROOT / "docs" / "own_suites.md").read_text(encoding="utf-8"), re.DOTALL))
 SUITES = [name for name in EXAMPLES if name.endswith(".toml")]
-TASKS = ["image_classification", "image_classification", "image_segmentation", "speech_recognition", "source_separation", "image_classification"]
+TASKS = [
+    "image_classification",
+    "image_classification",
+    "image_segmentation",
+    "speech_recognition",
+    "source_separation",
+    "image_classification",
+]
 
 
 def photos(folder: Path) -> None:

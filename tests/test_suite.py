@@ -301,7 +301,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
-class TestNames:
+class TestNamesThatAreNotGiven:
     def test_follow_from_the_file_where_none_is_given(self, tmp_path: Path) -> None:
         file = tmp_path / "Holiday_2026.toml"
         file.write_text('[[evaluation]]\ntask = "image_classification"\nmodel = "vit"\ndataset = { path = "photos" }\n')

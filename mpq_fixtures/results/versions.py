@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _NO_VERSIONS = {"command", "version", "commit", "options", "seeds"}
+_WHERE_LOADED = ("libraries.", "machine.torch_", "machine.float32_")
+"""What only a run tells that needed the library: one that found everything in the store says nothing of it."""
+
 _OF_EVALUATION, _OF_CODEC = {"models": "model", "metrics": "metric", "data": "data"}, {"codecs", "code"}
 
 
@@ -40,7 +43,7 @@ def changes_of(before: Mapping[str, str], after: Mapping[str, str], codec: str) 
     names = [name for name in sorted({*before, *after}) if _concerns(name, codec)]
     for name in sorted(names, key=lambda name: name.partition(".")[0] in _OF_CODEC):
         old, new = before.get(name, ""), after.get(name, "")
-        if old != new:
+        if old != new and ((old and new) or not name.startswith(_WHERE_LOADED)):
             label = _label(name)
             if name.startswith("codecs."):
                 old, new = _parts(old, new, found)
