@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.answers import Limit
 from mpq_fixtures.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
@@ -32,30 +31,13 @@ from mpq_fixtures.named import (
     told,
 )
 from mpq_fixtures.store import key_of
+from mpq_fixtures.tasks import Model
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
 
-Prediction = Any
-"""What a task's models answer to a signal: a class index, a class map ``[H, W]``, a text, stems ``{name: [channels, frames]}``."""
-
 _DEFAULT_BATCH = 8
 _CPU_MOST, _GPU_MOST = 32, 256
-
-
-class Model(Protocol):
-    """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``.
-
-    How many it gets at once, up to that, is measured; what it answers to a signal must not depend on the others.
-
-    A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well, and they are then called in its place:
-    ``prepare`` returns for each signal what the network is given of it, an array on the CPU, or a tuple of arrays and numbers where the
-    answer has to be brought back to the signal's size. So a change of the preprocessing can be told from one of the network.
-    """
-
-    def predict(self, signals: Sequence[Any]) -> Sequence[Prediction]:
-        """Return one prediction for each signal, in order."""
-        ...
 
 
 class OpenModel:

@@ -32,7 +32,6 @@ from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.summary import step_summary, summary_lines
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
 from mpq_fixtures.results.samples import PARTS
@@ -40,6 +39,7 @@ from mpq_fixtures.run import Run
 from mpq_fixtures.shares import shares_of
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
+from mpq_fixtures.summary import step_summary, summary_lines
 from mpq_fixtures.words import counted
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 

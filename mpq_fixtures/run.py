@@ -26,10 +26,10 @@ from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
-from mpq_fixtures.report.similarity import similarity_correlations
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result, read_results, write_results
 from mpq_fixtures.results.history import append
 from mpq_fixtures.results.samples import remove_parts
+from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.shares import Shares, taken
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation

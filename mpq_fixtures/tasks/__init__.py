@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mpq_fixtures import checkpoints, predictions
 from mpq_fixtures.examples import Part, signal_example
@@ -28,10 +28,12 @@ from mpq_fixtures.signals import Dataset, Modality, Signal
 
 if TYPE_CHECKING:
     from mpq_fixtures.datasets.columns import Table, Targets
-    from mpq_fixtures.models import Model, Prediction
     from mpq_fixtures.suite import Evaluation
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
+
+Prediction = Any
+"""What a task's models answer to a signal: a class index, a class map ``[H, W]``, a text, stems ``{name: [channels, frames]}``."""
 
 _PART = re.compile(r"[a-z0-9_]+")
 _PRECISIONS = ("float32", "float16", "bfloat16")
@@ -39,6 +41,21 @@ _NEEDED = ("title", "modality", "columns")
 
 _registry: dict[str, type[Task]] = {}
 _twins: dict[str, type[Task]] = {}
+
+
+class Model(Protocol):
+    """Anything that answers signals. Optional attributes: ``batch_size``, the most signals at once, and ``labels``.
+
+    How many it gets at once, up to that, is measured; what it answers to a signal must not depend on the others.
+
+    A model whose ``predict(signals)`` is ``infer(prepare(signals))`` may offer the two as well, and they are then called in its place:
+    ``prepare`` returns for each signal what the network is given of it, an array on the CPU, or a tuple of arrays and numbers where the
+    answer has to be brought back to the signal's size. So a change of the preprocessing can be told from one of the network.
+    """
+
+    def predict(self, signals: Sequence[Any]) -> Sequence[Prediction]:
+        """Return one prediction for each signal, in order."""
+        ...
 
 
 class TaskError(ValueError):

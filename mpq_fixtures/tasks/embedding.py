@@ -21,10 +21,9 @@ from mpq_fixtures.devices import autocast
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
-from mpq_fixtures.models import Model, Prediction
 from mpq_fixtures.named import kind, nearest
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
-from mpq_fixtures.tasks import AUDIO, IMAGE, Task
+from mpq_fixtures.tasks import AUDIO, IMAGE, Model, Prediction, Task
 
 POOLINGS = ("auto", "first", "mean")
 """What becomes of a network's states: its own summary, or else their mean; the first one (CLS); their mean."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from mpq_fixtures import checkpoints
 from mpq_fixtures.examples import Part, signal_example
-from mpq_fixtures.models import Prediction
 from mpq_fixtures.signals import Image, Signal
-from mpq_fixtures.tasks import IMAGE
+from mpq_fixtures.tasks import IMAGE, Prediction
 from mpq_fixtures.tasks._classes import Classification
 from mpq_fixtures.tasks._pictures import PictureModel, read
 

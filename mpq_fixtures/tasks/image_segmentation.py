@@ -22,10 +22,9 @@ from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of
 from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.examples import MAX_SIDE, Part, signal_example
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.models import Prediction
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Dataset, Image, Signal, Target
-from mpq_fixtures.tasks import IMAGE, Task
+from mpq_fixtures.tasks import IMAGE, Prediction, Task
 from mpq_fixtures.tasks._classes import NO_CLASS, mapped, match_models
 from mpq_fixtures.tasks._pictures import PictureModel, read
 

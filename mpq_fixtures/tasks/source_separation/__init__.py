@@ -10,9 +10,8 @@ import numpy as np
 from mpq_fixtures.datasets.columns import Table, Targets
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.models import Prediction
 from mpq_fixtures.signals import Audio, Dataset, Sample, Signal
-from mpq_fixtures.tasks import AUDIO, Task
+from mpq_fixtures.tasks import AUDIO, Prediction, Task
 from mpq_fixtures.tasks.source_separation import _demucs, _stems
 
 if TYPE_CHECKING:
