@@ -303,8 +303,8 @@ class Pipeline:
         """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
         with self.clock.step("decode"):
             decoded: Signal = attempt("decode", codec.decode, data)
-        if (shape := _shape(decoded)) != (expected := _shape(original)):
-            raise SampleError("decode", f"came back as {shape}, not {expected}")
+        if not _alike(decoded, original):
+            raise SampleError("decode", f"came back as {_shape(decoded)}, not {_shape(original)}")
         return decoded.copied()  # a codec may use its buffer again
 
     def stored_bitstreams(self, samples: Sequence[Sample]) -> dict[str, bytes]:
@@ -445,6 +445,13 @@ def _ledger(codec: Codec, data: bytes) -> Ledger:
     if (total := ledger.payload + ledger.container + ledger.side) != len(data):
         raise SampleError("score", f"the codec's ledger adds up to {total} of {len(data)} bytes")
     return ledger
+
+
+def _alike(one: object, other: Signal) -> bool:
+    """Tell whether two signals have one shape, as `_shape` says it, which takes longer than many a codec's head."""
+    if isinstance(one, Image) and isinstance(other, Image):
+        return one.pixels.dtype == other.pixels.dtype and one.pixels.shape == other.pixels.shape
+    return _shape(one) == _shape(other)
 
 
 def _shape(signal: object) -> str:
