@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,9 @@ SEED = 2401
 
 DRAWN = 2**23
 """Indices that are drawn at once: 32 MB, whatever the number of samples, unless one resample alone is larger."""
+
+KEPT = 2**24
+"""Indices, of two bytes each, that are kept for the next case of as many samples: those of 16,777 samples."""
 
 GATHERED = 2**15
 """Figures that are looked up at once, as many as stay in a processor's cache."""
@@ -124,9 +128,33 @@ def _resampled(
 
 
 def _draw(units: int, resamples: int, seed: int, rows: int) -> Iterator[NDArray[np.int32]]:
-    """Yield ``rows`` resamples at a time, indices ``[rows, units]``: those of ``RandomState(seed).randint(0, units, ...)``.
+    """Yield ``rows`` resamples at a time, indices ``[rows, units]``; the next ones take the place of those before.
 
-    The next ones take the place of those before.
+    All cases of an evaluation have the same ones, which are kept where they take little room.
+    """
+    if units > 2**16 or units * resamples > KEPT:
+        yield from _drawn(units, resamples, seed, rows)
+        return
+    kept, block = _kept(units, resamples, seed), np.empty((min(rows, resamples), units), np.int32)
+    for start in range(0, resamples, rows):
+        part = block[: resamples - start]
+        part[:] = kept[start : start + rows]
+        yield part
+
+
+@lru_cache(maxsize=1)
+def _kept(units: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    """Return all resamples, ``[resamples, units]``."""
+    kept = np.empty((resamples, units), np.uint16)
+    rows = max(1, DRAWN // units)
+    for start, part in zip(range(0, resamples, rows), _drawn(units, resamples, seed, rows), strict=True):
+        kept[start : start + rows] = part
+    return kept
+
+
+def _drawn(units: int, resamples: int, seed: int, rows: int) -> Iterator[NDArray[np.int32]]:
+    """Yield what `_draw` does, drawn anew: the indices of ``RandomState(seed).randint(0, units, ...)``.
+
     The legacy generator, since numpy promises its stream for good (NEP 19), and not that of the newer one. Its own loop over single
     numbers takes half as long again as this, which does the same: of each number of 32 bits it takes the lowest that matter, and
     passes over those that are too high.
