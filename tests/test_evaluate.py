@@ -8,8 +8,11 @@ import math
 import re
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,12 @@ from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pipeline import _Crew
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.statistics import bootstrap_interval
+from mpq_fixtures.step import SampleError
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
 from mpq_fixtures.suite import Case, Evaluation
@@ -733,3 +738,51 @@ class TestRecord:
         for layer in LAYERS:
             pictures.forget(layer)
         assert lasting(pictures.measure("jpeg", "q5", threads=4)) == lasting(one)
+
+
+class TestACrew:
+    """The threads that a batch's samples are shared among."""
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_returns_what_each_thing_gave_in_its_place(self, threads: int) -> None:
+        def thing(number: int) -> SampleError:
+            time.sleep(0.003 * (number % 3))
+            return SampleError("decode", str(number))
+
+        with _Crew(threads) as crew:
+            batches = [crew.begin([partial(thing, number) for number in range(first, first + 9)]) for first in (0, 9)]
+            found = [str(result) for results in batches for result in results()]
+        assert found == [str(number) for number in range(18)]
+
+    def test_shares_what_takes_long(self) -> None:
+        together = threading.Barrier(3, timeout=30)  # which breaks unless three threads come to it
+        with _Crew(3) as crew:
+            results = crew.begin([lambda: SampleError("decode", str(together.wait()))] * 3)()
+        assert sorted(map(str, results)) == ["0", "1", "2"]
+
+    def test_drops_what_has_not_begun_when_it_is_interrupted(self) -> None:
+        begun: list[int] = []
+        at_work = threading.Event()
+
+        def thing() -> SampleError:
+            begun.append(1)
+            at_work.set()
+            time.sleep(0.05)
+            return SampleError("decode", "")
+
+        def interrupted() -> None:
+            with _Crew(1) as crew:
+                crew.begin([thing] * 100)
+                at_work.wait()
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert len(begun) < 100
+
+    def test_raises_what_is_no_samples_fault(self) -> None:
+        def full() -> SampleError:
+            raise StoreError("no room")
+
+        with _Crew(2) as crew, pytest.raises(StoreError, match="no room"):
+            crew.begin([full] * 3)()

@@ -248,7 +248,7 @@ class TestMetricsTogether:
         with pytest.raises(ValueError, match=r"\[3, 4\]"):
             bootstrap_intervals([(Top1(), drawn(Top1(), 3)), (Top1(), drawn(Top1(), 4))])
 
-    @pytest.mark.parametrize("samples", [1, 2, 3, 64, 65, 1000, 40_000])
+    @pytest.mark.parametrize("samples", [1, 2, 3, 64, 65, 1000, 40_000, 65_536, 65_537])
     def test_draw_what_numpy_draws(self, samples: int) -> None:
         expected = np.random.RandomState(7).randint(0, samples, size=(5, samples), dtype=np.int64)
         assert np.array_equal(draws(samples, 5, seed=7), expected)
