@@ -51,7 +51,8 @@ def similarity_correlations(records: Sequence[Record]) -> list[SimilarityCorrela
     first = points[0].metrics
     if (scoring := restore_metric(points[0].metric, first[points[0].metric].settings)) is None:
         return []
-    metrics = [known[name]() if name in known else restore_metric(name, first[name].settings) for name in names if name in first]
+    others = {name: restore_metric(name, measure.settings) for name, measure in first.items() if name not in known}
+    metrics = [known[name]() if name in known else others.get(name) for name in names]
     numbers: dict[str, int] = {}  # of each sample one
     present = [np.array([numbers.setdefault(sample, len(numbers)) for sample in record.rows.samples], np.int64) for record in points]
     evaluation = _Points([record.rows for record in points], present, len(numbers), scoring, {})
