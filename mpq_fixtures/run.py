@@ -216,7 +216,7 @@ class Run:
                 self.notes.append(f"baselines: {file} could not be written: {getattr(error, 'strerror', None) or error}")
                 well = False
             else:
-                self.notes += [f"baselines: {len(accepted)} of {len(records)} cases approved anew in {file}", *accepted_lines(accepted)]
+                self.notes += [f"baselines: {len(accepted)} of {len(records)} cases updated in {file}", *accepted_lines(accepted)]
         return well
 
     def _about(self, exit_status: int, config: pytest.Config) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _evaluation_row(results: Sequence[Result]) -> tuple[str, ...]:
     lowest = "none" if any(record.codec != ORIGINAL for record in records) else ""
     if kept:
         best = min(kept, key=lambda record: record.rate)
-        lowest = f"{best.codec}-{best.quality}, {best.rate:.3g} {best.rate_unit} (1:{best.compression_ratio:.0f})"
+        lowest = f"{best.codec}-{best.quality}, {best.rate:.3g} {best.rate_unit} ({best.compression_ratio:.0f}:1)"
     return results[0].case.evaluation.name, counts, original, lowest
 
 

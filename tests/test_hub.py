@@ -350,7 +350,7 @@ dataset = { path = "common_voice", data_dir = "nowhere", split = "validation" }
         file, _ = suite()
         main(["fetch", file])
         assert main(["doctor", file]) == 0
-        assert "all well, 2 cases of 1 evaluation can run" in capsys.readouterr().out
+        assert "passed: 2 cases of 1 evaluation can run" in capsys.readouterr().out
 
     def test_a_wrong_column_shows_once_the_data_are_here(self, hub: LoopbackHub, suite: Any, capsys: Any) -> None:
         file, _ = suite(BEANS_SUITE.replace('label = "labels"', 'label = "label"'))

@@ -60,7 +60,7 @@ class TestInstalled:
     def test_doctor_looks_at_a_suite_file(self, machine: Machine, project: Path) -> None:
         run = machine.run("mpq", "doctor", "tests/perception/calls.toml", cwd=project)
         assert run.returncode == 0
-        assert "tests/perception/calls.toml: all well, 5 cases of 1 evaluation can run" in run.stdout
+        assert "tests/perception/calls.toml: passed: 5 cases of 1 evaluation can run" in run.stdout
 
     def test_doctor_says_that_suites_are_files_where_none_has_a_name(self, machine: Machine, project: Path) -> None:
         run = machine.run("mpq", "doctor", cwd=project)

@@ -391,7 +391,7 @@ class TestBaselines:
         shutil.copytree(measured[0].folder / "cache", project.folder / "cache")
         run = project.run("--mpq-update-baselines")
         assert run.ret == 0
-        run.stdout.fnmatch_lines(["baselines: 3 of 3 cases approved anew in *pictures.json"])
+        run.stdout.fnmatch_lines(["baselines: 3 of 3 cases updated in *pictures.json"])
         return project
 
     @pytest.fixture

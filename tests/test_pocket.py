@@ -45,7 +45,7 @@ class TestThePocketSuite:
     def test_is_good_on_the_originals(self, evaluation: Evaluation) -> None:
         assert approved(evaluation)["original"]["value"] >= CLEAN[evaluation.task.name]
 
-    def test_suffers_at_the_severest_point_of_the_worst_codec(self, evaluation: Evaluation) -> None:
+    def test_suffers_at_the_lowest_quality_of_the_worst_codec(self, evaluation: Evaluation) -> None:
         cases = approved(evaluation)
         worst = min(cases[f"{name}-{codec.ladder[0]}"]["value"] for name, codec in evaluation.codecs.items())
         assert cases["original"]["value"] - worst >= LOSS[evaluation.task.name]

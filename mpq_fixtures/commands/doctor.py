@@ -45,7 +45,7 @@ def doctor(suite: str = "pocket") -> int:
             sys.stdout.write(f"  {problem}\n")
         return 1
     cases, many = sum(len(evaluation.cases) for evaluation in evaluations), "s" if len(evaluations) > 1 else ""
-    sys.stdout.write(f"\n{suite}: all well, {cases} cases of {len(evaluations)} evaluation{many} can run\n")
+    sys.stdout.write(f"\n{suite}: passed: {cases} cases of {len(evaluations)} evaluation{many} can run\n")
     return 0
 
 

@@ -16,7 +16,7 @@ NEW = "new"
 
 @dataclass(frozen=True)
 class Accepted:
-    """A case that was approved anew: its value and rate, those before (None where it is new), and who made the first link that changed.
+    """A case whose baseline was updated: its value and rate, those before (None where it is new), and who made the first link that changed.
 
     ``layer`` is one of `mpq_fixtures.chain.MADE_BY`'s names, ``new`` where nothing was approved before, and empty where no link differs
     or none is known.
@@ -42,7 +42,7 @@ def changed_by(before: Measured, after: Measured) -> str:
 
 
 def accepted_lines(accepted: Sequence[Accepted]) -> list[str]:
-    """Return what was approved anew as lines of a table; nothing where nothing was."""
+    """Return what was updated as lines of a table; nothing where nothing was."""
     if not accepted:
         return []
     rows = [("case", "from", "to", "change", "rate from", "to", "change", "layer")]
