@@ -3,11 +3,12 @@
 A part is ``{"label": str, "media_type": str, "data": bytes}``. Pictures are WebP or PNG without loss as long as that fits;
 a picture that does not is rounded to even pixel values, or to multiples of 4, 8 or 16, which hides no artefact of a codec. Sounds are
 FLAC at 16 bits, cut to seconds and mixed to one channel, all with the same gain. A part of type ``application/json``
-is no picture but the legend of class maps: ``{class name: "#rrggbb"}``.
+is no picture but the legend of class maps and of boxes: ``{class name: "#rrggbb"}``.
 """
 
 from __future__ import annotations
 
+import colorsys
 import io
 import math
 import warnings
@@ -27,6 +28,9 @@ MAX_SIDE = 320  # pixels
 MAX_BYTES = 60_000  # of a picture of 224 x 224, and as many for each pixel of others
 CLIP_SECONDS = 4.0
 LOUDNESS, HEADROOM = -20.0, -3.0  # dB over full scale: the mean power and the highest peak that a gain may lead to
+
+# Nine of Okabe and Ito's and of Tol's colours that stay apart under colour-vision deficiencies; further classes vary their lightness.
+CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#882255", "#bbbbbb")
 
 
 def signal_example(signal: Signal, label: str = "", level: Signal | None = None, seconds: float = CLIP_SECONDS) -> Part:
@@ -85,3 +89,14 @@ def audio_example(audio: Audio, label: str = "sound", gain: float = 0.0, seconds
     file = io.BytesIO()
     soundfile.write(file, np.frombuffer(clip.raw_data, "<i2"), audio.sample_rate, format="FLAC", subtype="PCM_16")
     return {"label": label, "media_type": "audio/flac", "data": file.getvalue()}
+
+
+def class_colour(index: int) -> str:
+    """Return the colour of a class as ``#rrggbb``, the same wherever the class is shown."""
+    base = CLASS_COLOURS[index % len(CLASS_COLOURS)]
+    turn = index // len(CLASS_COLOURS)
+    if turn == 0:
+        return base
+    hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in bytes.fromhex(base[1:])))
+    lightness = 0.25 + 0.6 * ((lightness + 0.37 * turn) % 1.0)  # 0.37 keeps neighbouring turns far apart
+    return "#" + bytes(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, saturation * 0.85)).hex()

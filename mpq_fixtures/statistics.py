@@ -28,6 +28,9 @@ GATHERED = 2**15
 COUNTED = 8
 """Columns of whole numbers beyond which it is faster to count how often each sample was drawn than to look up what it has."""
 
+COUNTS = 2**17
+"""Counts of samples that a `Countable` metric is given at once: 1 MB, so that what it does for all sets it does seldom."""
+
 Statistics = Sequence[Statistic] | NDArray[np.float64]
 """What a metric keeps of some samples: a sequence, or stacked ``[samples, *shape]``."""
 
@@ -233,7 +236,8 @@ class _Resampling:
             unit_of = np.arange(len(stack))
             for unit, own in enumerate(self.members or ()):
                 unit_of[own] = unit
-            return np.concatenate([metric.values_of_counts(stack, self._counts(part)[:, unit_of]) for part in _parts(index, self.units)])
+            parts = _parts(index, max(COUNTS, self.units))
+            return np.concatenate([metric.values_of_counts(stack, self._counts(part)[:, unit_of]) for part in parts])
         drawn = ((i for unit in row for i in self.members[unit]) if self.members else row for row in index)
         return np.array([metric.value([stack[i] for i in row]) for row in drawn])
 

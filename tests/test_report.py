@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Picture
 
-from mpq_fixtures.examples import MAX_SIDE, Part, audio_example, gain_of, image_example
+from mpq_fixtures.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example
 from mpq_fixtures.report import drawing
 from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
 from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, curve, marks
@@ -26,7 +26,6 @@ from mpq_fixtures.report.gallery import compare_words
 from mpq_fixtures.report.html import render, write_report
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.tasks import find_task
-from mpq_fixtures.tasks.image_segmentation import class_colour
 
 HOSTILE = '</script><script>alert("x")</script>\'&<img src=x onerror=alert(1)>'
 

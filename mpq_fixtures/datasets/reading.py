@@ -39,6 +39,9 @@ _PIXELS = 178_956_970
 if PILImage.MAX_IMAGE_PIXELS is not None:
     PILImage.MAX_IMAGE_PIXELS = max(PILImage.MAX_IMAGE_PIXELS, _PIXELS)
 
+_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The tag of EXIF that says how a picture is turned, and those of its values that exchange height and width."""
+
 _STRIPE = 4_000_000
 """Pixels that are converted at a time: Pillow makes several copies on the way to an array."""
 
@@ -74,6 +77,20 @@ def read_image(data: bytes) -> Image:
         stripe = pixels[top : top + rows]
         stripe[:] = _rgb(picture.crop((0, top, picture.width, top + len(stripe))))
     return Image(pixels)
+
+
+def size_of_image(file: bytes | str) -> tuple[int, int]:
+    """Return the height and the width that `read_image` would give a file, which is named or given, from its header alone.
+
+    Raises `ValueError` or ``OSError`` where it has none.
+    """
+    try:
+        with PILImage.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+    except UnidentifiedImageError as error:
+        raise ValueError("this is not an image of a known format") from error
+    return (width, height) if turned else (height, width)
 
 
 def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mpq_fixtures.datasets import common_voice, musdb
+from mpq_fixtures.datasets import coco, common_voice, musdb
 from mpq_fixtures.datasets.columns import Files, NoTargets, Table, Targets, cells_of, files_of, groups_of
 from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
@@ -30,7 +30,7 @@ from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
 
-FOLDERS: Mapping[str, ModuleType] = {"common_voice": common_voice, "musdb18hq": musdb}
+FOLDERS: Mapping[str, ModuleType] = {"coco": coco, "common_voice": common_voice, "musdb18hq": musdb}
 """Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""
 
 _DIGEST = hashlib.sha256().digest_size

@@ -23,6 +23,7 @@ OWN_ANSWERS = "original"
 METRIC_TITLES = {
     "top1": "top-1 accuracy",
     "miou": "mean IoU",
+    "map": "mAP",
     "word_accuracy": "word accuracy",
     "sdr": "SDR",
     "psnr": "PSNR",
@@ -49,7 +50,7 @@ _FIGURES = (
 )  # fmt: skip
 OFF = 0.1
 """The share by which a rate may miss the one that its quality names before the report flags it."""
-NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "SSIM", "cosine similarity", "share of neighbours")  # the title says it already
+NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "AP", "SSIM", "cosine similarity", "share of neighbours")  # the title says it already
 
 
 def number(value: Any) -> float | None:

@@ -5,7 +5,6 @@ Any checkpoint that `SegformerForSemanticSegmentation` reads will do.
 
 from __future__ import annotations
 
-import colorsys
 import dataclasses
 import io
 import json
@@ -20,7 +19,7 @@ from PIL import Image as Picture
 from mpq_fixtures import checkpoints
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of
 from mpq_fixtures.datasets.reading import read_mask
-from mpq_fixtures.examples import MAX_SIDE, Part, signal_example
+from mpq_fixtures.examples import MAX_SIDE, Part, class_colour, signal_example
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Dataset, Image, Signal, Target
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 UNSCORED = -1
 """What class maps hold where their pixels belong to no class."""
-
-# Nine of Okabe and Ito's and of Tol's colours that stay apart under colour-vision deficiencies; further classes vary their lightness.
-CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#882255", "#bbbbbb")
 
 Prepared = tuple[NDArray[np.float32], tuple[int, int]]
 """The pixel values of a picture, ``float32 [1, 3, h, w]``, and its own height and width."""
@@ -195,14 +191,3 @@ def _borders(classes: NDArray[Any]) -> NDArray[np.bool_]:
     borders[:, :-1] |= classes[:, :-1] != classes[:, 1:]
     borders[:-1] |= classes[:-1] != classes[1:]
     return borders
-
-
-def class_colour(index: int) -> str:
-    """Return the colour of a class as ``#rrggbb``, the same wherever the class is shown."""
-    base = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-    turn = index // len(CLASS_COLOURS)
-    if turn == 0:
-        return base
-    hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in bytes.fromhex(base[1:])))
-    lightness = 0.25 + 0.6 * ((lightness + 0.37 * turn) % 1.0)  # 0.37 keeps neighbouring turns far apart
-    return "#" + bytes(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, saturation * 0.85)).hex()
