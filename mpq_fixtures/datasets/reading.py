@@ -87,7 +87,7 @@ def size_of_image(file: bytes | str) -> tuple[int, int]:
     try:
         with PILImage.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+            turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS  # of a TIFF Pillow gives it turned
     except UnidentifiedImageError as error:
         raise ValueError("this is not an image of a known format") from error
     return (width, height) if turned else (height, width)
