@@ -574,6 +574,20 @@ class TestData:
         image_folder(tmp_path / "shapes", lambda boxes, names: [{"bbox": b, "label": n} for b, n in zip(boxes, names, strict=True)])
         check(data(tmp_path, LOCAL))
 
+    def test_pictures_without_objects_have_empty_lists_and_not_nothing(self, tmp_path: Path) -> None:
+        empty, nothing = PICTURES[0][1], PICTURES[1][1]
+
+        def said(boxes: list[list[int]], names: list[str]) -> Any:
+            full = {"bbox": boxes, "categories": names}
+            return None if boxes == nothing else {"bbox": [], "categories": []} if boxes == empty else full
+
+        image_folder(tmp_path / "shapes", said)
+        first, second, third = data(tmp_path, LOCAL).samples[:3]
+        assert first.target()["boxes"].shape == (0, 4)
+        assert len(third.target()["labels"]) == len(PICTURES[2][2])
+        with pytest.raises(ValueError, match="has no objects in the column 'objects': write empty lists for a picture without any"):
+            second.target()
+
     def test_corners(self, tmp_path: Path) -> None:
         image_folder(tmp_path / "shapes", lambda boxes, names: {"bbox": [[x, y, x + w, y + h] for x, y, w, h in boxes], "category": names})
         check(data(tmp_path, LOCAL, 'options = { boxes = "xyxy" }'))
