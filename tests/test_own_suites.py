@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -16,17 +17,14 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_object_detection import yolos
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", (ROOT / "docs" / "own_suites.md").read_text(encoding="utf-8"), re.DOTALL))
 SUITES = [name for name in EXAMPLES if name.endswith(".toml")]
 TASKS = [
-    "image_classification",
-    "image_classification",
-    "image_segmentation",
-    "speech_recognition",
-    "source_separation",
-    "image_classification",
+    *("image_classification", "image_classification", "image_segmentation", "object_detection"),
+    *("speech_recognition", "source_separation", "image_classification"),
 ]
 
 
@@ -48,6 +46,20 @@ def streets(folder: Path) -> None:
     lines = ["file_name,mask_file_name", *(f"images/00{seed}.jpg,masks/00{seed}.png" for seed in (1, 2))]
     (folder / "streets/test/metadata.csv").write_text("\n".join(lines) + "\n")
     replicas.segformer(folder / "models/segformer", ["road", "house", "sky"])
+
+
+def yard(folder: Path) -> None:
+    (folder / "yard/test").mkdir(parents=True)
+    (folder / "yard/annotations").mkdir()
+    for seed in (1, 2):
+        (folder / f"yard/test/00{seed}.jpg").write_bytes(replicas.picture(seed))
+    annotations = {
+        "images": [{"id": seed, "file_name": f"00{seed}.jpg"} for seed in (1, 2)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [{"id": seed, "image_id": seed, "category_id": 3, "bbox": [12, 8, 30, 24]} for seed in (1, 2)],
+    }
+    (folder / "yard/annotations/instances_test.json").write_text(json.dumps(annotations))
+    yolos(folder / "models/yolos", ["Cat", "Dog", "bird"])
 
 
 def calls(folder: Path) -> None:
@@ -87,7 +99,7 @@ def scenes(folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders and files that the document shows, and the examples themselves."""
     made = tmp_path_factory.mktemp("own")
-    layouts: list[Callable[[Path], None]] = [photos, streets, calls, band, scenes]
+    layouts: list[Callable[[Path], None]] = [photos, streets, yard, calls, band, scenes]
     for lay_out in layouts:
         lay_out(made)
     for name, text in EXAMPLES.items():
@@ -121,7 +133,7 @@ class TestExamples:
 
     def test_all_run_and_pass(self, run: subprocess.CompletedProcess[str]) -> None:
         assert run.returncode == 0, run.stdout + run.stderr
-        assert "12 passed" in run.stdout
+        assert "14 passed" in run.stdout
 
     def test_measure_every_sample_at_every_point(self, rows: dict[str, dict[str, str]]) -> None:
         counts = {case: int(row["samples"]) for case, row in rows.items()}
@@ -132,6 +144,8 @@ class TestExamples:
             "vit_photos-jpeg-q20": 4,
             "segformer_streets-original": 2,
             "segformer_streets-jpeg-q20": 2,
+            "yolos_yard-original": 2,
+            "yolos_yard-jpeg-q20": 2,
             "whisper_calls-original": 2,
             "whisper_calls-opus-6k": 2,
             "demucs_band-original": 2,

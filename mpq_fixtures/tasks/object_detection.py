@@ -27,10 +27,9 @@ from mpq_fixtures.devices import autocast
 from mpq_fixtures.examples import MAX_SIDE, Part, class_colour, image_example, signal_example
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.mean_average_precision import Boxes, MeanAveragePrecision
-from mpq_fixtures.models import Prediction
 from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Dataset, Image, Signal, Target
-from mpq_fixtures.tasks import IMAGE, Task
+from mpq_fixtures.tasks import IMAGE, Prediction, Task
 from mpq_fixtures.tasks._classes import NO_CLASS, ClassIndices, mapped, match_models
 from mpq_fixtures.tasks._pictures import PictureModel, read
 
