@@ -36,11 +36,12 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     return tuple(names[index] for index in sorted(names))
 
 
-def check(source: str, wanted: str, *files: Sequence[str]) -> None:
+def check(source: str, wanted: str | tuple[str, ...], *files: Sequence[str]) -> None:
     """Raise `AssetError` where a local checkpoint is not of a class of ``transformers`` whose name ends in ``wanted``, or lacks files.
 
-    ``from_pretrained`` would fill in what the other class lacks with random weights, and say so in a warning. ``files`` are what it
-    needs besides the configuration, each in any of the forms given: ``transformers`` makes do with an empty tokenizer, for one.
+    ``from_pretrained`` would fill in what the other class lacks with random weights, and say so in a warning. ``wanted`` may be several
+    ends, of which any will do. ``files`` are what it needs besides the configuration, each in any of the forms given: ``transformers``
+    makes do with an empty tokenizer, for one.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -49,12 +50,41 @@ def check(source: str, wanted: str, *files: Sequence[str]) -> None:
         raise AssetError(f"{folder} holds no {CONFIG}: put a model there as save_pretrained writes it, with its processor")
     classes = config_of(folder).get("architectures") or []
     if classes and not any(str(name).endswith(wanted) for name in classes):
-        raise AssetError(f"{folder} holds a {classes[0]}, where a ...{wanted} is needed: name another model or another task")
+        needed = " or ".join(f"...{end}" for end in ((wanted,) if isinstance(wanted, str) else wanted))
+        raise AssetError(f"{folder} holds a {classes[0]}, where a {needed} is needed: name another model or another task")
     for names in files:
         if not any((folder / name).is_file() for name in names):
             raise AssetError(f"{folder} holds neither {' nor '.join(names)}: save or download the model again, with its processor")
     for file in folder.glob("model*.safetensors"):
         metadata_of(file)
+
+
+def place_of(source: str) -> tuple[str, dict[str, str]]:
+    """Return what ``from_pretrained`` takes for a local folder or a hub id with an optional ``@revision``: a name, and arguments."""
+    name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
+def read(architecture: str, source: str, needed: tuple[str, ...]) -> Any:
+    """Read a model of a class of ``transformers`` in float32, from a local folder or a hub id with an optional ``@revision``.
+
+    Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises `AssetError` where a
+    weight is missing whose name begins with one of ``needed``: ``from_pretrained`` fills it in at random. Raises ``OSError`` when there is no
+    such checkpoint.
+    """
+    import torch
+    import transformers
+
+    name, version = place_of(source)
+    options: dict[str, Any] = {"dtype": torch.float32, "weights_only": True, "output_loading_info": True, **version}
+    with quiet():
+        model, told = getattr(transformers, architecture).from_pretrained(name, **options)
+    if missing := sorted(weight for weight in told["missing_keys"] if weight.startswith(needed)):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise AssetError(
+            f"{source} lacks the weights {missing[0]}{more}: name a model that was trained for this task, or save it again whole"
+        )
+    return model
 
 
 def metadata_of(file: Path) -> dict[str, str]:

@@ -315,7 +315,7 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
     own_code = model.startswith(PYTHON)
     if own_code and (given := sorted(table.keys() & task.model_options.keys())):
         raise SuiteError(f"{place}: {given[0]}: a python: model settles this in its own code: leave it out")
-    model_options = {} if own_code else {key: table.get(key, default) for key, default in task.model_options.items()}
+    model_options = {} if own_code else {key: _in_order(table.get(key, default)) for key, default in task.model_options.items()}
     try:
         task.check_options(model_options)
         options = task.settle(options, model_options)
@@ -324,6 +324,11 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
     except (TypeError, ValueError) as error:
         raise SuiteError(f"{place}: {error}") from None
     return options, model_options
+
+
+def _in_order(value: Any) -> Any:
+    """Return a table as the list of its pairs: a model may count by their order, which JSON with its keys sorted does not tell."""
+    return [[key, one] for key, one in value.items()] if isinstance(value, dict) else value
 
 
 def _names_in(suites: Path) -> list[str]:

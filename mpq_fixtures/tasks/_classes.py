@@ -138,7 +138,7 @@ def match(data: Sequence[str], model: Sequence[str]) -> tuple[int, ...] | None:
     is no class, and gets -1.
     """
     numbers = all(map(_NUMBER.fullmatch, (*filter(None, data), *model)))
-    for key in (_plain, _first_synonym, *([_number] if numbers else [])):
+    for key in (plain_name, _first_synonym, *([_number] if numbers else [])):
         ours, theirs = (_positions([key(name) if name else "" for name in names]) for names in (data, model))
         nameless = ours.pop("", [])
         order: dict[int, int] = {}
@@ -210,12 +210,13 @@ def _index_mapper(order: Sequence[int]) -> Callable[[Target], int]:
     return mapped
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return what names are compared by: without case, and with space, ``_`` and ``-`` alike."""
     return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 
 def _first_synonym(name: str) -> str:
-    return _plain(name.partition(",")[0])
+    return plain_name(name.partition(",")[0])
 
 
 def _number(name: str) -> str:

@@ -53,7 +53,11 @@ class PictureModel:
         batches = [np.concatenate(inputs)] if together else inputs
         tensors = (torch.from_numpy(batch).to(self._device) for batch in batches)
         with autocast(self._device, self._precision):
-            return [logits for tensor in tensors for logits in self._model(pixel_values=tensor).logits.float()]
+            return [logits for tensor in tensors for logits in self._forward(tensor).float()]
+
+    def _forward(self, pixel_values: Any) -> Any:
+        """Return the network's logits for a batch of pixel values, ``[pictures, classes, ...]``."""
+        return self._model(pixel_values=pixel_values).logits
 
 
 def read(architecture: str, source: str) -> tuple[Any, Any]:
