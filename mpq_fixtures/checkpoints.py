@@ -18,9 +18,9 @@ PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER = ("tokenizer.json", "vocab.json")
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's configuration; {} where the folder has none, as those of ``demucs`` do."""
-    file = folder / CONFIG
+def config_of(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """Return a checkpoint's configuration, or what another of its files in JSON says; {} where there is none, as those of ``demucs`` do."""
+    file = folder / name
     if not file.is_file():
         return {}
     try:
@@ -68,9 +68,9 @@ def place_of(source: str) -> tuple[str, dict[str, str]]:
 def read(architecture: str, source: str, needed: tuple[str, ...]) -> Any:
     """Read a model of a class of ``transformers`` in float32, from a local folder or a hub id with an optional ``@revision``.
 
-    Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises `AssetError` where a
-    weight is missing whose name begins with one of ``needed``: ``from_pretrained`` fills it in at random. Raises ``OSError`` when there is no
-    such checkpoint.
+    Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises `AssetError` where
+    a weight is missing whose name begins with one of ``needed``, which ``from_pretrained`` would fill in at random, and ``OSError`` when
+    there is no such checkpoint.
     """
     import torch
     import transformers

@@ -15,13 +15,13 @@ from mpq_fixtures import codecs, tasks
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
-from mpq_fixtures.metrics import registered_signal_metrics
-from mpq_fixtures.named import PYTHON, nearest
-from mpq_fixtures.signals import Dataset
+from mpq_fixtures.metrics import Metric, MetricError, fault, registered_signal_metrics
+from mpq_fixtures.named import PYTHON, nearest, told
+from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import BOTH, FAIL, LABELS, OWN_ANSWERS, SAY, Evaluation, SuiteError
 from mpq_fixtures.suite_limits import read_margins, read_thresholds
 from mpq_fixtures.suite_tables import check_keys, choice
-from mpq_fixtures.tasks import Task, find_task
+from mpq_fixtures.tasks import Task, TaskError, find_task
 
 _PART = re.compile(r"[a-z0-9_.]+")
 _REQUIRED = ("task", "model", "dataset")
@@ -103,7 +103,7 @@ def declared_codecs(path: Path) -> dict[str, Codec]:
 
 
 def mistakes(path: Path) -> list[str]:
-    """Return the mistakes in a suite file, the first one of each evaluation."""
+    """Return the mistakes in a suite file, the first one of each evaluation; one that is in all of them once."""
     found = []
     try:
         suite, own, tables = _read(path)
@@ -116,7 +116,7 @@ def mistakes(path: Path) -> list[str]:
             load_suite(path)
     except SuiteError as error:
         found.append(str(error))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def check_unique(evaluations: Sequence[Evaluation]) -> None:
@@ -175,7 +175,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     for codec in (*codecs.registered(), *own):
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")
-    task = find_task(choice(table["task"], tasks.registered(), f"{place}: task"))
+    task = _task(table["task"], f"{place}: task")
     possible = (LABELS, OWN_ANSWERS, BOTH) if task.columns[1:] else (OWN_ANSWERS,)
     targets = choice(table.get("targets", possible[0]), possible, f"{place}: targets")
     dataset = _dataset(table["dataset"], task, targets, f"{place}: dataset")
@@ -187,7 +187,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     options, model_options = _options(table.get("options", {}), task, table["model"], f"{place}: options")
     chosen, left_out = _codecs(table, task, own, place)
     similarity = _similarity(table.get("similarity", []), task, f"{place}: similarity")
-    metric = task.metric(_NO_DATA, **options)
+    metric = _metric(task, options, place)
     return Evaluation(
         name=name,
         suite=suite,
@@ -208,6 +208,28 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         targets=targets,
         file=path,
     )
+
+
+def _task(name: Any, place: str) -> Task:
+    """Return the task of a name; what cannot be registered, of tasks and of metrics, is told before anything else."""
+    try:
+        known = tasks.registered()
+        registered_signal_metrics(Modality.IMAGE)
+    except (TaskError, MetricError) as error:
+        raise SuiteError(str(error)) from None
+    return find_task(choice(name, known, place))
+
+
+def _metric(task: Task, options: Mapping[str, Any], place: str) -> Metric:
+    """Return the metric of a task, which must be one."""
+    try:
+        metric = task.metric(_NO_DATA, **options)
+    except Exception as error:  # whatever a class from outside raises; it is asked the same way when the case runs
+        reason = f"raised {told(error)}: it is asked once without samples, for what the metric is"
+        raise SuiteError(f"{place}: task {task.name!r}: its metric() {reason}") from error
+    if wrong := fault(metric):
+        raise SuiteError(f"{place}: task {task.name!r}: what its metric() returns {wrong}")
+    return metric
 
 
 def _dataset(table: Any, task: Task, targets: str, place: str) -> dict[str, Any]:
@@ -319,7 +341,7 @@ def _options(table: Any, task: Task, model: str, place: str) -> tuple[dict[str, 
     try:
         task.check_options(model_options)
         options = task.settle(options, model_options)
-        if options:
+        if table.keys() & options.keys():  # what the file says nothing of cannot be its mistake
             task.metric(_NO_DATA, **options)
     except (TypeError, ValueError) as error:
         raise SuiteError(f"{place}: {error}") from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.named import nearest, told
+from mpq_fixtures.named import kind, nearest, told
 from mpq_fixtures.signals import Audio, Image, Modality, Signal
 
 Statistic = NDArray[np.float64]
@@ -257,6 +258,26 @@ def restore_metric(name: str, settings: Mapping[str, Any] | None) -> Metric | No
         return agreement.restored_agreement(settings, _task_metrics)
     metric = _task_metrics.get(name)
     return metric.restored(settings) if metric else None
+
+
+def fault(metric: Any) -> str:
+    """Say what is wrong with what a task gives for its metric, as the second half of a sentence; "" where nothing is."""
+    if not isinstance(metric, Metric):
+        return f"is {kind(metric)}: return an instance of a subclass of mpq_fixtures.metrics.Metric"
+    title = type(metric).__name__
+    if isinstance(metric, SignalMetric):
+        return f"is {title}, which compares signals: a task's metric compares a prediction with a target, as a subclass of Metric"
+    if absent := [part for part in ("name", "unit", "bounds", "tolerance") if not hasattr(metric, part)]:
+        return f"is {title}, which has no {absent[0]!r}: set it in the class"
+    try:
+        low, high = map(float, metric.bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not low < high:
+        return f"is {title}, whose bounds are {metric.bounds!r}: write the least and the greatest value, (0.0, 1.0)"
+    if not isinstance(metric, known := _task_metrics.get(metric.name, Metric)):
+        return f"is {title}, and there is another {metric.name!r}, {known.__name__} in {known.__module__}: rename one"
+    return ""
 
 
 def lacking(**packages: str) -> str:

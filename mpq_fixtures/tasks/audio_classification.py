@@ -1,7 +1,7 @@
 """Audio classification: a sound in, a class index out.
 
-Any checkpoint that `AutoModelForAudioClassification` reads will do: those that hear the waveform (wav2vec 2.0, Baevski et al., 2020, and its
-kin) and those that see a spectrogram (AST, Gong et al., 2021; the encoder of Whisper).
+Any checkpoint that `AutoModelForAudioClassification` reads will do: those that hear the waveform (wav2vec 2.0, Baevski et al., 2020,
+arXiv 2006.11477, and its kin) and those that see a spectrogram (AST, Gong et al., 2021, arXiv 2104.01778; the encoder of Whisper).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures import checkpoints
-from mpq_fixtures.answers import Limit, in_what_fits
 from mpq_fixtures.devices import autocast
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.models import Prediction
@@ -88,7 +87,6 @@ class AudioClassifier:
         by_group, adapted = getattr(config, "feat_extract_norm", "") == "group", getattr(config, "add_adapter", False)
         self._may_pad = config.model_type in MASKED and not by_group and not adapted
         self.batch_size = CPU_BATCH if device == "cpu" else GPU_BATCH
-        self.limit = Limit(self.batch_size)
         names = config.id2label
         self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
 
@@ -108,7 +106,7 @@ class AudioClassifier:
         """Return a sound as one channel at the extractor's rate."""
         from scipy.signal import resample_poly
 
-        mono = signal.waveform.mean(0, dtype=np.float64)
+        mono: NDArray[np.float64] = signal.waveform.mean(0, dtype=np.float64)
         if signal.sample_rate != self._sample_rate and mono.size:
             mono = resample_poly(mono, self._sample_rate, signal.sample_rate)
         return mono.astype(np.float32)
@@ -132,8 +130,8 @@ class AudioClassifier:
             logits |= zip(places, self._logits([prepared[place] for place in places]), strict=True)
         return [logits[place] for place in range(len(prepared))]
 
-    def _logits(self, prepared: Sequence[Prepared]) -> Any:
-        """Return the logits of sounds that are computed together, padded to the longest where they have masks, ``[sounds, classes]``."""
+    def _logits(self, prepared: Sequence[Prepared]) -> list[Any]:
+        """Return the logits of sounds that are computed together, padded to the longest where they have masks."""
         import torch
 
         columns: dict[str, Any] = {name: list(values) for name, values in zip(self._names, zip(*prepared, strict=True), strict=False)}
@@ -141,4 +139,4 @@ class AudioClassifier:
             columns = dict(self._extractor.pad(columns, padding=True, return_attention_mask=True, return_tensors="np"))
         inputs = {name: torch.from_numpy(np.stack(values)).to(self._device) for name, values in columns.items()}
         with torch.inference_mode(), autocast(self._device, self._precision):
-            return self._model(**inputs).logits.float().cpu()
+            return list(self._model(**inputs).logits.float().cpu())

@@ -1,17 +1,18 @@
 """Zero-shot image classification: a picture and the prompts of the suite file in, the index of the prompt that fits best out.
 
-Any CLIP (Radford et al., 2021, arXiv 2103.00020) or SigLIP (Zhai et al., 2023, arXiv 2303.15343) that `AutoModelForZeroShotImageClassification`
-reads will do.
+Any CLIP (Radford et al., 2021, arXiv 2103.00020) or SigLIP (Zhai et al., 2023, arXiv 2303.15343) will do that
+`AutoModelForZeroShotImageClassification` reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mpq_fixtures import checkpoints
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.metrics import lacking
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.tasks._classes import plain_name
 from mpq_fixtures.tasks.image_classification import ImageClassification, ImageClassifier
@@ -32,7 +33,6 @@ class ZeroShotImageClassification(ImageClassification):
     """
 
     name, title = "zero_shot_image_classification", "zero-shot image classification"
-    packages = ("torch", "transformers", "pillow", "tokenizers")
     model_options: ClassVar[Mapping[str, Any]] = {"precision": "float32", "prompts": None, "template": None}
 
     def labels(self, folder: Path, **options: Any) -> tuple[str, ...]:
@@ -42,15 +42,19 @@ class ZeroShotImageClassification(ImageClassification):
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise `ValueError` for values that are not possible."""
         super().check_options(options)
-        prompts_of(options)
+        if "prompts" in options:  # a python: model has its own
+            prompts_of(options)
 
     def check(self, source: str, **options: Any) -> None:
         """Raise `AssetError` where a folder holds no such checkpoint, or not all of it, as far as shows without reading weights."""
-        config = checkpoints.config_of(Path(source)) if Path(source).is_dir() else {}
+        config = checkpoints.config_of(Path(source))
         if config and "text_config" not in config:
             held = (config.get("architectures") or [config.get("model_type", "model")])[0]
             raise AssetError(f"{source} holds a {held}, which reads no texts: name the whole CLIP or SigLIP, or another task")
         checkpoints.check(source, MODELS, checkpoints.WEIGHTS, checkpoints.PROCESSOR, TOKENIZER)
+        tokenizer = checkpoints.config_of(Path(source), "tokenizer_config.json").get("tokenizer_class")
+        if tokenizer == "SiglipTokenizer" and (absent := lacking(sentencepiece="sentencepiece")):
+            raise AssetError(f"{source} has a {tokenizer}, and {absent}")
 
     def load(self, source: str, device: str, **options: Any) -> ZeroShotClassifier:
         """Load a model for ``device`` from a local folder or a hub id with an optional ``@revision``.
@@ -92,9 +96,11 @@ class ZeroShotClassifier(ImageClassifier):
 
         longest = int(self._model.config.text_config.max_position_embeddings)
         texts = list(prompts.values())
-        for label, tokens in zip(prompts, tokenizer(texts)["input_ids"], strict=True):
-            if len(tokens) > longest:
-                raise AssetError(f"prompts: that of {label!r} has {len(tokens)} tokens, and the model reads {longest}: shorten it")
+        with checkpoints.quiet():
+            lengths = [len(tokens) for tokens in tokenizer(texts)["input_ids"]]
+        for label, length in zip(prompts, lengths, strict=True):
+            if length > longest:
+                raise AssetError(f"prompts: that of {label!r} has {length} tokens, and the model reads {longest}: shorten it")
         padding: dict[str, Any] = {"padding": True}
         if self._model.config.model_type.startswith("siglip"):
             padding = {"padding": "max_length", "max_length": longest}
