@@ -82,12 +82,10 @@ class AudioClassifier:
         self._device, self._precision = device, precision
         self._sample_rate = int(extractor.sampling_rate)
         self._names = (str(extractor.model_input_names[0]), "attention_mask")
-        config = model.config
-        # Normalised by group, a channel is normalised over its padding too, and an adapter's convolutions see beyond the end.
-        by_group, adapted = getattr(config, "feat_extract_norm", "") == "group", getattr(config, "add_adapter", False)
-        self._may_pad = config.model_type in MASKED and not by_group and not adapted
+        # Normalised by group, a channel is normalised over its padding too, which no mask is asked about.
+        self._may_pad = model.config.model_type in MASKED and getattr(model.config, "feat_extract_norm", "") != "group"
         self.batch_size = CPU_BATCH if device == "cpu" else GPU_BATCH
-        names = config.id2label
+        names = model.config.id2label
         self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
 
     def predict(self, signals: Sequence[Audio]) -> list[int]:

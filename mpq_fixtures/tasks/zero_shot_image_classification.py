@@ -141,10 +141,10 @@ def prompts_of(options: Mapping[str, Any]) -> dict[str, str]:
     for label, prompt in pairs:
         if not isinstance(label, str) or not isinstance(prompt, str) or not label.strip() or not prompt.strip():
             raise ValueError(f"prompts: {label!r} has the prompt {prompt!r}: write a text for each label")
-    names: dict[str, str] = {}
-    texts: dict[str, str] = {}
-    for label, prompt in pairs:
-        if (other := names.setdefault(plain_name(label), label)) is not label or texts.setdefault(prompt, label) is not label:
-            what = "are one name where classes are matched" if other is not label else "have one prompt"
-            raise ValueError(f"prompts: {other!r} and {label!r} {what}: rename one, or leave it out")
+    names = [plain_name(label) for label, _ in pairs]
+    for what, alike in (("are one name where classes are matched", names), ("have one prompt", [prompt for _, prompt in pairs])):
+        first: dict[str, int] = {}
+        for place, key in enumerate(alike):
+            if (other := first.setdefault(key, place)) != place:
+                raise ValueError(f"prompts: {pairs[other][0]!r} and {pairs[place][0]!r} {what}: change one, or leave it out")
     return dict(pairs)
