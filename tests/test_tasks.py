@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,17 +41,7 @@ task = "{task}"
 model = "python:model:load"
 dataset = {{ path = "csv", data_files = "data.csv" }}
 """
-ROOMS = """
-name = "rooms"
-[[evaluation]]
-name = "glpn_rooms"
-task = "depth_estimation"
-model = "../../glpn"
-dataset = { path = "csv", data_files = "../../rooms.csv", image = "file", depth = "metres" }
-options = { scale = 500 }
-codecs = ["jpeg"]
-qualities = { jpeg = ["q5", "q90"] }
-"""
+ROOMS = re.findall(r"`rooms.toml`:\n\n```toml\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), re.DOTALL)[0]
 WHOLE: dict[str, Any] = {
     "name": "fresh",
     "title": "fresh air",
@@ -236,9 +227,9 @@ def rooms(folder: Path) -> list[float]:
     for weights in model.parameters():
         if weights.dim() > 1:
             torch.nn.init.normal_(weights, 0, 0.2)
-    model.save_pretrained(folder / "glpn")
-    GLPNImageProcessorPil().save_pretrained(folder / "glpn")
-    estimate = pipeline("depth-estimation", model=str(folder / "glpn"))
+    model.save_pretrained(folder / "models/glpn")
+    GLPNImageProcessorPil().save_pretrained(folder / "models/glpn")
+    estimate = pipeline("depth-estimation", model=str(folder / "models/glpn"))
     lines, ratios = ["file,metres"], []
     for seed in range(3):
         (folder / f"{seed}.png").write_bytes(replicas.picture(seed, 96, 64))
@@ -256,6 +247,15 @@ def rooms(folder: Path) -> list[float]:
 
 
 class TestATaskFromOutside:
+    def test_that_lacks_a_part_ends_a_run_in_a_sentence_before_anything(self, tmp_path: Path) -> None:
+        project = Project(tmp_path)
+        example = EXAMPLE.read_text()
+        project.write("task_example.py", example.replace("    def metric(self", "    def measure(self"))
+        run = project.run("-p", "task_example")
+        assert run.ret == pytest.ExitCode.USAGE_ERROR
+        run.stderr.fnmatch_lines(["ERROR: --mpq-suite: task DepthEstimation (task_example.py, line *): it lacks the method metric"])
+        assert "Traceback" not in run.stderr.str() + run.stdout.str()
+
     def run(self, tmp_path: Path, *arguments: str, path: tuple[Path, ...] = ()) -> str:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "docs", *path)))}
         (tmp_path / "test_example.py").write_text(USES_THE_EXAMPLE)
@@ -282,8 +282,8 @@ class TestATaskFromOutside:
         project = Project(tmp_path)
         shutil.copy(EXAMPLE, project.folder)
         ratios = rooms(project.folder)
-        project.write("evaluations/suites/rooms.toml", ROOMS)
-        first = project.run("-p", "task_example", "--mpq-update-baselines", suite="rooms", report=True)
+        project.write("rooms.toml", ROOMS)
+        first = project.run("-p", "task_example", "--mpq-update-baselines", suite="rooms.toml", report=True)
         assert first.ret == 0
         rows = project.rows()
         assert list(rows) == ["glpn_rooms-original", "glpn_rooms-jpeg-q5", "glpn_rooms-jpeg-q90"]
@@ -296,7 +296,7 @@ class TestATaskFromOutside:
         page = project.out("report.html").read_text()
         assert "Depth estimation" in page
         assert "how near the model holds it to be" in page
-        again = project.run("-p", "task_example", suite="rooms")
+        again = project.run("-p", "task_example", "-n", "2", suite="rooms.toml")
         assert again.ret == 0
         assert {row["verdict"] for row in project.rows().values()} == {"same"}
         assert set(project.results()["work"]["computed"].values()) == {0}

@@ -197,6 +197,12 @@ class TestPrompts:
         assert "evaluation 1 (clip_zoo): options: " in str(raised.value)
         assert message in str(raised.value)
 
+    def test_of_a_model_of_ones_own_are_its_own_business(self, tmp_path: Path) -> None:
+        suite = re.sub(r"options = .*", "", SUITE).replace("MODEL", "python:model:load")
+        (tmp_path / "zoo.toml").write_text(suite, encoding="utf-8")
+        (evaluation,) = load_suite(tmp_path / "zoo.toml")
+        assert evaluation.model_options == {}
+
     def test_that_are_longer_than_the_model_reads_are_told(self, tmp_path: Path) -> None:
         clip(tmp_path)
         assert load(tmp_path, prompts={"cat": "a" * 75, "dog": "a dog"})  # and the two tokens at its ends
