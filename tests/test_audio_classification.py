@@ -162,6 +162,18 @@ class TestBatches:
         assert self.batches(load(tmp_path), noises()) == [6]
 
 
+class TestPrecision:
+    @pytest.mark.parametrize("save", [PADDED["wav2vec2"], whisper])
+    def test_half_of_it_moves_logits_and_little(self, save: Callable[[Path], None], tmp_path: Path) -> None:
+        import torch
+
+        save(tmp_path)
+        whole, half = (find_task("audio_classification").load(str(tmp_path), "cpu", precision=name) for name in ("float32", "bfloat16"))
+        one, other = (torch.stack(model._all_logits(model.prepare(noises()))) for model in (whole, half))
+        assert other.dtype == torch.float32
+        assert 0 < float((one - other).abs().max()) < 0.1 * float(one.std())
+
+
 class TestSignals:
     def test_any_rate_and_number_of_channels_will_do(self, tmp_path: Path) -> None:
         import torch

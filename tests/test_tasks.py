@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -78,6 +79,14 @@ def without(*parts: str) -> dict[str, Any]:
     return {part: value for part, value in WHOLE.items() if part not in parts}
 
 
+def load_module(file: Path, name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
 class TestRegistry:
     def test_names_are_found_with_their_titles(self) -> None:
         assert {"audio_classification", "zero_shot_image_classification", "speech_recognition"} <= set(registered())
@@ -145,6 +154,22 @@ class TestRegistry:
         places = r"task Mine \(test_tasks.py, line \d+\): there is another task 'fresh' \(test_tasks.py, line \d+\): rename one"
         with pytest.raises(SuiteError, match=places):
             load_suite(suite("fresh"))
+
+    @pytest.mark.usefixtures("fresh")
+    def test_of_two_by_one_name_in_files_of_one_name_both_are_told(self, tmp_path: Path, suite: Callable[[str], Path]) -> None:
+        for folder in ("mine", "yours"):
+            (tmp_path / folder).mkdir()
+            shutil.copy(EXAMPLE, tmp_path / folder / "depth.py")
+            load_module(tmp_path / folder / "depth.py", f"{folder}_depth")
+        with pytest.raises(SuiteError, match=r"task DepthEstimation \(depth.py, line \d+\): there is another task 'depth_estimation'"):
+            load_suite(suite("depth_estimation"))
+
+    @pytest.mark.usefixtures("fresh")
+    def test_one_that_is_imported_twice_is_one(self, tmp_path: Path) -> None:
+        shutil.copy(EXAMPLE, tmp_path / "depth.py")
+        for name in ("as_a_plugin", "by_its_path"):
+            load_module(tmp_path / "depth.py", name)
+        assert "depth_estimation" in registered()
 
     @pytest.mark.usefixtures("fresh")
     @pytest.mark.parametrize("group", ["tasks", "metrics"])

@@ -159,6 +159,18 @@ class TestAgainstTransformers:
         assert model.predict(signals) == [model.predict([signal])[0] for signal in signals]
 
 
+class TestPrecision:
+    def test_half_of_it_moves_logits_and_little(self, tmp_path: Path) -> None:
+        import torch
+
+        clip(tmp_path)
+        with torch.inference_mode():
+            one, other = (
+                torch.stack(model._logits(model.prepare(pictures()))) for model in (load(tmp_path), load(tmp_path, precision="bfloat16"))
+            )
+        assert 0 < float((one - other).abs().max()) < 0.1
+
+
 class TestPrompts:
     def test_of_a_list_are_made_by_the_template(self) -> None:
         assert prompts_of({"prompts": ["cat", "big dog"]}) == {"cat": "a photo of a cat", "big dog": "a photo of a big dog"}
@@ -258,7 +270,7 @@ class TestCheckpoints:
     def test_without_a_tokenizer_are_told(self, tmp_path: Path) -> None:
         clip(tmp_path)
         (tmp_path / "tokenizer.json").unlink()
-        with pytest.raises(AssetError, match=r"holds neither tokenizer\.json nor vocab\.json nor spiece\.model: save or download"):
+        with pytest.raises(AssetError, match=r"holds neither tokenizer\.json nor vocab\.json nor spiece\.model nor vocab\.txt: save"):
             find_task("zero_shot_image_classification").check(str(tmp_path))
 
     def test_whose_tokenizer_needs_a_package_say_which(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

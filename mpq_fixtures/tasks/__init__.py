@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -89,7 +90,7 @@ class Task(ABC):
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:  # others are bases
             known = _registry.setdefault(cls.name, cls)
-            if _place(known) != _place(cls):
+            if _origin(known) != _origin(cls):
                 _twins[cls.name] = cls
 
     # The data
@@ -249,6 +250,11 @@ def title_of(name: str) -> str:
     """Return what people call the task of a name; of one that is not known here, the name in words."""
     known = registered()
     return known[name].title if name in known else name.replace("_", " ")
+
+
+def _origin(cls: type[Task]) -> tuple[str, str]:
+    """Return what a class that is imported twice, as a plugin and by its path, has in common with itself, and with no other."""
+    return str(getattr(sys.modules.get(cls.__module__), "__file__", cls.__module__)), cls.__qualname__
 
 
 def _place(cls: type[Task]) -> str:

@@ -22,7 +22,7 @@ TEMPLATE = "a photo of a {}"
 
 MODELS = ("CLIPModel", "MetaClip2Model", "SiglipModel")
 TOWERS = ("vision", "visual", "text", "logit")
-TOKENIZER = (*checkpoints.TOKENIZER, "spiece.model")
+TOKENIZER = (*checkpoints.TOKENIZER, "spiece.model", "vocab.txt")
 
 
 class ZeroShotImageClassification(ImageClassification):
