@@ -300,7 +300,7 @@ qualities = { mp3 = ["8k"] }
             )
             hub.add("dataset", "someone/words", {"data/test-00000-of-00001.parquet": replicas.parquet(rows, features)})
             env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "MPQ_CACHE": str(tmp_path / "store")}
-            for command, said in (("fetch", "everything is here"), ("doctor", "all well, 2 cases of 1 evaluation can run")):
+            for command, said in (("fetch", "everything is here"), ("doctor", "passed: 2 cases of 1 evaluation can run")):
                 asked = [sys.executable, "-m", "mpq_fixtures", command, str(tmp_path / "words.toml")]
                 done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
                 assert said in done.stdout, done.stdout + done.stderr

@@ -324,7 +324,7 @@ class TestEvaluation:
             hub.add("model", "someone/siglip", replicas.saved(siglip))
             hub.add("dataset", "someone/zoo", {"data/test-00000-of-00001.parquet": replicas.parquet(rows, features)})
             env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "MPQ_CACHE": str(tmp_path / "store")}
-            for command, said in (("fetch", "everything is here"), ("doctor", "all well, 2 cases of 1 evaluation can run")):
+            for command, said in (("fetch", "everything is here"), ("doctor", "passed: 2 cases of 1 evaluation can run")):
                 asked = [sys.executable, "-m", "mpq_fixtures", command, str(tmp_path / "zoo.toml")]
                 done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
                 assert said in done.stdout, done.stdout + done.stderr

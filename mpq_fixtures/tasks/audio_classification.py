@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from mpq_fixtures import checkpoints
 from mpq_fixtures.devices import autocast
 from mpq_fixtures.examples import Part, signal_example
-from mpq_fixtures.models import Prediction
 from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Audio, Signal
-from mpq_fixtures.tasks import AUDIO
+from mpq_fixtures.tasks import AUDIO, Prediction
 from mpq_fixtures.tasks._classes import Classification
 
 CPU_BATCH, GPU_BATCH = 16, 64
