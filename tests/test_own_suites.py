@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from test_audio_classification import hears_waveforms
 from test_object_detection import yolos
+from test_zero_shot import clip
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", (ROOT / "docs" / "own_suites.md").read_text(encoding="utf-8"), re.DOTALL))
 SUITES = [name for name in EXAMPLES if name.endswith(".toml")]
 TASKS = [
-    *("image_classification", "image_classification", "image_segmentation", "object_detection"),
-    *("speech_recognition", "source_separation", "image_classification"),
+    *("image_classification", "image_classification", "zero_shot_image_classification", "image_segmentation", "object_detection"),
+    *("speech_recognition", "audio_classification", "source_separation", "image_classification"),
 ]
 
 
@@ -34,6 +36,20 @@ def photos(folder: Path) -> None:
         for seed in (1, 2):
             (folder / f"photos/test/{name}/00{seed}.jpg").write_bytes(replicas.picture(10 * number + seed))
     replicas.vit(folder / "models/vit", ["Dog", "Cat", "bird"])
+
+
+def animals(folder: Path) -> None:
+    for seed, name in enumerate(("cat", "dog")):
+        (folder / "animals/test" / name).mkdir(parents=True)
+        (folder / f"animals/test/{name}/001.jpg").write_bytes(replicas.picture(seed))
+    clip(folder / "models/clip")
+
+
+def words(folder: Path) -> None:
+    for seed, name in enumerate(("yes", "no")):
+        (folder / "words/test" / name).mkdir(parents=True)
+        soundfile.write(folder / f"words/test/{name}/001.wav", replicas.tone(seed, 0.7, 24000, 1 + seed), 24000)
+    hears_waveforms(folder / "models/wav2vec2", "Wav2Vec2", labels=["no", "stop", "yes"])
 
 
 def streets(folder: Path) -> None:
@@ -99,7 +115,7 @@ def scenes(folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders and files that the document shows, and the examples themselves."""
     made = tmp_path_factory.mktemp("own")
-    layouts: list[Callable[[Path], None]] = [photos, streets, yard, calls, band, scenes]
+    layouts: list[Callable[[Path], None]] = [photos, animals, streets, yard, calls, words, band, scenes]
     for lay_out in layouts:
         lay_out(made)
     for name, text in EXAMPLES.items():
@@ -133,7 +149,7 @@ class TestExamples:
 
     def test_all_run_and_pass(self, run: subprocess.CompletedProcess[str]) -> None:
         assert run.returncode == 0, run.stdout + run.stderr
-        assert "14 passed" in run.stdout
+        assert "18 passed" in run.stdout
 
     def test_measure_every_sample_at_every_point(self, rows: dict[str, dict[str, str]]) -> None:
         counts = {case: int(row["samples"]) for case, row in rows.items()}
@@ -142,12 +158,16 @@ class TestExamples:
             "holiday-jpeg-q20": 4,
             "vit_photos-original": 4,
             "vit_photos-jpeg-q20": 4,
+            "clip_animals-original": 2,
+            "clip_animals-jpeg-q20": 2,
             "segformer_streets-original": 2,
             "segformer_streets-jpeg-q20": 2,
             "yolos_yard-original": 2,
             "yolos_yard-jpeg-q20": 2,
             "whisper_calls-original": 2,
             "whisper_calls-opus-6k": 2,
+            "wav2vec_words-original": 2,
+            "wav2vec_words-opus-6k": 2,
             "demucs_band-original": 2,
             "demucs_band-opus-6k": 2,
             "scenes_by_brightness-original": 4,
