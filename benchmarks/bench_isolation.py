@@ -19,9 +19,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.codecs.hyperprior_pocket import HyperpriorPocket
+from mpq_fixtures.errors import MissingAsset
 from mpq_fixtures.isolation.client import CodecProcess
 from mpq_fixtures.isolation.environment import OURS, clean_environment
-from mpq_fixtures.named import MissingAsset
 
 WORKER = Path(__file__).parent.parent / "mpq_fixtures" / "isolation" / "compressai_worker.py"
 ROUNDS = 20

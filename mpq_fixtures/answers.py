@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
-from mpq_fixtures.named import kind
+from mpq_fixtures.errors import describe_type
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.tasks import Task
@@ -148,5 +148,5 @@ def _digest_of_prepared(prepared: Any) -> str:
         return digest(*(_digest_of_prepared(part).encode() for part in prepared))
     values = np.asarray(prepared)
     if values.dtype.hasobject:  # whose bytes are addresses
-        raise TypeError(f"prepare returns arrays, or tuples of arrays and numbers, and not {kind(prepared)}")
+        raise TypeError(f"prepare returns arrays, or tuples of arrays and numbers, and not {describe_type(prepared)}")
     return digest_of_array(values)

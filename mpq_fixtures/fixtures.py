@@ -15,6 +15,7 @@ import pytest
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.stored import audited
+from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
 from mpq_fixtures.evaluate import finish
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import Baselines
@@ -26,7 +27,6 @@ from mpq_fixtures.gate.pooling import level_of_case
 from mpq_fixtures.gate.sanity import doubts
 from mpq_fixtures.gate.verdict import Rules, judge
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError, MissingAsset, told
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.pipeline import Pipeline
@@ -190,7 +190,7 @@ def compared(
             try:
                 divided = str(cross(case, dataset, model, codec, bench, baseline, now, metric, beside))
             except Exception as error:  # it explains a verdict, and must not take its place
-                divided = f"old and new could not be crossed: {told(error)}"
+                divided = f"old and new could not be crossed: {describe_error(error)}"
         return replace(comparison, layer=layer, crossing=divided)
 
     return compare_record

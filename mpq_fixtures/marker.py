@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.named import nearest
+from mpq_fixtures.errors import nearest
 from mpq_fixtures.options import Options
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import registered

@@ -16,20 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.answers import Limit
+from mpq_fixtures.callables import PYTHON, call, digest_of_callable, find_callable, read_labels
 from mpq_fixtures.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
 from mpq_fixtures.devices import set_up_torch
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
-from mpq_fixtures.named import (
-    PYTHON,
-    AssetError,
-    call,
-    digest_of_callable,
-    digest_of_files,
-    digests_of_folder,
-    find_callable,
-    texts,
-    told,
-)
+from mpq_fixtures.paths import digest_of_files, digests_of_folder
 from mpq_fixtures.store import key_of
 from mpq_fixtures.tasks import Model
 
@@ -101,7 +93,7 @@ class OpenModel:
         labels = getattr(find_callable(source, folder), "labels", None)
         if labels is None or hasattr(labels, "__get__"):  # a class may tell them by a property, which only its object answers
             labels = getattr(self.ready(), "labels", None)
-        return texts(labels, f"{self._evaluation.name}: {source}")
+        return read_labels(labels, f"{self._evaluation.name}: {source}")
 
     @property
     def batch_size(self) -> int:
@@ -146,7 +138,7 @@ class OpenModel:
                 except AssetError:
                     raise
                 except Exception as error:  # each of the libraries that read weights and tokenizers has exceptions of its own
-                    reason = f"{told(error)}; save or download the model again"
+                    reason = f"{describe_error(error)}; save or download the model again"
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
         return self._model
 
@@ -172,5 +164,5 @@ class OpenModel:
         size = getattr(model, "batch_size", None)
         if size is not None and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
             raise AssetError(f"{place}: batch_size is {size!r}: make it a whole number above 0, or leave it out")
-        texts(getattr(model, "labels", None), place)
+        read_labels(getattr(model, "labels", None), place)
         return model

@@ -23,9 +23,9 @@ from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.ray import RayEngine
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import RAY, Options, add_options, read_options
 from mpq_fixtures.pipeline import Pipeline

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.errors import describe_error
 from mpq_fixtures.gate.accepted import accepted_lines
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import approved_points, write_baselines
@@ -22,7 +23,6 @@ from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run
 from mpq_fixtures.gate.rates import RateChange, pool_rates
 from mpq_fixtures.gate.verdict import RATE, REGRESSED
-from mpq_fixtures.named import told
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
@@ -182,13 +182,13 @@ class Run:
         try:
             write_results(self.options.out, results, about)
         except Exception as error:
-            reason = (error.strerror if isinstance(error, OSError) else "") or told(error)
+            reason = (error.strerror if isinstance(error, OSError) else "") or describe_error(error)
             self.notes.append(f"the results could not be written to {self.options.out}: {reason}")
             return False
         try:
             append(self.options.history, read_results(self.options.out))
         except Exception as error:
-            reason = (error.strerror if isinstance(error, OSError) else "") or told(error)
+            reason = (error.strerror if isinstance(error, OSError) else "") or describe_error(error)
             self.notes.append(f"the run could not be added to the history in {self.options.history}: {reason}")
         try:
             from mpq_fixtures.report.html import write_report
@@ -196,7 +196,7 @@ class Run:
             self.report = write_report(self.options.out)
         except Exception as error:
             self.notes.append(
-                f"the report could not be made ({told(error)}); the other files are there, try: mpq report {self.options.out}"
+                f"the report could not be made ({describe_error(error)}); the other files are there, try: mpq report {self.options.out}"
             )
         return self._update_baselines(results, about["provenance"]) if self.options.update_baselines else True
 

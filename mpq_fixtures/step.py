@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.named import told
+from mpq_fixtures.errors import describe_error
 from mpq_fixtures.store import StoreError
 
 _OWN = Path(__file__).parent
@@ -30,7 +30,7 @@ def attempt(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
     except StoreError:
         raise
     except Exception as error:
-        raise SampleError(step, told(error) + _where(error)) from error
+        raise SampleError(step, describe_error(error) + _where(error)) from error
 
 
 def _where(error: Exception) -> str:

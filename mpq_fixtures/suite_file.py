@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs, tasks
+from mpq_fixtures.callables import PYTHON
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
+from mpq_fixtures.errors import describe_error, nearest
 from mpq_fixtures.metrics import Metric, MetricError, fault, registered_signal_metrics
-from mpq_fixtures.named import PYTHON, nearest, told
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import BOTH, FAIL, LABELS, OWN_ANSWERS, SAY, Evaluation, SuiteError
 from mpq_fixtures.suite_limits import read_margins, read_thresholds
@@ -225,7 +226,7 @@ def _metric(task: Task, options: Mapping[str, Any], place: str) -> Metric:
     try:
         metric = task.metric(_NO_DATA, **options)
     except Exception as error:  # whatever a class from outside raises; it is asked the same way when the case runs
-        reason = f"raised {told(error)}: it is asked once without samples, for what the metric is"
+        reason = f"raised {describe_error(error)}: it is asked once without samples, for what the metric is"
         raise SuiteError(f"{place}: task {task.name!r}: its metric() {reason}") from error
     if wrong := fault(metric):
         raise SuiteError(f"{place}: task {task.name!r}: what its metric() returns {wrong}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mpq_fixtures.named import nearest
+from mpq_fixtures.errors import nearest
 from mpq_fixtures.suite import SuiteError
 
 

@@ -17,7 +17,7 @@ import platformdirs
 from filelock import FileLock
 
 from mpq_fixtures.downloads import Progress, carry_on, is_out_of_room, reason_of, size_of
-from mpq_fixtures.named import AssetError, MissingAsset
+from mpq_fixtures.errors import AssetError, MissingAsset
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from PIL import Image as Picture
 from projects import Project
 
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import shares_kept
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task

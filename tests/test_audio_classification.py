@@ -17,7 +17,7 @@ import pytest
 from loopback_hub import LoopbackHub
 from numpy.typing import NDArray
 
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.signals import Audio
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.audio_classification import MASKED, AudioClassifier

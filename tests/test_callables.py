@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from mpq_fixtures.callables import digest_of_callable, find_callable
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError, digest_of_callable, find_callable
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
 
@@ -94,7 +95,7 @@ class TestModels:
             _ = model.labels
 
     def test_its_own_words_stand_where_it_raises_an_asset_error(self, write: Write) -> None:
-        body = "from mpq_fixtures.named import AssetError\ndef load(device): raise AssetError('buy a licence')"
+        body = "from mpq_fixtures.callables import AssetError\ndef load(device): raise AssetError('buy a licence')"
         with pytest.raises(AssetError, match=r"^buy a licence$"):
             OpenModel(evaluation(write(body)), "cpu").ready()
 

@@ -20,7 +20,7 @@ from mpq_fixtures import codecs
 from mpq_fixtures.codecs import AUDIO, IMAGE, Codec, CodecError, registered
 from mpq_fixtures.codecs._audio import require, varint
 from mpq_fixtures.codecs.aac import access_units
-from mpq_fixtures.named import MissingAsset
+from mpq_fixtures.errors import MissingAsset
 from mpq_fixtures.signals import Audio, Image
 
 ROOT = Path(__file__).parent.parent

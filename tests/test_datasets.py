@@ -16,8 +16,8 @@ from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.reading import read_mask
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.suite import Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.isolation.client import CodecProcess
 from mpq_fixtures.isolation.environment import OURS, Environment, clean_environment
-from mpq_fixtures.named import AssetError, MissingAsset
 
 ROOT = Path(__file__).parent.parent
 WORKER = """\

@@ -14,8 +14,8 @@ from trial_signals import photo
 
 from mpq_fixtures.codecs import from_address
 from mpq_fixtures.codecs.hific import Hific
+from mpq_fixtures.errors import MissingAsset
 from mpq_fixtures.isolation.environment import clean_environment
-from mpq_fixtures.named import MissingAsset
 from mpq_fixtures.signals import Image
 
 WRITE_MODELS = """

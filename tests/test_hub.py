@@ -29,12 +29,12 @@ from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs.hific import Hific
 from mpq_fixtures.commands.assets import assets
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.hub import dataset_files, dataset_repository, listing, look, model_folder, model_repository
 from mpq_fixtures.hub.files import UnfitError, parquet_files, split_files, transformers_files
 from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.isolation.environment import Environment, clean_environment
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task

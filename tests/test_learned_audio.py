@@ -27,8 +27,8 @@ from mpq_fixtures.codecs._neural_audio import NeuralAudioCodec, Point
 from mpq_fixtures.codecs._packing import pack, packed_size, unpack
 from mpq_fixtures.codecs.lyra import WEIGHTS, Lyra
 from mpq_fixtures.codecs.rvq_pocket import FOLDER, RvqPocket, points_of
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.hub import listing
-from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.signals import Audio
 
 ROOT = Path(__file__).parents[1]

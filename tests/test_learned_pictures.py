@@ -22,8 +22,8 @@ from mpq_fixtures.codecs.bmshj2018 import Bmshj2018
 from mpq_fixtures.codecs.cheng2020 import Cheng2020
 from mpq_fixtures.codecs.hyperprior_pocket import HyperpriorPocket
 from mpq_fixtures.codecs.mbt2018 import Mbt2018
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.isolation.environment import Environment, clean_environment
-from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.signals import Image
 
 ROOT = Path(__file__).parent.parent

@@ -23,11 +23,11 @@ from PIL import Image as Picture
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.reading import read_image, size_of_image
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.examples import class_colour
 from mpq_fixtures.gate.packing import pack, unpack
 from mpq_fixtures.metrics import restore_metric
 from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Dataset, Image
 from mpq_fixtures.statistics import bootstrap_interval, draws, resampled_values
 from mpq_fixtures.suite import SuiteError

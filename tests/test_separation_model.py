@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 import mpq_fixtures
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pocket.songs import FOLDER as SONGS
 from mpq_fixtures.pocket.songs import STEMS, songs
 from mpq_fixtures.signals import Audio

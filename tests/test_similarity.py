@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trial_signals import music, photo, speech
 
 import mpq_fixtures.metrics as metrics
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics import MetricError, NotMeasurable, SignalMetric, registered_signal_metrics, signal_metrics
 from mpq_fixtures.metrics.cdpam import CDPAM
 from mpq_fixtures.metrics.dists import DISTS
@@ -30,7 +31,6 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.stoi import STOI
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.visqol import ViSQOL
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.rows import Row, Rows

@@ -14,7 +14,7 @@ import pytest
 from scipy.signal import resample_poly
 
 import mpq_fixtures
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.pocket.training import speech_model
 from mpq_fixtures.signals import Audio

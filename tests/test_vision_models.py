@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.pocket import textures
 from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
 from mpq_fixtures.signals import Image

@@ -15,8 +15,8 @@ from loopback_hub import LoopbackHub
 from mpq_fixtures import codecs
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import AUDIO, Codec, lyra
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.metrics.lpips import LPIPS
-from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.weights import WeightFile, Weights, download, weights_cache
 
 CONTENTS = {"first.tflite": bytes(range(256)) * 300, "second.tflite": b"other" * 1000}

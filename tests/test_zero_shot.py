@@ -19,8 +19,8 @@ import pytest
 from loopback_hub import LoopbackHub
 from PIL import Image as Pillow
 
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Image
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.codecs._sources import code_and_packages, digest_of_sources
-from mpq_fixtures.named import AssetError, MissingAsset, told
+from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
 from mpq_fixtures.signals import Modality
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
@@ -177,7 +177,7 @@ def from_address(address: dict[str, Any]) -> Codec:
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise AssetError(f"{address['codec']} cannot be imported: {told(error)}") from error
+        raise AssetError(f"{address['codec']} cannot be imported: {describe_error(error)}") from error
     codec: Codec = found(**address["arguments"])
     return codec
 
@@ -226,7 +226,7 @@ def _load() -> None:
         try:
             entry.load()
         except Exception as error:
-            raise CodecError(f"codec {entry.name!r}, entry point {entry.value!r}: it does not import: {told(error)}") from error
+            raise CodecError(f"codec {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
 
 
 def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:

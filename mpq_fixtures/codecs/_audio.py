@@ -25,7 +25,7 @@ import numpy as np
 
 from mpq_fixtures.codecs import AUDIO, Codec, Ledger
 from mpq_fixtures.codecs._pillow import bundled
-from mpq_fixtures.named import MissingAsset
+from mpq_fixtures.errors import MissingAsset
 from mpq_fixtures.signals import Audio
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq_fixtures.codecs import AUDIO, IMAGE, CodecError
-from mpq_fixtures.named import nearest
+from mpq_fixtures.errors import nearest
 from mpq_fixtures.signals import Modality
 
 _PART = re.compile(r"[a-z0-9_.]+")

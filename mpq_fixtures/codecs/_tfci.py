@@ -14,7 +14,7 @@ from mpq_fixtures.codecs import Ledger
 from mpq_fixtures.codecs._audio import read_varint, varint
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._workers import MOST_PIXELS, WorkerCodec, download, find_file, seal, unseal
-from mpq_fixtures.named import MissingAsset
+from mpq_fixtures.errors import MissingAsset
 from mpq_fixtures.signals import Image
 from mpq_fixtures.weights import Weights, digest_of_file
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mpq_fixtures.codecs import IMAGE, Codec
-from mpq_fixtures.named import AssetError, MissingAsset
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.weights import Weights
 
 if TYPE_CHECKING:

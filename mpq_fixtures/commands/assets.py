@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq_fixtures import hub
+from mpq_fixtures.callables import PYTHON
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import split
 from mpq_fixtures.datasets import align, load_dataset
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub.repository import Repository, State, Status
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import PYTHON, AssetError, told
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import find_suite, load_suite
@@ -41,7 +42,7 @@ class Asset:
         except AssetError as error:
             return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be used: {error}")
         except Exception as error:
-            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be opened: {told(error)}")
+            return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be opened: {describe_error(error)}")
         return status
 
 

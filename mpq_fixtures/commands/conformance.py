@@ -13,7 +13,7 @@ from typing import Any
 
 from mpq_fixtures.codecs import IMAGE, Codec, CodecError, fault, registered
 from mpq_fixtures.conformance.kit import Findings, Outcome, try_codec
-from mpq_fixtures.named import AssetError, nearest, told
+from mpq_fixtures.errors import AssetError, describe_error, nearest
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import declared_codecs
 
@@ -30,7 +30,7 @@ def conformance(name: str, qualities: Sequence[str], streams: int) -> int:
         sys.stderr.write(f"mpq conformance: {error}\n")
         return 2
     except Exception as error:
-        sys.stderr.write(f"mpq conformance: {name} cannot be made ready: {told(error)}\n")
+        sys.stderr.write(f"mpq conformance: {name} cannot be made ready: {describe_error(error)}\n")
         return 2
     sys.stdout.write(f"{codec.name}: {build}\n")
     asked = [quality for quality in codec.ladder if quality in qualities] + [
@@ -124,7 +124,7 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise AssetError(f"{module} does not import: {told(error)}") from error
+        raise AssetError(f"{module} does not import: {describe_error(error)}") from error
 
 
 class _Progress:

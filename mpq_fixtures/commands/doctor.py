@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import assets, suites_folder, used_codecs
+from mpq_fixtures.errors import describe_error
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.hub.repository import State, megabytes, sentences
-from mpq_fixtures.named import told
 from mpq_fixtures.options import baselines_beside, store_location, user_cache
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.store.usage import in_bytes
@@ -98,7 +98,7 @@ def _codecs(evaluations: list[Evaluation]) -> list[str]:
             lack = codec.missing(qualities)
             _row(name, "missing" if lack else codec.build(), width)
         except Exception as error:
-            lack = told(error)
+            lack = describe_error(error)
             _row(name, "broken", width)
         if lack:
             problems.append(f"codec {name}: {lack}; or leave it out with codecs = [...]")

@@ -15,10 +15,10 @@ from mpq_fixtures import codecs, hub
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.commands.assets import Asset, assets, read_suite, used_codecs
 from mpq_fixtures.downloads import FetchError, progress_bar, size_of
+from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.hub.download import download
 from mpq_fixtures.hub.repository import Repository, State, Status, megabytes, sentences
 from mpq_fixtures.metrics import MetricError, SignalMetric, registered_signal_metrics
-from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.weights import Weights

@@ -17,8 +17,8 @@ from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import cores, resolve_device, set_up_process
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.options import user_cache
 from mpq_fixtures.planning import PROBED, ROW_BYTES, Cost, Costs, Key, Machine, Plan, Range, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results
@@ -139,7 +139,7 @@ def _probed(evaluation: Evaluation, dataset: Dataset, model: OpenModel) -> Itera
     except AssetError:
         raise
     except Exception as error:  # whatever a user's model and data raise
-        raise AssetError(f"{evaluation.name}: a sample could not be sent through: {told(error)}") from error
+        raise AssetError(f"{evaluation.name}: a sample could not be sent through: {describe_error(error)}") from error
     answering /= len(signals)
     metrics = [metric for metric in evaluation.task.signal_metrics(evaluation.similarity) if not metric.missing()]
     for case in evaluation.cases:

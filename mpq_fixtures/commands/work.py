@@ -24,7 +24,7 @@ from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.local import LocalEngine
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline

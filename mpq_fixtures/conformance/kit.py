@@ -9,7 +9,7 @@ from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.checks import CHECKS, Check
 from mpq_fixtures.conformance.checks.restored import fidelity
 from mpq_fixtures.conformance.trial import Trial
-from mpq_fixtures.named import told
+from mpq_fixtures.errors import describe_error
 from mpq_fixtures.signals import Audio
 
 STREAMS = 1000
@@ -77,7 +77,7 @@ def _faults(check: Check, trial: Trial) -> list[str]:
     try:
         faults.extend(check.faults(trial))
     except Exception as error:
-        faults.append(told(error))
+        faults.append(describe_error(error))
     return faults
 
 

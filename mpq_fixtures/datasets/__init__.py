@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mpq_fixtures.callables import PYTHON, call, read_labels
 from mpq_fixtures.datasets.ids import twice
-from mpq_fixtures.named import PYTHON, AssetError, call, kind, texts
+from mpq_fixtures.errors import AssetError, describe_type
 from mpq_fixtures.signals import Dataset
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _call(path: str, evaluation: Evaluation) -> Dataset:
     """Return the data set that a callable makes, once it is seen to be one whose samples can be told apart."""
     dataset, place = call(path, evaluation.folder, evaluation.name), f"{evaluation.name}: {path}()"
     if not isinstance(dataset, Dataset):
-        raise AssetError(f"{place} returned {kind(dataset)}: make it return a mpq_fixtures.datasets.Dataset")
+        raise AssetError(f"{place} returned {describe_type(dataset)}: make it return a mpq_fixtures.datasets.Dataset")
 
     def ids() -> Iterator[str]:
         for sample in dataset.samples:
@@ -65,4 +66,4 @@ def _call(path: str, evaluation: Evaluation) -> Dataset:
 
     if (name := twice(ids)) is not None:  # what is measured goes by ids: one of the two would stand for both
         raise AssetError(f"{place}: the id {name!r} stands more than once: give each sample its own")
-    return Dataset(dataset.samples, texts(dataset.labels, place), dataset.ignored)
+    return Dataset(dataset.samples, read_labels(dataset.labels, place), dataset.ignored)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.named import AssetError, nearest
+from mpq_fixtures.errors import AssetError, nearest
 
 BESIDE = "_annotations.coco.json"
 LAYOUT = (

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.datasets.digests import file_digests
-from mpq_fixtures.named import AssetError, nearest
+from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.signals import Target
 
 if TYPE_CHECKING:

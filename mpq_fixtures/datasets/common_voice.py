@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 
 LAYOUT = "clips/*.mp3 with validated.tsv, dev.tsv or test.tsv, the folder of one language in an archive of the Mozilla Data Collective"
 COLUMNS = {"audio": "path", "text": "sentence", "group": "client_id"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.datasets.reading import read_audio, read_image
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 
 STEMS = ("drums", "bass", "other", "vocals")
 LAYOUT = "test/<track>/mixture.wav, drums.wav, bass.wav, other.wav and vocals.wav, as in musdb18hq.zip (doi.org/10.5281/zenodo.3338373)"

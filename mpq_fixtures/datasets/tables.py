@@ -25,8 +25,9 @@ from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
+from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, neighbours
-from mpq_fixtures.named import AssetError, MissingAsset, nearest, resolve
+from mpq_fixtures.paths import resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
 

@@ -31,7 +31,7 @@ from mpq_fixtures.clock import STEPS
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.devices import cores, resolve_device
 from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform, scopes_to_read
-from mpq_fixtures.named import AssetError, told
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.provenance import PACKAGES
@@ -354,7 +354,7 @@ class RayEngine:
             some.work.waiting.appendleft(some)
         elif not some.numbers:
             some.work.error = AssetError(
-                f"{some.work.pipeline.case.evaluation.name}: the workers died when they opened the model or the data: {told(error)}"
+                f"{some.work.pipeline.case.evaluation.name}: the workers died when they opened model or data: {describe_error(error)}"
             )
         elif len(some.numbers) > 1:
             middle = len(some.numbers) // 2
@@ -493,7 +493,7 @@ def _join(address: str) -> Any:
             ray.init(address=address, **settings, **quiet)
     except (Exception, SystemExit) as error:
         where = "no cluster could be started here" if address == "local" else f"there is no cluster that could be joined at {address}"
-        raise pytest.UsageError(f"--mpq-ray-address: {where}: {told(error)}") from None
+        raise pytest.UsageError(f"--mpq-ray-address: {where}: {describe_error(error)}") from None
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, before)  # Ray would leave at once, and nothing would be written
@@ -563,7 +563,7 @@ def _compare_versions(ray: Any) -> None:
             there: dict[str, str] = ray.get(answer, timeout=_START)
         except ray.exceptions.RayError as error:
             if node["NodeID"] in {one["NodeID"] for one in ray.nodes() if one["Alive"]}:
-                raise pytest.UsageError(f"--mpq-engine ray: node {node['NodeManagerHostname']} does nothing: {told(error)}") from None
+                raise pytest.UsageError(f"--mpq-engine ray: node {node['NodeManagerHostname']} fails: {describe_error(error)}") from None
             continue  # lost meanwhile
         if differing := [package for package in ("Python", *PACKAGES) if here.get(package) != there.get(package)]:
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"

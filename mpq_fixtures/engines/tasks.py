@@ -23,7 +23,7 @@ from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.devices import cores, set_up_process
-from mpq_fixtures.named import AssetError
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.provenance import loaded_libraries

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpq_fixtures.callables import PYTHON
+from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub.files import README, UnfitError, split_files
 from mpq_fixtures.hub.listing import OutOfReach, ask
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
-from mpq_fixtures.named import PYTHON, AssetError, MissingAsset, nearest, resolve
+from mpq_fixtures.paths import resolve
 from mpq_fixtures.store import key_of
 
 if TYPE_CHECKING:

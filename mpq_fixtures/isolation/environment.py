@@ -28,7 +28,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 from packaging.specifiers import SpecifierSet
 
-from mpq_fixtures.named import AssetError, MissingAsset
+from mpq_fixtures.errors import AssetError, MissingAsset
 
 _HEADER = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$")  # as PEP 723 has it
 _COMPLETE = "complete.json"

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.named import kind, nearest, told
+from mpq_fixtures.errors import describe_error, describe_type, nearest
 from mpq_fixtures.signals import Audio, Image, Modality, Signal
 
 Statistic = NDArray[np.float64]
@@ -227,7 +227,7 @@ def _load() -> None:
         try:
             entry.load()
         except Exception as error:
-            raise MetricError(f"metric {entry.name!r}, entry point {entry.value!r}: it does not import: {told(error)}") from error
+            raise MetricError(f"metric {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
 
 
 def registered_signal_metrics(modality: Modality) -> dict[str, type[SignalMetric]]:
@@ -263,7 +263,7 @@ def restore_metric(name: str, settings: Mapping[str, Any] | None) -> Metric | No
 def fault(metric: Any) -> str:
     """Say what is wrong with what a task gives for its metric, as the second half of a sentence; "" where nothing is."""
     if not isinstance(metric, Metric):
-        return f"is {kind(metric)}: return an instance of a subclass of mpq_fixtures.metrics.Metric"
+        return f"is {describe_type(metric)}: return an instance of a subclass of mpq_fixtures.metrics.Metric"
     title = type(metric).__name__
     if isinstance(metric, SignalMetric):
         return f"is {title}, which compares signals: a task's metric compares a prediction with a target, as a subclass of Metric"

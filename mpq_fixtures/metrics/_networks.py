@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.metrics import SignalMetric, lacking, versions
-from mpq_fixtures.named import AssetError, MissingAsset
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.weights import Weights, digest_of_file
 

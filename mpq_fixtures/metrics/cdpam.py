@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics import lacking, versions
 from mpq_fixtures.metrics._sounds import SoundMetric
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.weights import digest_of_file
 
 RATE = 22050

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.errors import describe_type
 from mpq_fixtures.metrics import Chance, Countable, Statistic, versions
-from mpq_fixtures.named import kind
 
 _LEVELS = 10
 _EVERY = 2**_LEVELS - 1
@@ -135,7 +135,7 @@ class Boxes:
     def __init__(self, content: Any, what: str, keys: Sequence[str]) -> None:
         if not isinstance(content, Mapping) or not set(keys) <= set(content):
             lists = ", ".join(f'"{key}"' for key in keys)
-            raise ValueError(f"the {what} must be a dictionary with {lists}, not {kind(content)}")
+            raise ValueError(f"the {what} must be a dictionary with {lists}, not {describe_type(content)}")
         arrays = {key: np.asarray(content[key]) for key in keys}
         boxes, labels = arrays["boxes"], arrays["labels"]
         fit = boxes.shape == (labels.size, 4) or (not boxes.size and not labels.size)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mpq_fixtures import checkpoints, predictions
+from mpq_fixtures.errors import describe_error, describe_type, nearest
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.hub.files import transformers_files
 from mpq_fixtures.metrics import Metric, SignalMetric, Statistic, signal_metrics
-from mpq_fixtures.named import kind, nearest, told
 from mpq_fixtures.signals import Dataset, Modality, Signal
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Task(ABC):
     def adopt(self, model: Any) -> Model:
         """Return a model that a ``python:`` callable made; raises `TypeError` where it is none for this task."""
         if not callable(getattr(model, "predict", None)):
-            raise TypeError(f"{kind(model)}, which has no predict(signals): make it return an object that has")
+            raise TypeError(f"{describe_type(model)}, which has no predict(signals): make it return an object that has")
         return model  # type: ignore[no-any-return]
 
     def repository(self, name: str) -> str:
@@ -225,7 +225,7 @@ def _load() -> None:
         try:
             entry.load()
         except Exception as error:
-            raise TaskError(f"task {entry.name!r}, entry point {entry.value!r}: it does not import: {told(error)}") from error
+            raise TaskError(f"task {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
 
 
 def registered() -> dict[str, type[Task]]:

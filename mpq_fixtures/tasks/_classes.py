@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of
+from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.named import AssetError, nearest
 from mpq_fixtures.signals import Dataset, LazySamples, Sample, Target
 from mpq_fixtures.store import key_of
 from mpq_fixtures.tasks import Task

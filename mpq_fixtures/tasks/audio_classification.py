@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mpq_fixtures import checkpoints
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.examples import Part, signal_example
-from mpq_fixtures.named import AssetError
 from mpq_fixtures.signals import Audio, Signal
 from mpq_fixtures.tasks import AUDIO, Prediction
 from mpq_fixtures.tasks._classes import Classification

@@ -18,10 +18,10 @@ from mpq_fixtures import checkpoints
 from mpq_fixtures.checkpoints import quiet
 from mpq_fixtures.datasets.columns import NoTargets, Table, Targets
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.errors import describe_type, nearest
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
-from mpq_fixtures.named import kind, nearest
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
 from mpq_fixtures.tasks import AUDIO, IMAGE, Model, Prediction, Task
 
@@ -76,7 +76,7 @@ class Embedding(Task):
         if callable(getattr(model, "embed", None)):
             return _Adopted(model)
         if not callable(getattr(model, "predict", None)):
-            raise TypeError(f"{kind(model)}, which has no embed(signals): make it return an object that has")
+            raise TypeError(f"{describe_type(model)}, which has no embed(signals): make it return an object that has")
         return model  # type: ignore[no-any-return]
 
     def to_bytes(self, prediction: Prediction) -> bytes:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.checkpoints import metadata_of
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub.files import UnfitError
-from mpq_fixtures.named import AssetError, told
 from mpq_fixtures.signals import Audio
 
 _NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models
@@ -150,7 +150,7 @@ def _choose(folder: Path) -> tuple[list[Path], dict[str, Any] | None]:
         bag = yaml.safe_load(bags[0].read_text(encoding="utf-8"))
         signatures = list(map(str, bag["models"]))
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-        raise AssetError(f"{bags[0]} describes no bag: expected models: [SIGNATURE, ...]; {told(error)}") from None
+        raise AssetError(f"{bags[0]} describes no bag: expected models: [SIGNATURE, ...]; {describe_error(error)}") from None
     if missing := [signature for signature in signatures if signature not in files]:
         raise AssetError(f"{bags[0]} names {', '.join(missing)}: no such .safetensors or .th file in {folder}")
     return _of_demucs(files[signature] for signature in signatures), bag

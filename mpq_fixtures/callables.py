@@ -1,59 +1,24 @@
-"""Things that a suite file names: Python callables, local folders, hub ids, and what they are made of."""
+"""Python callables that a suite file names as ``python:package.module:callable``: found, called, and what they are made of."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
-import os
-import re
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
+
 PYTHON = "python:"
 
 _FAILURES = (Exception, SystemExit)  # a script may end in sys.exit()
-
-
-class AssetError(Exception):
-    """A model or a data set that cannot be used as the suite file names it; the message says which and what to do about it."""
-
-
-class MissingAsset(AssetError):
-    """One that is not on this machine: its cases are skipped, unless the run is strict."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: the one that may have been meant, and all that there are."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} There is: {', '.join(known)}" if known else ""
-
-
-def told(error: BaseException) -> str:
-    """Return an exception in one line: its type and what it says."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-
-
-def kind(value: object) -> str:
-    """Return the words for what a callable returned instead of what it should have."""
-    return "None" if value is None else f"an instance of {type(value).__name__}"
-
-
-def resolve(path: str, folder: Path, place: str) -> Path:
-    """Return a path of a suite file: from the file's folder on, with ``~`` and ``$VARIABLES`` in it replaced."""
-    full = os.path.expandvars(path)
-    if missing := re.search(r"\$\{?(\w+)", full):
-        raise MissingAsset(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
-    return folder / Path(full).expanduser()
 
 
 def find_callable(name: str, folder: Path) -> Callable[..., Any]:
@@ -80,10 +45,10 @@ def call(name: str, folder: Path, place: str, **arguments: Any) -> Any:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if frame.filename == frames[0].filename]
         where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-        raise AssetError(f"{place}: {name}({', '.join(arguments)}) raised {told(error)}{where}") from error
+        raise AssetError(f"{place}: {name}({', '.join(arguments)}) raised {describe_error(error)}{where}") from error
 
 
-def texts(value: Any, place: str) -> tuple[str, ...]:
+def read_labels(value: Any, place: str) -> tuple[str, ...]:
     """Return the labels of what a callable made, () for None; raise `AssetError` where they are no list of texts."""
     listed = value.tolist() if hasattr(value, "tolist") else value  # of numpy and pandas
     if listed is None:
@@ -101,25 +66,6 @@ def digest_of_callable(name: str, folder: Path) -> str:
     return hashlib.sha256(name.encode() + b"\0" + source).hexdigest()
 
 
-def digests_of_folder(folder: Path) -> dict[str, str]:
-    """Return a digest of the content of each file in a folder by its name, in the order of their paths."""
-    digests = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def digest_of_files(digests: Mapping[str, str]) -> str:
-    """Return one digest of files from their names and digests."""
-    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in digests.items()).encode()).hexdigest()
-
-
-def digest_of_folder(folder: Path) -> str:
-    """Return a digest of the names and contents of the files in a folder."""
-    return digest_of_files(digests_of_folder(folder))
-
-
 def _import(module_name: str, folder: Path, name: str) -> ModuleType:
     parts = module_name.split(".")
     path = folder.joinpath(*parts)
@@ -133,7 +79,7 @@ def _import(module_name: str, folder: Path, name: str) -> ModuleType:
         if file is None and missing is not None and f"{module_name}.".startswith(f"{missing}."):
             advice = f"put {'/'.join(parts)}.py beside the suite file or install its package"
             raise MissingAsset(f"{name}: {error}; {advice}") from error
-        raise AssetError(f"{name}: {file or module_name} does not import: {told(error)}") from error
+        raise AssetError(f"{name}: {file or module_name} does not import: {describe_error(error)}") from error
 
 
 def _import_beside(file: Path, folder: Path, parts: list[str]) -> ModuleType:

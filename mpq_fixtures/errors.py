@@ -1,0 +1,32 @@
+"""Errors that people read: what cannot be used and what to do about it, and the words that such sentences are made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AssetError(Exception):
+    """A model or a data set that cannot be used as the suite file names it; the message says which and what to do about it."""
+
+
+class MissingAsset(AssetError):
+    """One that is not on this machine: its cases are skipped, unless the run is strict."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: the one that may have been meant, and all that there are."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} There is: {', '.join(known)}" if known else ""
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception in one line: its type and what it says."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def describe_type(value: object) -> str:
+    """Return the words for what a callable returned instead of what it should have."""
+    return "None" if value is None else f"an instance of {type(value).__name__}"
