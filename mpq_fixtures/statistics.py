@@ -56,6 +56,8 @@ def bootstrap_intervals(
 ) -> list[tuple[float, float]]:
     """Return the percentile bootstrap interval of each metric over the same samples (Efron and Tibshirani 1993, chapter 13).
 
+    Of a metric that is biased in resamples it is the basic one, which turns them around the value (Davison and Hinkley 1997, section 5.2).
+
     ``pairs`` are metrics, each with its statistics of all samples in one order. The draw is shared, and the intervals are those that
     each metric gets alone. A metric that lacks some of the samples is drawn from those that it has, and so in a call of its own.
 
@@ -80,6 +82,9 @@ def bootstrap_intervals(
     resampled = _resampled([(pairs[number][0], stacks[number]) for number in defined], resamples, seed, members if shared else None)
     for number, values in zip(defined, resampled, strict=True):
         low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+        if (metric := pairs[number][0]).biased:
+            value = metric.value(stacks[number])
+            low, high = np.clip([2 * value - high, 2 * value - low], *metric.bounds)
         intervals[number] = float(low), float(high)
     return intervals
 

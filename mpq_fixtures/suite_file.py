@@ -137,6 +137,9 @@ def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
+    if "evaluation" not in content and "task" in content:  # the file is one evaluation
+        own = [key for key in content if key in (*_REQUIRED, *_OPTIONAL) and key != "name"]
+        content["evaluation"] = [{key: content.pop(key) for key in own}]
     check_keys(content, ("evaluation",), ("name", "codec", "evaluation"), str(path))
     suite = content.get("name", path.stem.lower())
     if not isinstance(suite, str) or not _PART.fullmatch(suite):

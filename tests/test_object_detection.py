@@ -168,6 +168,15 @@ class TestMetric:
         low, high = bootstrap_interval(metric, statistics)
         assert 0 < low < metric.value(statistics) < high < 1
 
+    def test_an_interval_holds_the_value_of_many_classes_too(self) -> None:
+        metric = MeanAveragePrecision()
+        statistics = observed(metric, scenes(5, 120, 40))
+        value = metric.value(statistics)
+        drawn = resampled_values(metric, statistics, draws(len(statistics), 200))
+        assert np.mean(drawn > value) > 0.8  # a picture that is there twice finds its objects twice, all else equal
+        low, high = bootstrap_interval(metric, statistics)
+        assert low < value < high
+
     def test_an_interval_of_groups_draws_whole_groups(self) -> None:
         metric = MeanAveragePrecision()
         statistics = observed(metric, scenes(5, 12))

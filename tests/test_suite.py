@@ -308,6 +308,15 @@ class TestNamesThatAreNotGiven:
         (evaluation,) = load_suite(file)
         assert (evaluation.suite, evaluation.name) == ("holiday_2026", "holiday_2026")
 
+    def test_are_one_for_a_file_that_is_one_evaluation(self, tmp_path: Path) -> None:
+        file = tmp_path / "photos.toml"
+        file.write_text('task = "image_classification"\nmodel = "vit"\ndataset = { path = "photos" }\ntargets = "original"\n')
+        (evaluation,) = load_suite(file)
+        assert (evaluation.suite, evaluation.name, evaluation.targets) == ("photos", "photos", "original")
+        file.write_text(file.read_text() + "tasks = 1\n")
+        with pytest.raises(SuiteError, match="unknown key 'tasks'"):
+            load_suite(file)
+
     def test_of_files_that_are_none_are_asked_for(self, tmp_path: Path) -> None:
         file = tmp_path / "my photos.toml"
         file.write_text('[[evaluation]]\ntask = "image_classification"\nmodel = "vit"\ndataset = { path = "photos" }\n')

@@ -38,6 +38,7 @@ class MeanAveragePrecision(Countable):
     name = "map"
     unit = "AP"
     bounds = (0.0, 1.0)
+    biased = True
     tolerance = 0.01
 
     overlaps: ClassVar[Mapping[str, tuple[int, ...]]] = {"50:95": tuple(range(_LEVELS)), "50": (0,), "75": (5,)}
