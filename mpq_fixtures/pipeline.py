@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +15,7 @@ from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.batching import Choice, choose_batch
 from mpq_fixtures.chain import digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.crew import Crew, ahead
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
@@ -229,8 +227,8 @@ class Pipeline:
         What the store has of bitstreams and answers is taken from there. While the model is at a batch, the next one is read, encoded
         and decoded.
         """
-        with _Crew(self.bench.threads) as crew:
-            for batch, received in _ahead(crew, self._receivers(batches)):
+        with Crew(self.bench.threads) as crew:
+            for batch, received in ahead(crew, self._receivers(batches)):
                 answers, asked = self._predict(batch, received)
                 outcome = Outcome(answers=asked)
                 originals = self._originals_answers(batch, answers)
@@ -427,7 +425,6 @@ class Pipeline:
 _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
 """A batch takes about that long, or is so many samples, where the model's own is shorter: each costs some dozen calls of the system."""
 
-_QUICK = 0.001  # seconds a sample
 _LOOKED_UP = 4096  # samples at once
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 
@@ -460,58 +457,3 @@ def _shape(signal: object) -> str:
     if isinstance(signal, Audio):
         return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
     return type(signal).__name__
-
-
-class _Crew(ThreadPoolExecutor):
-    """Threads that do batches of things together, each taking the next one there is: a future for each would cost more than a small thing.
-
-    What takes less than a millisecond is left to one of them: several would do little else than wait for the interpreter's lock. When the
-    caller is interrupted, what has not begun is dropped.
-    """
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        self._most = self._sharing = threads
-        self._dropped = False
-
-    def begin(self, actions: Sequence[_Receiver]) -> Callable[[], list[Received | SampleError]]:
-        """Begin to do what there is in a batch, behind those before it; what is returned waits for its results."""
-        results: list[Any] = [None] * len(actions)
-        places = iter(range(len(actions)))  # of which each goes to one thread
-
-        def work() -> None:
-            start, done = time.perf_counter(), 0
-            for place in places:
-                if self._dropped:
-                    return
-                results[place] = actions[place]()
-                done += 1
-            if done:
-                self._sharing = 1 if time.perf_counter() - start < _QUICK * done else self._most
-
-        shares = [self.submit(work) for _ in range(min(self._sharing, len(actions)))]
-
-        def wait() -> list[Received | SampleError]:
-            for share in shares:
-                share.result()
-            return results
-
-        return wait
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        self._dropped = kind is not None
-        self.shutdown(wait=True, cancel_futures=self._dropped)
-
-
-def _ahead(
-    crew: _Crew, batches: Iterable[tuple[Sequence[Sample], list[_Receiver]]]
-) -> Iterator[tuple[Sequence[Sample], list[Received | SampleError]]]:
-    """Have what each batch needs done, one batch ahead of the one that is asked for."""
-    under_way: deque[tuple[Sequence[Sample], Callable[[], list[Received | SampleError]]]] = deque()
-    for batch, actions in batches:
-        under_way.append((batch, crew.begin(actions)))
-        if len(under_way) > 1:
-            ready, results = under_way.popleft()
-            yield ready, results()
-    for ready, results in under_way:
-        yield ready, results()

@@ -25,11 +25,11 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
+from mpq_fixtures.crew import Crew
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.pipeline import _Crew
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
@@ -749,14 +749,14 @@ class TestACrew:
             time.sleep(0.003 * (number % 3))
             return SampleError("decode", str(number))
 
-        with _Crew(threads) as crew:
+        with Crew(threads) as crew:
             batches = [crew.begin([partial(thing, number) for number in range(first, first + 9)]) for first in (0, 9)]
             found = [str(result) for results in batches for result in results()]
         assert found == [str(number) for number in range(18)]
 
     def test_shares_what_takes_long(self) -> None:
         together = threading.Barrier(3, timeout=30)  # which breaks unless three threads come to it
-        with _Crew(3) as crew:
+        with Crew(3) as crew:
             results = crew.begin([lambda: SampleError("decode", str(together.wait()))] * 3)()
         assert sorted(map(str, results)) == ["0", "1", "2"]
 
@@ -771,7 +771,7 @@ class TestACrew:
             return SampleError("decode", "")
 
         def interrupted() -> None:
-            with _Crew(1) as crew:
+            with Crew(1) as crew:
                 crew.begin([thing] * 100)
                 at_work.wait()
                 raise KeyboardInterrupt
@@ -784,5 +784,5 @@ class TestACrew:
         def full() -> SampleError:
             raise StoreError("no room")
 
-        with _Crew(2) as crew, pytest.raises(StoreError, match="no room"):
+        with Crew(2) as crew, pytest.raises(StoreError, match="no room"):
             crew.begin([full] * 3)()
