@@ -17,14 +17,14 @@ _QUICK = 0.001  # seconds for a thing
 class Crew(ThreadPoolExecutor):
     """Threads that do batches of things together, each taking the next one there is: a future for each would cost more than a small thing.
 
-    What takes less than a millisecond is left to one of them: several would do little else than wait for the interpreter's lock. When the
-    caller is interrupted, what has not begun is dropped.
+    What takes less than a millisecond is left to one of them, or, where whoever asks for it takes no longer either, to that one itself:
+    threads would do little else than wait for the interpreter's lock. When the caller is interrupted, what has not begun is dropped.
     """
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        self._most = self._sharing = threads
-        self._dropped = False
+        self._most = threads
+        self._quick = self._asked_quickly = self._dropped = False
 
     def begin(self, actions: Sequence[Callable[[], Done]]) -> Callable[[], list[Done]]:
         """Begin to do what there is in a batch, behind those before it; what is returned waits for its results."""
@@ -39,16 +39,25 @@ class Crew(ThreadPoolExecutor):
                 results[place] = actions[place]()
                 done += 1
             if done:
-                self._sharing = 1 if time.perf_counter() - start < _QUICK * done else self._most
+                self._quick = time.perf_counter() - start < _QUICK * done
 
-        shares = [self.submit(work) for _ in range(min(self._sharing, len(actions)))]
+        if self._quick and self._asked_quickly:
+            shares = []
+        else:
+            shares = [self.submit(work) for _ in range(min(1 if self._quick else self._most, len(actions)))]
 
         def wait() -> list[Done]:
+            if not shares:
+                work()
             for share in shares:
                 share.result()
             return results
 
         return wait
+
+    def asked(self, seconds: float, count: int) -> None:
+        """Note how long whoever asks for batches was at one, of so many things."""
+        self._asked_quickly = seconds < _QUICK * count
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         self._dropped = kind is not None
@@ -62,6 +71,8 @@ def ahead(crew: Crew, batches: Iterable[tuple[Batch, list[Callable[[], Done]]]])
         under_way.append((batch, crew.begin(actions)))
         if len(under_way) > 1:
             ready, results = under_way.popleft()
-            yield ready, results()
+            done, start = results(), time.perf_counter()
+            yield ready, done
+            crew.asked(time.perf_counter() - start, len(done))
     for ready, results in under_way:
         yield ready, results()

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.crew import Crew
+from mpq_fixtures.crew import Crew, ahead
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
@@ -759,6 +759,24 @@ class TestACrew:
         with Crew(3) as crew:
             results = crew.begin([lambda: SampleError("decode", str(together.wait()))] * 3)()
         assert sorted(map(str, results)) == ["0", "1", "2"]
+
+    def test_is_left_out_where_both_sides_are_quick_and_comes_back_where_one_is_not(self) -> None:
+        def thing() -> int:
+            return threading.get_ident()
+
+        def things() -> Iterator[tuple[int, list[Callable[[], int]]]]:
+            for number in range(8):
+                yield number, [thing] * 50
+
+        where = []
+        with Crew(2) as crew:
+            for number, threads in ahead(crew, things()):
+                where.append(set(threads) == {threading.get_ident()})
+                if number == 4:
+                    time.sleep(0.2)  # as a model does at a batch
+        assert where[0] is False
+        assert where[4] is True
+        assert where[6] is False
 
     def test_drops_what_has_not_begun_when_it_is_interrupted(self) -> None:
         begun: list[int] = []
