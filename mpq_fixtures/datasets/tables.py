@@ -26,7 +26,7 @@ from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
-from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, neighbours
+from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, folders_beside, neighbours
 from mpq_fixtures.paths import resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
@@ -110,7 +110,7 @@ def _open(evaluation: Evaluation, split: str) -> Table:
         if "/" in path and (evaluation.folder / path.partition("/")[0]).is_dir():
             advice = f"correct the path, or put the data set there{neighbours(local)}"
             raise MissingAsset(f"{evaluation.name}: data set {path!r}: no such folder {local}: {advice}")
-        ways = nearest(path, [*BUILDERS, *FOLDERS])
+        ways = nearest(path, [*folders_beside(local), *BUILDERS, *FOLDERS])
         raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder, and a hub id is OWNER/NAME{ways}")
     if local_only := settings.keys() & {"data_dir", "data_files"}:
         raise AssetError(

@@ -67,11 +67,16 @@ def model_folder(evaluation: Evaluation) -> Path:
     return _folder(_found(repository))
 
 
-def neighbours(folder: Path) -> str:
-    """Return the end of a sentence about a folder that is missing: what there is where it should be."""
+def folders_beside(folder: Path) -> list[str]:
+    """Return the names of the folders that there are where one should be, those that come closest where they are many."""
     parent = folder.parent
     names = sorted(path.name for path in parent.iterdir() if path.is_dir() and path.name[0] != ".") if parent.is_dir() else []
-    return nearest(folder.name, names if len(names) <= 12 else difflib.get_close_matches(folder.name, names, 12))
+    return names if len(names) <= 12 else difflib.get_close_matches(folder.name, names, 12)
+
+
+def neighbours(folder: Path) -> str:
+    """Return the end of a sentence about a folder that is missing: what there is where it should be."""
+    return nearest(folder.name, folders_beside(folder))
 
 
 def model_weights(evaluation: Evaluation) -> str:
