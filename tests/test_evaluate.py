@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 import math
@@ -27,6 +28,7 @@ from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.crew import Crew, ahead
 from mpq_fixtures.evaluate import evaluate
+from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
@@ -189,6 +191,13 @@ def unreadable() -> Any:
     raise OSError("no such\n  picture")
 
 
+def scored_by(evaluation: Evaluation, metric: Metric) -> Evaluation:
+    """The evaluation with another metric."""
+    task = copy.copy(evaluation.task)
+    task.metric = lambda dataset, **options: metric
+    return dataclasses.replace(evaluation, task=task)
+
+
 class TestSecondEvaluation:
     @pytest.mark.parametrize("point", [("jpeg", "q5"), (None, "")], ids=["jpeg", "original"])
     def test_computes_nothing_and_finds_the_same(self, pictures: Bench, point: tuple[str | None, str]) -> None:
@@ -215,23 +224,21 @@ class TestSecondEvaluation:
             version = Top1.version + 1
 
         pictures.measure("jpeg", "q5")
-        task = dataclasses.replace(pictures.evaluation.task, metric=lambda dataset: NewTop1())
-        pictures.evaluation = dataclasses.replace(pictures.evaluation, task=task)
+        pictures.evaluation = scored_by(pictures.evaluation, NewTop1())
         pictures.measure("jpeg", "q5")
         assert pictures.computed == [0, 0, len(pictures.dataset.samples)]
 
     def test_by_another_version_of_a_metric_s_package_redoes_statistics_alone(self, pictures: Bench) -> None:
-        def scored_by(packages: dict[str, str]) -> Record:
+        def measured_by(packages: dict[str, str]) -> Record:
             packaged = type("Packaged", (Top1,), {"packages": packages})
-            task = dataclasses.replace(pictures.evaluation.task, metric=lambda dataset: packaged())
-            pictures.evaluation = dataclasses.replace(pictures.evaluation, task=task)
+            pictures.evaluation = scored_by(pictures.evaluation, packaged())
             return pictures.measure("jpeg", "q5")
 
         count = len(pictures.dataset.samples)
-        assert scored_by({"counting": "1.0"}).metrics["top1"].packages == {"counting": "1.0"}
-        assert scored_by({"counting": "1.1"}).metrics["top1"].packages == {"counting": "1.1"}
+        assert measured_by({"counting": "1.0"}).metrics["top1"].packages == {"counting": "1.0"}
+        assert measured_by({"counting": "1.1"}).metrics["top1"].packages == {"counting": "1.1"}
         assert pictures.computed == [0, 0, count]
-        scored_by({"counting": "1.0"})
+        measured_by({"counting": "1.0"})
         assert pictures.computed == [0, 0, 0]
 
     def test_of_a_changed_model_keeps_the_bitstreams(self, pictures: Bench) -> None:
