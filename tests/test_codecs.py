@@ -433,7 +433,7 @@ class TestACodecFromOutside:
         [
             ({"name": "my-codec"}, "lower case"),
             ({"name": "original"}, "every id"),
-            ({"name": "image"}, "every id"),
+            ({"name": "evaluation"}, "every id"),
             ({"ladder": ()}, "ladder"),
             ({"ladder": ("A",)}, "ladder"),
             ({"ladder": "q5"}, "ladder"),

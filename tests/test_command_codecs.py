@@ -243,7 +243,7 @@ class TestASuite:
         ("old", "new", "message"),
         [
             ('"plain"', '"jpeg"', "there is a codec 'jpeg' already"),
-            ('"plain"', '"image"', "every id holds"),
+            ('"plain"', '"evaluation"', "every id holds"),
             ("encode", "encoder", r"mine.toml: codec 1 \(plain\): unknown key 'encoder'; did you mean 'encode'"),
             ("[[codec]]", "[codec]", "two brackets"),
             ('"pictures"', '"plainly"', "contains the codec name 'plain'"),

@@ -91,7 +91,7 @@ class TestCsv:
     def test_has_the_columns_of_the_contract(self, folder: Path) -> None:
         header = (folder / "results.csv").read_text().splitlines()[0]
         assert header == (
-            "case,suite,evaluation,task,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
+            "case,suite,evaluation,task,targets,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
             "retention,rate,rate_mean,rate_unit,kbps,rate_nominal,rate_without_container,bytes,bytes_payload,bytes_container,bytes_side,"
             "compression_ratio,baseline,verdict,reason,notes,layer,suspect,psnr"
         )
@@ -108,8 +108,9 @@ class TestCsv:
         low, high = float(cells.pop("ci_low")), float(cells.pop("ci_high"))
         assert 0 <= low < 2 / 3 < high <= 1
         assert cells == {
-            "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "model": "model",
-            "dataset": "a/set:test", "codec": "jpeg", "quality": "q5", "samples": "3", "metric": "top1", "value": "0.666667",
+            "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "targets": "labels",
+            "model": "model", "dataset": "a/set:test",
+            "codec": "jpeg", "quality": "q5", "samples": "3", "metric": "top1", "value": "0.666667",
             "reference": "1.0", "retention": "0.666667", "rate": "1.6", "rate_mean": "1.6", "rate_unit": "bpp", "kbps": "",
             "rate_nominal": "1.0", "rate_without_container": "1.2", "bytes": "60",
             "bytes_payload": "42", "bytes_container": "15", "bytes_side": "3",
