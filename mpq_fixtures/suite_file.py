@@ -192,6 +192,11 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     chosen, left_out = _codecs(table, task, own, place)
     similarity = _similarity(table.get("similarity", []), task, f"{place}: similarity")
     metric = _metric(task, options, place)
+    if targets == BOTH and not metric.one_shape:
+        instead = f'write an evaluation with "{LABELS}" and another with "{OWN_ANSWERS}"'
+        raise SuiteError(
+            f'{place}: targets: "{BOTH}" is not possible for {task.name}, which keeps more of one sample than of another: {instead}'
+        )
     return Evaluation(
         name=name,
         suite=suite,

@@ -229,6 +229,10 @@ class TestMistakes:
         with pytest.raises(SuiteError, match="targets: unknown 'originals'; did you mean 'original'"):
             load_suite(self.suite(tmp_path, targets='"originals"'))
 
+    def test_both_where_statistics_have_no_one_shape(self, tmp_path: Path) -> None:
+        with pytest.raises(SuiteError, match='"both" is not possible for object_detection'):
+            load_suite(self.suite(tmp_path, task='"object_detection"', targets='"both"'))
+
     def test_labels_of_a_task_that_has_none(self, tmp_path: Path) -> None:
         with pytest.raises(SuiteError, match="targets: unknown 'labels'"):
             load_suite(self.suite(tmp_path, task='"image_embedding"', targets='"labels"'))

@@ -98,6 +98,7 @@ class Metric(ABC):
     bounds: ClassVar[tuple[float, float]]
     tolerance: ClassVar[float]
     biased: ClassVar[bool] = False
+    one_shape: ClassVar[bool] = True  # of condensed statistics, whatever the sample
     version: ClassVar[int] = 1  # raised when what is computed changes: part of the cache key
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -39,6 +39,7 @@ class MeanAveragePrecision(Countable):
     unit = "AP"
     bounds = (0.0, 1.0)
     biased = True
+    one_shape = False
     tolerance = 0.01
 
     overlaps: ClassVar[Mapping[str, tuple[int, ...]]] = {"50:95": tuple(range(_LEVELS)), "50": (0,), "75": (5,)}
