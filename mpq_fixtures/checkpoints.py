@@ -36,6 +36,12 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     return tuple(names[index] for index in sorted(names))
 
 
+def class_names(config: Any) -> tuple[str, ...]:
+    """Return the names of an open model's classes in the order of their indices, from its configuration."""
+    names = config.id2label
+    return tuple(names[index] for index in sorted(names))
+
+
 def check(source: str, wanted: str | tuple[str, ...], *files: Sequence[str]) -> None:
     """Raise `AssetError` where a local checkpoint is not of a class of ``transformers`` whose name ends in ``wanted``, or lacks files.
 
@@ -59,19 +65,30 @@ def check(source: str, wanted: str | tuple[str, ...], *files: Sequence[str]) -> 
         metadata_of(file)
 
 
-def place_of(source: str) -> tuple[str, dict[str, str]]:
+def place_of(source: str) -> tuple[str, dict[str, Any]]:
     """Return what ``from_pretrained`` takes for a local folder or a hub id with an optional ``@revision``: a name, and arguments."""
     name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     return name, {"revision": revision} if revision else {}
 
 
-def read(architecture: str, source: str, needed: tuple[str, ...]) -> Any:
+def read(architecture: str, source: str, needed: tuple[str, ...] = ()) -> Any:
     """Read a model of a class of ``transformers`` in float32, from a local folder or a hub id with an optional ``@revision``.
 
     Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises `AssetError` where
     a weight is missing whose name begins with one of ``needed``, which ``from_pretrained`` would fill in at random, and ``OSError`` when
     there is no such checkpoint.
     """
+    model, absent = read_as_it_is(architecture, source)
+    if missing := sorted(weight for weight in absent if weight.startswith(needed)):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise AssetError(
+            f"{source} lacks the weights {missing[0]}{more}: name a model that was trained for this task, or save it again whole"
+        )
+    return model
+
+
+def read_as_it_is(architecture: str, source: str) -> tuple[Any, set[str]]:
+    """Return what `read` does, and the names of the weights that were missing and are random now."""
     import torch
     import transformers
 
@@ -79,12 +96,7 @@ def read(architecture: str, source: str, needed: tuple[str, ...]) -> Any:
     options: dict[str, Any] = {"dtype": torch.float32, "weights_only": True, "output_loading_info": True, **version}
     with quiet():
         model, told = getattr(transformers, architecture).from_pretrained(name, **options)
-    if missing := sorted(weight for weight in told["missing_keys"] if weight.startswith(needed)):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise AssetError(
-            f"{source} lacks the weights {missing[0]}{more}: name a model that was trained for this task, or save it again whole"
-        )
-    return model
+    return model, set(told["missing_keys"])
 
 
 def metadata_of(file: Path) -> dict[str, str]:

@@ -83,6 +83,12 @@ class Evaluation:
         return self.targets != OWN_ANSWERS
 
     @property
+    def named_classes(self) -> tuple[str, ...]:
+        """The names of classes that the suite file gives, in the order of the numbers in the data; () where it gives none."""
+        named = self.dataset.get("labels", ())
+        return () if isinstance(named, str) else tuple(named)
+
+    @property
     def cases(self) -> list[Case]:
         """Return the reference on the originals and then each operating point, codec by codec."""
         return [Case(self, ORIGINAL, ""), *(Case(self, codec, quality) for codec, quality in self.points)]

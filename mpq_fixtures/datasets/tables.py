@@ -54,7 +54,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
         raise AssetError(f'{evaluation.name}: split {wanted!r}: name one split, whole or a stretch of it: "test" or "test[:60]"')
     split, within = (match[1], match[2] or "") if match else ("", "")
     if (folder := _bare_folder(evaluation)) is not None:
-        return read_folder(evaluation, folder, _named_classes(evaluation))
+        return read_folder(evaluation, folder, evaluation.named_classes)
     with _quiet():
         table = _open(evaluation, split)
     if not len(table.rows):
@@ -62,7 +62,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
     chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
     key = evaluation.task.columns[0]
     signals = files_of(table, table.column(key), key)
-    targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), _named_classes(evaluation))
+    targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), evaluation.named_classes)
     rows = _Rows(table, chosen, signals, targets)
     return Dataset(LazySamples(len(chosen), rows.sample, rows.sources, rows.names), labels)
 
@@ -75,11 +75,6 @@ def _bare_folder(evaluation: Evaluation) -> Path | None:
     folder = resolve(path, evaluation.folder, evaluation.name)
     saved = any((folder / file).is_file() for file in _SAVED)
     return folder if folder.is_dir() and not saved else None
-
-
-def _named_classes(evaluation: Evaluation) -> tuple[str, ...]:
-    named = evaluation.dataset.get("labels", ())
-    return () if isinstance(named, str) else tuple(named)
 
 
 def _open(evaluation: Evaluation, split: str) -> Table:

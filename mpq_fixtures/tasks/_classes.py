@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of
 from mpq_fixtures.errors import AssetError, nearest
+from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.signals import Dataset, LazySamples, Sample, Target
+from mpq_fixtures.signals import Dataset, LazySamples, Sample, Signal, Target
 from mpq_fixtures.store import key_of
-from mpq_fixtures.tasks import Task
+from mpq_fixtures.tasks import Prediction, Task
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
@@ -87,6 +88,10 @@ class Classification(Task):
 
         return Top1(len(dataset.labels) or None)
 
+    def example(self, signal: Signal, prediction: Prediction, target: Any, labels: Sequence[str], level: Signal | None) -> list[Part]:
+        """Return the signal, with the class that it was taken for."""
+        return [signal_example(signal, self.describe(prediction, labels) if 0 <= prediction < len(labels) else "", level)]
+
 
 class ClassIndices(Targets):
     """Class indices: numbers, or names among the data set's."""
@@ -105,11 +110,10 @@ class ClassIndices(Targets):
         own = feature.names if isinstance(feature, datasets.ClassLabel) else sorted(there) if texts else ()
         if not there:
             raise table.error(f"the column {column!r} for label is empty: the labels of this split are withheld; take another split")
-        named = table.evaluation.dataset.get("labels", ())
-        self.names: tuple[str, ...] = tuple(own if isinstance(named, str) or not named else named)
+        self.names: tuple[str, ...] = table.evaluation.named_classes or tuple(own)
         if not self.names:
             self.names = Unnamed(min(there), max(there))
-        if self.names and not isinstance(named, str) and own and len(own) != len(self.names) and not texts:
+        if self.names and own and len(own) != len(self.names) and not texts:
             raise table.error(f"labels has {len(self.names)} names, and the column {column!r} has {len(own)} classes: {_few(own)}")
         self._index = {name: index for index, name in enumerate(self.names)}
         known = {name if texts else index for index, name in enumerate(self.names) if name or texts}

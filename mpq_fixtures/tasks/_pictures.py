@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mpq_fixtures.checkpoints import quiet
+from mpq_fixtures import checkpoints
+from mpq_fixtures.checkpoints import class_names, quiet
 from mpq_fixtures.devices import autocast
 from mpq_fixtures.signals import Image
 
@@ -32,15 +32,10 @@ class PictureModel:
         self._processor = processor
         self._device, self._precision = device, precision
         self.batch_size = self.cpu_batch if device == "cpu" else GPU_BATCH
-        names = model.config.id2label
-        self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
+        self.labels = class_names(model.config)
 
     def _pixel_values(self, signal: Image) -> NDArray[np.float32]:
-        """Resize and normalise a picture as the checkpoint says: ``float32 [1, 3, height, width]``."""
-        # Channels are named last, for a picture one or three pixels high could be taken for channels first.
-        picture = Pillow.fromarray(signal.pixels)
-        values: NDArray[np.float32] = self._processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values.numpy()
-        return values
+        return pixel_values(self._processor, signal)
 
     def _logits(self, inputs: Sequence[NDArray[np.float32]]) -> list[Any]:
         """Return the logits of each picture's pixel values, float32, in order; call it in inference mode.
@@ -60,18 +55,24 @@ class PictureModel:
         return self._model(pixel_values=pixel_values).logits
 
 
+def pixel_values(processor: Any, signal: Image) -> NDArray[np.float32]:
+    """Resize and normalise a picture as an image processor says: ``float32 [1, 3, height, width]``."""
+    # Channels are named last, for a picture one or three pixels high could be taken for channels first.
+    picture = Pillow.fromarray(signal.pixels)
+    values: NDArray[np.float32] = processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values.numpy()
+    return values
+
+
 def read(architecture: str, source: str) -> tuple[Any, Any]:
-    """Read a model of a class of ``transformers``, and its image processor, from a folder or a hub id with an optional ``@revision``.
+    """Read a model of a class of ``transformers`` (`mpq_fixtures.checkpoints.read`) and its image processor."""
+    model = checkpoints.read(architecture, source)
+    return model, read_processor(source)
 
-    Weights in safetensors come before those in PyTorch's format, of which tensors alone are read, never code. Raises ``OSError``
-    when there is no such checkpoint.
-    """
-    import torch
-    import transformers
 
-    name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+def read_processor(source: str) -> Any:
+    """Read the image processor of a local folder or a hub id with an optional ``@revision``."""
+    from transformers import AutoImageProcessor
+
+    name, version = checkpoints.place_of(source)
     with quiet():
-        model = getattr(transformers, architecture).from_pretrained(name, dtype=torch.float32, weights_only=True, **options)
-        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **options)
-    return model, processor
+        return AutoImageProcessor.from_pretrained(name, backend="pil", **version)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mpq_fixtures import checkpoints
 from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.examples import Part, signal_example
-from mpq_fixtures.signals import Audio, Signal
-from mpq_fixtures.tasks import AUDIO, Prediction
+from mpq_fixtures.signals import Audio
+from mpq_fixtures.tasks import AUDIO
 from mpq_fixtures.tasks._classes import Classification
+from mpq_fixtures.tasks._sounds import mono_at
 
 CPU_BATCH, GPU_BATCH = 16, 64
 """Sounds at once."""
@@ -60,10 +60,6 @@ class AudioClassification(Classification):
             extractor = AutoFeatureExtractor.from_pretrained(name, **version)
         return AudioClassifier(model, extractor, device, **options)
 
-    def example(self, signal: Signal, prediction: Prediction, target: Any, labels: Sequence[str], level: Signal | None) -> list[Part]:
-        """Return the sound, with the class that it was taken for."""
-        return [signal_example(signal, self.describe(prediction, labels) if 0 <= prediction < len(labels) else "sound", level)]
-
 
 class AudioClassifier:
     """An audio classifier on a device; ``labels`` are the names of its classes.
@@ -84,8 +80,7 @@ class AudioClassifier:
         # Normalised by group, a channel is normalised over its padding too, which no mask is asked about.
         self._may_pad = model.config.model_type in MASKED and getattr(model.config, "feat_extract_norm", "") != "group"
         self.batch_size = CPU_BATCH if device == "cpu" else GPU_BATCH
-        names = model.config.id2label
-        self.labels: tuple[str, ...] = tuple(names[index] for index in sorted(names))
+        self.labels = checkpoints.class_names(model.config)
 
     def predict(self, signals: Sequence[Audio]) -> list[int]:
         """Return the index of the most probable class of each sound."""
@@ -93,20 +88,11 @@ class AudioClassifier:
 
     def prepare(self, signals: Sequence[Audio]) -> list[Prepared]:
         """Return what the extractor makes of each sound."""
-        return [self._features(self._mono(signal)) for signal in signals]
+        return [self._features(mono_at(signal, self._sample_rate).astype(np.float32)) for signal in signals]
 
     def infer(self, prepared: Sequence[Prepared]) -> list[int]:
         """Return the index of the most probable class for what `prepare` made of each sound."""
         return [int(logits.argmax()) for logits in self._all_logits(prepared)]
-
-    def _mono(self, signal: Audio) -> NDArray[np.float32]:
-        """Return a sound as one channel at the extractor's rate."""
-        from scipy.signal import resample_poly
-
-        mono: NDArray[np.float64] = signal.waveform.mean(0, dtype=np.float64)
-        if signal.sample_rate != self._sample_rate and mono.size:
-            mono = resample_poly(mono, self._sample_rate, signal.sample_rate)
-        return mono.astype(np.float32)
 
     def _features(self, mono: NDArray[np.float32]) -> Prepared:
         """Return the extractor's values of a sound, and its mask where there is one; raises `ValueError` for a sound that is too short."""

@@ -5,6 +5,7 @@ No labels are read: the vector of a decoded signal is held against that of its o
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from mpq_fixtures import checkpoints
 from mpq_fixtures.checkpoints import quiet
@@ -24,6 +24,8 @@ from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
 from mpq_fixtures.tasks import AUDIO, IMAGE, Model, Prediction, Task
+from mpq_fixtures.tasks._pictures import pixel_values, read_processor
+from mpq_fixtures.tasks._sounds import mono_at
 
 POOLINGS = ("auto", "first", "mean")
 """What becomes of a network's states: its own summary, or else their mean; the first one (CLS); their mean."""
@@ -34,7 +36,6 @@ class Embedding(Task):
 
     packages = ("torch", "transformers")
     model_options: ClassVar[Mapping[str, Any]] = {"precision": "float32", "pooling": "auto"}
-    processor: ClassVar[str]
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
         """Return nothing: the model's own answers are the targets."""
@@ -56,20 +57,15 @@ class Embedding(Task):
 
     def load(self, source: str, device: str, **options: Any) -> Embedder:
         """Load any model that `AutoModel` reads for ``device``, from a local folder or a hub id with an optional ``@revision``."""
-        import torch
-        import transformers
-
         self.check(source)
-        name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-        version: dict[str, Any] = {"revision": revision} if revision else {}
-        backend = {"backend": "pil"} if self.modality is IMAGE else {}
-        with quiet():
-            model, loading = transformers.AutoModel.from_pretrained(
-                name, dtype=torch.float32, weights_only=True, output_loading_info=True, **version
-            )
-            processor = getattr(transformers, self.processor).from_pretrained(name, **backend, **version)
-        trained = not any("pooler" in key for key in loading["missing_keys"])  # else it is random, and another one each time
+        model, missing = checkpoints.read_as_it_is("AutoModel", source)
+        trained = not any("pooler" in key for key in missing)  # else it is random, and another one each time
+        processor = self.processor(source)
         return Embedder(model, processor, device, self.modality is IMAGE, trained, **options)
+
+    @abstractmethod
+    def processor(self, source: str) -> Any:
+        """Read what prepares signals."""
 
     def adopt(self, model: Any) -> Model:
         """Return a ``python:`` model that has ``embed(signals)``, or ``predict`` as others do; raises `TypeError` for anything else."""
@@ -105,7 +101,10 @@ class ImageEmbedding(Embedding):
 
     name, title = "image_embedding", "image embedding"
     modality, columns = IMAGE, ("image",)
-    processor = "AutoImageProcessor"
+
+    def processor(self, source: str) -> Any:
+        """Read the image processor."""
+        return read_processor(source)
 
 
 class AudioEmbedding(Embedding):
@@ -113,7 +112,14 @@ class AudioEmbedding(Embedding):
 
     name, title = "audio_embedding", "audio embedding"
     modality, columns = AUDIO, ("audio",)
-    processor = "AutoFeatureExtractor"
+
+    def processor(self, source: str) -> Any:
+        """Read the feature extractor."""
+        from transformers import AutoFeatureExtractor
+
+        name, version = checkpoints.place_of(source)
+        with quiet():
+            return AutoFeatureExtractor.from_pretrained(name, **version)
 
 
 class Embedder:
@@ -150,17 +156,11 @@ class Embedder:
         return vectors
 
     def _pixels(self, signal: Image) -> NDArray[np.float32]:
-        picture = Pillow.fromarray(signal.pixels)
-        values: NDArray[np.float32] = self._processor(picture, input_data_format="channels_last", return_tensors="pt").pixel_values.numpy()
-        return values
+        return pixel_values(self._processor, signal)
 
     def _samples(self, signal: Audio) -> NDArray[np.float32]:
-        from scipy.signal import resample_poly
-
-        rate, mono = int(self._processor.sampling_rate), signal.waveform.mean(0, dtype=np.float64)
-        if signal.sample_rate != rate and mono.size:
-            mono = resample_poly(mono, rate, signal.sample_rate)
-        extracted = self._processor(mono.astype(np.float32), sampling_rate=rate, return_tensors="pt")
+        rate = int(self._processor.sampling_rate)
+        extracted = self._processor(mono_at(signal, rate).astype(np.float32), sampling_rate=rate, return_tensors="pt")
         values: NDArray[np.float32] = extracted[self._name].numpy()
         return values
 

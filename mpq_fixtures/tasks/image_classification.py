@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures import checkpoints
-from mpq_fixtures.examples import Part, signal_example
-from mpq_fixtures.signals import Image, Signal
-from mpq_fixtures.tasks import IMAGE, Prediction
+from mpq_fixtures.signals import Image
+from mpq_fixtures.tasks import IMAGE
 from mpq_fixtures.tasks._classes import Classification
 from mpq_fixtures.tasks._pictures import PictureModel, read
 
@@ -37,10 +36,6 @@ class ImageClassification(Classification):
         """
         self.check(source)
         return ImageClassifier(*read("AutoModelForImageClassification", source), device, **options)
-
-    def example(self, signal: Signal, prediction: Prediction, target: Any, labels: Sequence[str], level: Signal | None) -> list[Part]:
-        """Return the picture, with the class that it was taken for."""
-        return [signal_example(signal, self.describe(prediction, labels) if 0 <= prediction < len(labels) else "picture")]
 
 
 class ImageClassifier(PictureModel):

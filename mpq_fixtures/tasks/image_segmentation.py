@@ -51,8 +51,7 @@ class ImageSegmentation(Task):
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
         """Return class maps, and the names of the classes where the suite file has them."""
-        named = table.evaluation.dataset.get("labels", ())
-        return _ClassMaps(files_of(table, table.column("mask"), "mask")), () if isinstance(named, str) else tuple(named)
+        return _ClassMaps(files_of(table, table.column("mask"), "mask")), table.evaluation.named_classes
 
     def align(self, dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
         """Return the data set with masks in the order of the model's classes, and ``ignored_label`` set apart.

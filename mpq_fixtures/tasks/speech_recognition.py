@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.tasks import AUDIO, Task
+from mpq_fixtures.tasks._sounds import mono_at
 
 WHISPER = "whisper"
 """The normaliser where a suite file says nothing: the one of Whisper's for the language."""
@@ -73,14 +73,12 @@ class SpeechRecognition(Task):
 
         Raises what `check` does, and ``OSError`` when the hub has no such checkpoint.
         """
-        import torch
-        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+        from transformers import WhisperProcessor
 
         self.check(source, **options)
-        name, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-        version: dict[str, Any] = {"revision": revision} if revision else {}
+        name, version = checkpoints.place_of(source)
+        model = checkpoints.read("WhisperForConditionalGeneration", source)
         with quiet():
-            model = WhisperForConditionalGeneration.from_pretrained(name, dtype=torch.float32, weights_only=True, **version)
             processor = WhisperProcessor.from_pretrained(name, **version)
         return WhisperTranscriber(model, processor, device, **options)
 
@@ -141,11 +139,7 @@ class WhisperTranscriber:
 
     def _windows(self, signal: Audio) -> list[NDArray[np.float32]]:
         """Cut a sound, mono at the model's rate, into windows; a tenth of a second left over is not worth one."""
-        from scipy.signal import resample_poly
-
-        mono = signal.waveform.mean(0, dtype=np.float64)
-        if signal.sample_rate != self._sample_rate and mono.size:
-            mono = resample_poly(mono, self._sample_rate, signal.sample_rate)
+        mono = mono_at(signal, self._sample_rate)
         last = max(1, mono.size - self._sample_rate // 10)
         return [mono[start : start + self._window].astype(np.float32) for start in range(0, last, self._window)]
 

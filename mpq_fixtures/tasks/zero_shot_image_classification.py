@@ -15,6 +15,7 @@ from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics import lacking
 from mpq_fixtures.tasks._classes import plain_name
+from mpq_fixtures.tasks._pictures import read_processor
 from mpq_fixtures.tasks.image_classification import ImageClassification, ImageClassifier
 
 TEMPLATE = "a photo of a {}"
@@ -62,16 +63,15 @@ class ZeroShotImageClassification(ImageClassification):
         Raises what `check` does, `ValueError` for prompts that are none, `AssetError` for one that is longer than the model reads, and
         ``OSError`` when there is no such checkpoint.
         """
-        from transformers import AutoImageProcessor, AutoTokenizer
+        from transformers import AutoTokenizer
 
         prompts = prompts_of(options)
         self.check(source)
         name, version = checkpoints.place_of(source)
         model = checkpoints.read("AutoModelForZeroShotImageClassification", source, TOWERS)
         with checkpoints.quiet():
-            processor = AutoImageProcessor.from_pretrained(name, backend="pil", **version)
             tokenizer = AutoTokenizer.from_pretrained(name, **version)
-        return ZeroShotClassifier(model, processor, tokenizer, prompts, device, options.get("precision", "float32"))
+        return ZeroShotClassifier(model, read_processor(source), tokenizer, prompts, device, options.get("precision", "float32"))
 
 
 class ZeroShotClassifier(ImageClassifier):
