@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from projects import ROOT, Project
 
-from mpq_fixtures import metrics, tasks
+from mpq_fixtures import metrics, plug_ins, tasks
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
@@ -177,8 +177,7 @@ class TestRegistry:
         self, group: str, suite: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken = EntryPoint("depth", "there_is.no_such", f"mpq.{group}")
-        module = tasks if group == "tasks" else metrics.importlib.metadata
-        monkeypatch.setattr(module, "entry_points", lambda group: [broken] if group == broken.group else [])
+        monkeypatch.setattr(plug_ins, "entry_points", lambda group: [broken] if group == broken.group else [])
         (tasks if group == "tasks" else metrics)._load.cache_clear()
         kind = group.removesuffix("s")
         with pytest.raises(SuiteError, match=f"^{kind} 'depth', entry point 'there_is.no_such': it does not import: ModuleNotFoundError"):

@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.codecs._sources import code_and_packages, digest_of_sources
 from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
+from mpq_fixtures.plug_ins import import_all, place_of_class
 from mpq_fixtures.signals import Modality
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
@@ -220,13 +218,7 @@ def clash(name: str) -> str:
 @cache
 def _load() -> None:
     """Import every module of this package and every codec that another package announces."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    for entry in entry_points(group="mpq.codecs"):
-        try:
-            entry.load()
-        except Exception as error:
-            raise CodecError(f"codec {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
+    import_all(__name__, "codec", CodecError)
 
 
 def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:
@@ -237,7 +229,7 @@ def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:
     _load()
     for cls in _registry.values():
         if wrong := fault(cls):
-            raise CodecError(f"codec {cls.__name__} ({_place(cls)}): {wrong}")
+            raise CodecError(f"codec {cls.__name__} ({place_of_class(cls)}): {wrong}")
     return {name: _registry[name] for name in sorted(_registry) if modality in (None, _registry[name].modality)}
 
 
@@ -245,10 +237,3 @@ def registered(modality: Modality | None = None) -> dict[str, type[Codec]]:
 def instance(name: str) -> Codec:
     """Return the registered codec of a name, the same object whoever asks: it may hold a model or a process of its own."""
     return registered()[name]()
-
-
-def _place(cls: type[Codec]) -> str:
-    try:
-        return f"{Path(inspect.getsourcefile(cls) or '').name}, line {inspect.getsourcelines(cls)[1]}"
-    except (OSError, TypeError):
-        return cls.__module__

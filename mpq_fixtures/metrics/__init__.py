@@ -16,7 +16,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import math
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -25,7 +24,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.errors import describe_error, describe_type, nearest
+from mpq_fixtures.errors import describe_type, nearest
+from mpq_fixtures.plug_ins import import_all
 from mpq_fixtures.signals import Audio, Image, Modality, Signal
 
 Statistic = NDArray[np.float64]
@@ -224,13 +224,7 @@ class SignalMetric(Additive):
 @cache
 def _load() -> None:
     """Import every module of this package and every metric that another package announces."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    for entry in importlib.metadata.entry_points(group="mpq.metrics"):
-        try:
-            entry.load()
-        except Exception as error:
-            raise MetricError(f"metric {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
+    import_all(__name__, "metric", MetricError)
 
 
 def registered_signal_metrics(modality: Modality) -> dict[str, type[SignalMetric]]:

@@ -8,23 +8,21 @@ and what the report shows of a sample.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from mpq_fixtures import checkpoints, predictions
-from mpq_fixtures.errors import describe_error, describe_type, nearest
+from mpq_fixtures.errors import describe_type, nearest
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.hub.files import transformers_files
 from mpq_fixtures.metrics import Metric, SignalMetric, Statistic, signal_metrics
+from mpq_fixtures.plug_ins import import_all, place_of_class
 from mpq_fixtures.signals import Dataset, Modality, Signal
 
 if TYPE_CHECKING:
@@ -212,20 +210,14 @@ def fault(cls: type[Task]) -> str:
     if inspect.isabstract(cls):
         return f"it lacks the method {', '.join(sorted(cls.__abstractmethods__))}"
     if cls.name in _twins:
-        return f"there is another task {cls.name!r} ({_place(_twins[cls.name])}): rename one"
+        return f"there is another task {cls.name!r} ({place_of_class(_twins[cls.name])}): rename one"
     return ""
 
 
 @cache
 def _load() -> None:
     """Import every task of this package and every one that another package announces."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    for entry in entry_points(group="mpq.tasks"):
-        try:
-            entry.load()
-        except Exception as error:
-            raise TaskError(f"task {entry.name!r}, entry point {entry.value!r}: it does not import: {describe_error(error)}") from error
+    import_all(__name__, "task", TaskError)
 
 
 def registered() -> dict[str, type[Task]]:
@@ -233,7 +225,7 @@ def registered() -> dict[str, type[Task]]:
     _load()
     for cls in _registry.values():
         if wrong := fault(cls):
-            raise TaskError(f"task {cls.__name__} ({_place(cls)}): {wrong}")
+            raise TaskError(f"task {cls.__name__} ({place_of_class(cls)}): {wrong}")
     return {name: _registry[name] for name in sorted(_registry)}
 
 
@@ -255,10 +247,3 @@ def title_of(name: str) -> str:
 def _origin(cls: type[Task]) -> tuple[str, str]:
     """Return what a class that is imported twice, as a plugin and by its path, has in common with itself, and with no other."""
     return str(getattr(sys.modules.get(cls.__module__), "__file__", cls.__module__)), cls.__qualname__
-
-
-def _place(cls: type[Task]) -> str:
-    try:
-        return f"{Path(inspect.getsourcefile(cls) or '').name}, line {inspect.getsourcelines(cls)[1]}"
-    except (OSError, TypeError):
-        return cls.__module__
