@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.datasets.reading import read_audio, read_image
+from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 
@@ -27,9 +27,6 @@ FILES = {
 """The ends of the names of files that are taken, in lower case."""
 
 WORDS = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
-
-_DIGEST = 32
-_UNKNOWN = -1
 
 
 def read_folder(evaluation: Evaluation, folder: Path, classes: tuple[str, ...] = ()) -> Dataset:
@@ -48,35 +45,33 @@ def read_folder(evaluation: Evaluation, folder: Path, classes: tuple[str, ...] =
 
 
 class _Files:
-    """Samples of files. Of each the digest and the size are remembered once they are known; nothing else is."""
+    """Samples of files."""
 
     def __init__(self, folder: Path, names: Sequence[str], modality: Modality) -> None:
         self._folder, self._names, self._modality = folder.absolute(), names, modality
-        self._digests, self._sizes = bytearray(_DIGEST * len(names)), array("q", [_UNKNOWN]) * len(names)
+        self._known = file_digests()
+        self._sources = Sources(len(names), self._find, lambda position: [self._path(position)], self._known)
+        self.sources = self._sources.of
 
     def sample(self, position: int) -> Sample:
         """Return a sample by its place."""
         (source,) = self.sources((position,))
-        path = self._folder / self._names[position]
-        return Sample(self._names[position], source, max(0, self._sizes[position]), partial(_read, path, self._modality), _no_target)
-
-    def sources(self, positions: Sequence[int]) -> list[str]:
-        """Return the digests of files, or what stands for those that cannot be read: reading the sample says why."""
-        lacking = [position for position in positions if self._sizes[position] == _UNKNOWN]
-        known = file_digests() if lacking else None
-        if known is not None:
-            known.look_ahead(str(self._folder / self._names[position]) for position in lacking)
-            for position in lacking:
-                try:
-                    digest, self._sizes[position] = known.of(str(self._folder / self._names[position]))
-                except OSError:
-                    digest, self._sizes[position] = position.to_bytes(_DIGEST, "big"), 0
-                self._digests[_DIGEST * position : _DIGEST * (position + 1)] = digest
-        return [self._digests[_DIGEST * position : _DIGEST * (position + 1)].hex() for position in positions]
+        read = partial(_read, Path(self._path(position)), self._modality)
+        return Sample(self._names[position], source, self._sources.size(position), read, _no_target)
 
     def named(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return ids and groups."""
         return [(self._names[position], "") for position in positions]
+
+    def _path(self, position: int) -> str:
+        return str(self._folder / self._names[position])
+
+    def _find(self, position: int) -> tuple[bytes, int]:
+        """Return a file's digest and size, or what stands for one that cannot be read: reading the sample says why."""
+        try:
+            return self._known.of(self._path(position))
+        except OSError:
+            return position.to_bytes(32, "big"), 0
 
 
 def _read(path: Path, modality: Modality) -> Signal:

@@ -11,7 +11,6 @@ import glob
 import hashlib
 import os
 import re
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -25,6 +24,7 @@ from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
+from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, folders_beside, neighbours
 from mpq_fixtures.paths import resolve
@@ -33,10 +33,6 @@ from mpq_fixtures.suite import Evaluation
 
 FOLDERS: Mapping[str, ModuleType] = {"coco": coco, "common_voice": common_voice, "musdb18hq": musdb}
 """Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""
-
-_DIGEST = hashlib.sha256().digest_size
-_UNKNOWN = -1  # in place of a size
-_AHEAD = 512  # samples of which the digests known are read at a time
 
 _SPLIT = re.compile(r"\s*([\w.-]+)\s*(\[.*\])?\s*")
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes
@@ -225,39 +221,31 @@ def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
 
 
 class _Rows:
-    """Samples of the chosen rows. Of each the source and the size are remembered once they are known, in 40 bytes; nothing else is."""
+    """Samples of the chosen rows."""
 
     def __init__(self, table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> None:
         self._chosen, self._signals, self._targets = chosen, signals, targets
         self._read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
         self._id, self._group = _ids(table, signals), groups_of(table)
-        self._sources, self._sizes = bytearray(_DIGEST * len(chosen)), array("q", [_UNKNOWN]) * len(chosen)
-        self._ahead = range(0)
+        self._sources = Sources(len(chosen), self._find, self._paths, signals.known)
+        self.sources = self._sources.of
 
     def sample(self, position: int) -> Sample:
         """Return a sample by its place among the chosen."""
         (source,), row = self.sources((position,)), self._chosen[position]
         name, signals, targets, read = self._id(row), self._signals, self._targets, self._read
-        return Sample(name, source, self._sizes[position], lambda: read(signals[row]), lambda: targets[row], self._group(row))
-
-    def sources(self, positions: Sequence[int]) -> list[str]:
-        """Return the sources of samples by their places among the chosen."""
-        for position in positions:
-            if self._sizes[position] == _UNKNOWN:
-                self._find(position)
-        return [self._sources[_DIGEST * position : _DIGEST * (position + 1)].hex() for position in positions]
+        return Sample(name, source, self._sources.size(position), lambda: read(signals[row]), lambda: targets[row], self._group(row))
 
     def names(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return ids and groups of samples by their places among the chosen."""
         return [(self._id(row), self._group(row)) for row in (self._chosen[position] for position in positions)]
 
-    def _find(self, position: int) -> None:
-        """Find out what a sample is made of: what is known of it and those behind it, or else what its files hold."""
-        columns = [self._signals, *self._targets.files]
-        if position not in self._ahead:
-            self._ahead = range(position, min(position + _AHEAD, len(self._chosen)))
-            paths = (files.path(self._chosen[one]) for one in self._ahead if self._sizes[one] == _UNKNOWN for files in columns)
-            self._signals.known.look_ahead(filter(None, paths))
+    def _paths(self, position: int) -> Iterator[str | None]:
+        row = self._chosen[position]
+        return (files.path(row) for files in (self._signals, *self._targets.files))
+
+    def _find(self, position: int) -> tuple[bytes, int]:
+        """Return a digest of what a sample is made of, and the size of its signal's file."""
         row, digest, size = self._chosen[position], hashlib.sha256(), 0
         try:
             content, size = self._signals.digest(row)
@@ -265,8 +253,7 @@ class _Rows:
                 digest.update(part)
         except (OSError, ValueError) as error:  # it is said again, as the sample's failure, when the sample is read
             digest.update(f"{self._id(row)}: {error}".encode())
-        self._sources[_DIGEST * position : _DIGEST * (position + 1)] = digest.digest()
-        self._sizes[position] = size
+        return digest.digest(), size
 
 
 def _ids(table: Table, signals: Files) -> Callable[[int], str]:
