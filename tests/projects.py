@@ -200,6 +200,17 @@ class Project:
         return self.folder / "evaluations" / "baselines" / "tried" / f"{evaluation}.json"
 
 
+def run_suite(suite: Path, folder: Path, *arguments: str, **environment: str) -> list[dict[str, str]]:
+    """Run a suite file that passes, with its store, results and hub cache in a folder, and return the rows of its results."""
+    places = ["--mpq-suite", str(suite), "--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out")]
+    command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *places, *arguments]
+    env = {**os.environ, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with (folder / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def heed_interrupts() -> None:
     """Take Ctrl-C as in a terminal, also where the tests are a job in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from loopback_hub import LoopbackHub
 from numpy.typing import NDArray
+from projects import run_suite
 
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.signals import Audio
@@ -231,16 +231,6 @@ def spoken(seed: int) -> NDArray[np.float32]:
     return replicas.tone(seed, 0.5 + 0.1 * seed, 24000, 1 + seed % 2)
 
 
-def run(suite: Path, folder: Path, *arguments: str, **environment: str) -> list[dict[str, str]]:
-    places = ["--mpq-suite", str(suite), "--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out")]
-    command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *places, *arguments]
-    env = {**os.environ, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (folder / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 class TestEvaluation:
     def test_of_a_folder_of_sounds(self, tmp_path: Path) -> None:
         """The model's labels stand in another order than the folders, and its answers are those of the pipeline."""
@@ -268,7 +258,7 @@ qualities = { mp3 = ["8k"] }
 """,
             encoding="utf-8",
         )
-        original, coded = run(tmp_path / "words.toml", tmp_path, "--mpq-baselines", str(tmp_path / "baselines"))
+        original, coded = run_suite(tmp_path / "words.toml", tmp_path, "--mpq-baselines", str(tmp_path / "baselines"))
         assert (original["case"], coded["case"]) == ("wav2vec_words-original", "wav2vec_words-mp3-8k")
         assert (original["metric"], original["samples"]) == ("top1", "6")
         assert float(original["value"]) == pytest.approx(sum(right) / 6)
@@ -304,5 +294,5 @@ qualities = { mp3 = ["8k"] }
                 asked = [sys.executable, "-m", "mpq_fixtures", command, str(tmp_path / "words.toml")]
                 done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
                 assert said in done.stdout, done.stdout + done.stderr
-        rows_of_run = run(tmp_path / "words.toml", tmp_path, "-k", "original", HF_ENDPOINT="http://127.0.0.1:9")
+        rows_of_run = run_suite(tmp_path / "words.toml", tmp_path, "-k", "original", HF_ENDPOINT="http://127.0.0.1:9")
         assert [(row["case"], row["samples"]) for row in rows_of_run] == [("wav2vec_words-original", "4")]

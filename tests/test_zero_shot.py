@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from loopback_hub import LoopbackHub
 from PIL import Image as Pillow
+from projects import run_suite
 
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
@@ -280,16 +280,6 @@ class TestCheckpoints:
             find_task("zero_shot_image_classification").check(str(tmp_path))
 
 
-def run(suite: Path, folder: Path, *arguments: str, **environment: str) -> list[dict[str, str]]:
-    places = ["--mpq-suite", str(suite), "--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out")]
-    command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *places, *arguments]
-    env = {**os.environ, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (folder / "out" / "results.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 class TestEvaluation:
     def test_of_a_folder_of_pictures(self, tmp_path: Path) -> None:
         """The prompts stand in another order than the folders, and the answers are those of the pipeline."""
@@ -306,7 +296,7 @@ class TestEvaluation:
             best = reference(Pillow.open(file).convert("RGB"), candidate_labels=list(asked), hypothesis_template="{}")[0]["label"]
             right += asked[best] == label.lower()
         (tmp_path / "zoo.toml").write_text(SUITE.replace("MODEL", "model"), encoding="utf-8")
-        original, coded = run(tmp_path / "zoo.toml", tmp_path, "--mpq-baselines", str(tmp_path / "baselines"))
+        original, coded = run_suite(tmp_path / "zoo.toml", tmp_path, "--mpq-baselines", str(tmp_path / "baselines"))
         assert (original["case"], coded["case"]) == ("clip_zoo-original", "clip_zoo-jpeg-q5")
         assert (original["metric"], original["samples"]) == ("top1", "6")
         assert float(original["value"]) == pytest.approx(right / 6)
@@ -328,5 +318,5 @@ class TestEvaluation:
                 asked = [sys.executable, "-m", "mpq_fixtures", command, str(tmp_path / "zoo.toml")]
                 done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
                 assert said in done.stdout, done.stdout + done.stderr
-        rows_of_run = run(tmp_path / "zoo.toml", tmp_path, "-k", "original", HF_ENDPOINT="http://127.0.0.1:9")
+        rows_of_run = run_suite(tmp_path / "zoo.toml", tmp_path, "-k", "original", HF_ENDPOINT="http://127.0.0.1:9")
         assert [(row["case"], row["samples"]) for row in rows_of_run] == [("clip_zoo-original", "4")]
