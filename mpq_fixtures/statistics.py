@@ -70,16 +70,13 @@ def bootstrap_intervals(
     if not 0 < level < 1:
         raise ValueError(f"the level of an interval lies between 0 and 1, and is not {level}")
     samples = _length([statistics for _, statistics in pairs])
-    if len(groups) and len(groups) != samples:
-        raise ValueError(f"each sample has a group or is alone: {len(groups)} groups do not fit {samples} samples")
-    members = clusters(groups) if len(groups) else []
-    shared = len(members) < samples and len(members) > 0
+    members = _shared(groups, samples)
     intervals = [(math.nan, math.nan)] * len(pairs)
-    if (len(members) if shared else samples) < 2:
+    if (samples if members is None else len(members)) < 2:
         return intervals
-    stacks = {number: _stack(metric, statistics) for number, (metric, statistics) in enumerate(pairs)}
+    stacks = {number: stacked(metric, statistics) for number, (metric, statistics) in enumerate(pairs)}
     defined = [number for number, stack in stacks.items() if math.isfinite(pairs[number][0].value(stack))]
-    resampled = _resampled([(pairs[number][0], stacks[number]) for number in defined], resamples, seed, members if shared else None)
+    resampled = _resampled([(pairs[number][0], stacks[number]) for number in defined], resamples, seed, members)
     for number, values in zip(defined, resampled, strict=True):
         low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
         if (metric := pairs[number][0]).biased:
@@ -97,6 +94,22 @@ def clusters(groups: Sequence[str]) -> list[list[int]]:
     return list(members.values())
 
 
+def _shared(groups: Sequence[str], samples: int) -> list[list[int]] | None:
+    """Return the clusters of samples; None where each is alone."""
+    if len(groups) and len(groups) != samples:
+        raise ValueError(f"each sample has a group or is alone: {len(groups)} groups do not fit {samples} samples")
+    members = clusters(groups) if any(groups) else []
+    return members if 0 < len(members) < samples else None
+
+
+def resampled(
+    pairs: Sequence[tuple[Metric, Statistics]], groups: Sequence[str] = (), resamples: int = 1000, seed: int = SEED
+) -> list[NDArray[np.float64]]:
+    """Return each metric over the same resamples of the same samples, ``[resamples]``, drawn as `bootstrap_intervals` does."""
+    members = _shared(groups, _length([statistics for _, statistics in pairs]))
+    return _resampled([(metric, stacked(metric, statistics)) for metric, statistics in pairs], resamples, seed, members)
+
+
 def draws(samples: int, resamples: int, seed: int = SEED) -> NDArray[np.int64]:
     """Return which samples each resample holds, indices ``[resamples, samples]``."""
     return next(_draw(samples, resamples, seed, rows=resamples)).astype(np.int64)
@@ -104,11 +117,11 @@ def draws(samples: int, resamples: int, seed: int = SEED) -> NDArray[np.int64]:
 
 def resampled_values(metric: Metric, statistics: Statistics, index: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the metric over each resample, ``[resamples]``, for rows of indices ``[resamples, any number]``."""
-    resampling, rows = _Resampling([(metric, _stack(metric, statistics))]), max(1, DRAWN // max(1, index.shape[1]))
+    resampling, rows = _Resampling([(metric, stacked(metric, statistics))]), max(1, DRAWN // max(1, index.shape[1]))
     return np.concatenate([resampling.values(index[start : start + rows])[0] for start in range(0, len(index), rows)])
 
 
-def _stack(metric: Metric, statistics: Statistics) -> Any:
+def stacked(metric: Metric, statistics: Statistics) -> Any:
     """Return the condensed statistics, in one array where they have one shape."""
     statistics = metric.condense_all(cast("Sequence[Statistic]", statistics))
     if isinstance(statistics, np.ndarray):
@@ -332,7 +345,7 @@ def values_of_points(metric: Metric, points: Sequence[Statistics], resamples: in
     """
     if len({len(statistics) for statistics in points}) != 1 or not len(points[0]):
         raise ValueError(f"points need the same samples, at least one, not {[len(statistics) for statistics in points]} of them")
-    stacks = [_stack(metric, statistics) for statistics in points]
+    stacks = [stacked(metric, statistics) for statistics in points]
     values = np.stack(_resampled([(metric, stack) for stack in stacks], resamples, seed), axis=1)
     return np.concatenate([[[metric.value(stack) for stack in stacks]], values])
 
