@@ -17,6 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.codecs import instance
 from mpq_fixtures.gate.packing import pack, unpack
+from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
@@ -26,7 +27,6 @@ from mpq_fixtures.metrics.ssim import SSIM
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.signals import Audio, Image
-from mpq_fixtures.statistics import bootstrap_interval
 
 RATE = 16_000
 STEMS = ("bass", "drums", "other", "vocals")
@@ -175,10 +175,10 @@ def _statistics(metric: Metric, samples: int) -> list[Any]:
 SETS: list[tuple[Metric, int, float]] = [(Top1(), 200, 0.060), (MeanIoU(10), 100, 0.200), (SDR(RATE), 8, 0.200), (ImagePSNR(), 200, 0.060)]
 
 
-@pytest.mark.benchmark(group="interval from 1000 resamples")
+@pytest.mark.benchmark(group="interval")
 @pytest.mark.parametrize(("metric", "samples", "limit"), SETS, ids=[f"{type(metric).__name__}-{samples}" for metric, samples, _ in SETS])
-def test_bootstrap(benchmark: BenchmarkFixture, metric: Metric, samples: int, limit: float) -> None:
-    benchmark(bootstrap_interval, metric, _statistics(metric, samples))
+def test_interval(benchmark: BenchmarkFixture, metric: Metric, samples: int, limit: float) -> None:
+    benchmark(interval, metric, _statistics(metric, samples))
     if benchmark.enabled:
         assert benchmark.stats.stats.median < limit
 

@@ -5,7 +5,7 @@ What covers depends on what a metric is made of, and few samples or values near 
 - right and wrong answers: Wilson's score interval; over clusters of samples, with the number of independent answers that their spread says;
 - what is computed from sums (words, pixels, means): Student's t with the jackknife's error, which leaves out one sample after the other, on
   a scale on which the metric has no bounds;
-- everything else (medians over tracks, AP): half the bootstrap's width to each side, as much wider as Student's t says for so few;
+- everything else (medians over tracks, AP): Student's t with the bootstrap's error;
 - retention, over pairs of an answer to the original and one to the decoded signal: the score interval of the ratio for right and wrong,
   else as above, over both at once.
 
@@ -86,8 +86,7 @@ def retention_interval(
         return _kept(stacks[0], stacks[1], units)
     found = _combined(metric, stacks, _share, units)
     if len(stacks) == 2 and found.low == found.high:
-        value = metric.value(stacks[0])
-        return _without_spread(metric, stacks[0], value, units).over(value / found.low)
+        return _without_spread(metric, stacks[0], metric.value(stacks[0]), units).over(metric.value(stacks[1]))
     positive = len(stacks) == 2 and metric.bounds[0] >= 0
     return found._replace(low=0.0) if positive and found.low < 0 else found
 
@@ -232,7 +231,7 @@ def _right_or_wrong(metric: Metric, stack: Any) -> bool:
         return False
     if isinstance(metric, SignalMetric) or metric.bounds != (0.0, 1.0) or not ((stack == 0) | (stack == 1)).all():
         return False
-    return bool(metric.score(np.array([1.0]), 2)[0] == 0.5)
+    return bool(metric.score(np.array([1.0]), 4)[0] == 0.25)
 
 
 def _wilson(hits: _Array, units: _Units) -> Interval:
@@ -335,10 +334,11 @@ def _unbounded(value: float, reach: float, bounds: tuple[float, float]) -> tuple
     if math.isinf(below) and math.isinf(above):
         return value - reach, value + reach
     if math.isinf(below):
-        far = reach / above
-        return high - above * math.exp(far), high - above * math.exp(-far)
+        far = min(700.0, reach / above)
+        least = min(0.0, value - reach)  # of two samples the logarithm would reach as far down as one likes
+        return max(least, high - above * math.exp(far)), high - above * math.exp(-far)
     if math.isinf(above):
-        far = reach / below
+        far = min(700.0, reach / below)
         return low + below * math.exp(-far), low + below * math.exp(far)
     far = reach * (1 / below + 1 / above)
     odds, span = math.log(below) - math.log(above), high - low
@@ -372,13 +372,16 @@ def _bootstrap(
     bounds: tuple[float, float],
     units: _Units,
 ) -> Interval:
-    """Return the value and to each side half the percentile bootstrap's width, as much wider as Student's t is for so few units.
+    """Return Student's t with the bootstrap's standard error, which is taken from the middle 80 % of resampled values.
 
-    The ends themselves are lopsided where it matters: they lean to one side of a median over few, and to that of the bias of AP, which
-    rises with every sample that is there twice. Resamples without a value are left out.
+    Of a few tracks with one far away the others say little. The percentiles themselves are too near and lopsided where it matters: they
+    lean to one side of a median over few, and to that of the bias of AP, which rises with every sample that is there twice. Resamples
+    without a value are left out.
     """
     value = float(combine([np.array([metric.value(stack)]) for stack in stacks])[0])
     values = combine(resampled([(metric, stack) for stack in stacks], units.groups))
-    low, high = np.nanquantile(values, [(1 - units.level) / 2, (1 + units.level) / 2])
-    reach = float(high - low) / 2 * units.t / units.z
+    if not (defined := np.isfinite(values)).any():
+        return NONE
+    low, high = np.quantile(values[defined], [0.1, 0.9])
+    reach = units.t * float(high - low) / (2 * NormalDist().inv_cdf(0.9))
     return Interval(max(value - reach, bounds[0]), min(value + reach, bounds[1]), BOOTSTRAP)

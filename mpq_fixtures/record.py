@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.intervals import NONE, Interval, intervals, rate_interval, retention_interval
+from mpq_fixtures.metrics import Metric, Statistic, restore_metric
 from mpq_fixtures.rows import LEDGER, Failure, Rows
-from mpq_fixtures.statistics import bootstrap_intervals, retention
+from mpq_fixtures.statistics import retention
 from mpq_fixtures.suite import OWN_ANSWERS, Case
 
 _Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
@@ -23,8 +24,9 @@ _Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
 class Measure:
     """A metric's value over a case with its 95 % interval, and what is needed to read it.
 
-    ``settings`` are the metric's options, ``packages`` the versions of what computed it (`Metric.packages`). ``missing`` samples have no
-    value, the first of them for the reason ``why_missing``.
+    ``method`` names how the interval was found (`mpq_fixtures.intervals`), "" where there is none. ``settings`` are the metric's options,
+    ``packages`` the versions of what computed it (`Metric.packages`). ``missing`` samples have no value, the first of them for the reason
+    ``why_missing``.
     """
 
     value: float
@@ -39,6 +41,7 @@ class Measure:
     missing: int = 0
     why_missing: str = ""
     packages: dict[str, str] = field(default_factory=dict)
+    method: str = ""
 
 
 @dataclass
@@ -46,7 +49,8 @@ class Record:
     """What a case measured. ``metrics`` holds the task's metric first.
 
     Rates are in ``rate_unit``, ``kbps`` is in 1,000 bits per second of sound. ``rate`` counts all bytes, ``rate_without_container``
-    leaves out what a file format puts around the signal, and ``rate_nominal`` is what the quality names.
+    leaves out what a file format puts around the signal, and ``rate_nominal`` is what the quality names. The 95 % intervals of rate and of
+    retention are NaN where there are none.
     ``parts`` says of the ``model``, the ``codec`` and the ``metric`` what each is made of, so that a changed fingerprint can be explained.
     """
 
@@ -71,9 +75,13 @@ class Record:
     kbps: float = math.nan
     rate_without_container: float = math.nan
     rate_nominal: float = math.nan
+    rate_low: float = math.nan
+    rate_high: float = math.nan
     ledger: dict[str, int] = field(default_factory=dict)
     reference: float = math.nan
     retention: float = math.nan
+    retention_low: float = math.nan
+    retention_high: float = math.nan
     seconds: dict[str, float] = field(default_factory=dict)
     work: dict[str, dict[str, int]] = field(default_factory=dict)
     device: str = ""
@@ -95,9 +103,25 @@ class Record:
         return len(self.rows)
 
     def relate_to(self, original: Record) -> None:
-        """Set the reference and the retention from the record on the originals."""
+        """Set the reference, and the retention with its interval, from the record on the originals."""
         self.reference = original.value
         self.retention = retention(self.value, original.value, original.floor)
+        self.retention_low, self.retention_high, _ = self._retention_interval(original)
+
+    def _retention_interval(self, original: Record) -> Interval:
+        """Return the interval over the samples that both have: the originals keep all of themselves, whatever the samples."""
+        metric = restore_metric(self.metric, self.metrics[self.metric].settings)
+        if metric is None or not math.isfinite(self.retention):
+            return NONE
+        if self.case == original.case:
+            return Interval(1.0, 1.0, "")
+        own, others = self.rows, original.rows
+        places = {sample: place for place, sample in enumerate(others.samples)}
+        here = [place for place, sample in enumerate(own.samples) if sample in places]
+        there = [places[own.samples[place]] for place in here]
+        floors = _of(others.floors(), there) if original.floor is not None else ()
+        groups = [own.groups[place] for place in here]
+        return retention_interval(metric, _of(own.statistics(), here), _of(others.statistics(), there), floors, groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain dictionaries, lists, strings, numbers and bytes; of rows that lie in a file, where that is."""
@@ -114,6 +138,11 @@ class Record:
                 "failures": [Failure(**failure) for failure in content["failures"]],
             }
         )
+
+
+def _of(statistics: Sequence[Statistic], places: Sequence[int]) -> Sequence[Statistic]:
+    """Return the statistics of some samples."""
+    return statistics[np.asarray(places)] if isinstance(statistics, np.ndarray) else [statistics[place] for place in places]
 
 
 def summarise(
@@ -133,6 +162,7 @@ def summarise(
     seconds = math.fsum(np.nan_to_num(rows.numbers("seconds")))
     nominal = rows.numbers("nominal_bits")
     floors = rows.floors()
+    rate = rate_interval(sizes, elements_of, rows.groups)
     return Record(
         case=case.id,
         suite=evaluation.suite,
@@ -148,6 +178,8 @@ def summarise(
             _measures(rows, metric, *(([], {}) if case.is_original else (beside, absent or {}))), metric, evaluation.targets
         ),
         rate=8 * total_bytes / elements if elements else math.nan,
+        rate_low=rate.low,
+        rate_high=rate.high,
         rate_mean=float(np.mean(8 * sizes / elements_of)) if len(rows) else math.nan,
         rate_unit=modality.rate_unit,
         bytes=total_bytes,
@@ -183,13 +215,13 @@ def _measures(rows: Rows, metric: Metric, beside: Sequence[Metric], absent: Mapp
         missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
         measures[other.name] = replace(measures[other.name], missing=missing, why_missing=why)
     for other, lack in absent.items():
-        measures[other.name] = replace(_measure(other, math.nan, (math.nan, math.nan)), missing=len(rows), why_missing=lack)
+        measures[other.name] = replace(_measure(other, math.nan, NONE), missing=len(rows), why_missing=lack)
     return measures
 
 
-def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[tuple[float, float]]:
-    """Return the interval of each metric; those that have the same samples are drawn together."""
-    intervals = [(math.nan, math.nan)] * len(found)
+def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[Interval]:
+    """Return the interval of each metric over the samples that it could measure; those that have the same ones are taken together."""
+    found_intervals = [NONE] * len(found)
     alike: dict[bytes, list[int]] = {}
     for number, (_, _, measured) in enumerate(found):
         if len(measured):
@@ -197,15 +229,16 @@ def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[tuple[flo
     for numbers in alike.values():
         measured = found[numbers[0]][2]
         members = [groups[place] for place in measured] if any(groups) else []
-        for number, interval in zip(numbers, bootstrap_intervals([found[number][:2] for number in numbers], members), strict=True):
-            intervals[number] = interval
-    return intervals
+        for number, interval in zip(numbers, intervals([found[number][:2] for number in numbers], members), strict=True):
+            found_intervals[number] = interval
+    return found_intervals
 
 
-def _measure(metric: Metric, value: float, interval: tuple[float, float]) -> Measure:
+def _measure(metric: Metric, value: float, interval: Interval) -> Measure:
     return Measure(
         value,
-        *interval,
+        interval.low,
+        interval.high,
         metric.unit,
         metric.higher_is_better,
         metric.tolerance,
@@ -213,4 +246,5 @@ def _measure(metric: Metric, value: float, interval: tuple[float, float]) -> Mea
         metric.settings,
         metric.version,
         packages=metric.packages,
+        method=interval.method,
     )

@@ -1,4 +1,4 @@
-"""Intervals and retention from the statistics of samples. Pure functions."""
+"""Resamples of samples and what a metric is over each, retention, and rank correlations. Pure functions."""
 
 from __future__ import annotations
 
@@ -35,57 +35,6 @@ Statistics = Sequence[Statistic] | NDArray[np.float64]
 """What a metric keeps of some samples: a sequence, or stacked ``[samples, *shape]``."""
 
 
-def bootstrap_interval(
-    metric: Metric,
-    statistics: Statistics,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = SEED,
-    groups: Sequence[str] = (),
-) -> tuple[float, float]:
-    """Return the interval of one metric: see `bootstrap_intervals`, which takes several of the same samples in little more time."""
-    return bootstrap_intervals([(metric, statistics)], groups, level, resamples, seed)[0]
-
-
-def bootstrap_intervals(
-    pairs: Sequence[tuple[Metric, Statistics]],
-    groups: Sequence[str] = (),
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = SEED,
-) -> list[tuple[float, float]]:
-    """Return the percentile bootstrap interval of each metric over the same samples (Efron and Tibshirani 1993, chapter 13).
-
-    Of a metric that is biased in resamples it is the basic one, which turns them around the value (Davison and Hinkley 1997, section 5.2).
-
-    ``pairs`` are metrics, each with its statistics of all samples in one order. The draw is shared, and the intervals are those that
-    each metric gets alone. A metric that lacks some of the samples is drawn from those that it has, and so in a call of its own.
-
-    Whole samples are drawn with replacement, for source separation whole tracks. Where ``groups`` names one for some of the samples (a
-    speaker, a patient), samples of one are no independent evidence: whole groups are drawn, as many as there are (Davison and Hinkley
-    1997, section 3.8), and a sample whose group is "" is one of its own. Resamples where a metric is undefined, such as
-    one of silent tracks alone, are left out. ``(nan, nan)`` when there are fewer than two to draw from, which say nothing of
-    their spread, or when the metric itself is NaN. The same seed gives the same interval on every machine.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"the level of an interval lies between 0 and 1, and is not {level}")
-    samples = _length([statistics for _, statistics in pairs])
-    members = _shared(groups, samples)
-    intervals = [(math.nan, math.nan)] * len(pairs)
-    if (samples if members is None else len(members)) < 2:
-        return intervals
-    stacks = {number: stacked(metric, statistics) for number, (metric, statistics) in enumerate(pairs)}
-    defined = [number for number, stack in stacks.items() if math.isfinite(pairs[number][0].value(stack))]
-    resampled = _resampled([(pairs[number][0], stacks[number]) for number in defined], resamples, seed, members)
-    for number, values in zip(defined, resampled, strict=True):
-        low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-        if (metric := pairs[number][0]).biased:
-            value = metric.value(stacks[number])
-            low, high = np.clip([2 * value - high, 2 * value - low], *metric.bounds)
-        intervals[number] = float(low), float(high)
-    return intervals
-
-
 def clusters(groups: Sequence[str]) -> list[list[int]]:
     """Return the positions of each group's samples, in the order in which groups first occur; "" is no group, but a sample alone."""
     members: dict[str | int, list[int]] = {}
@@ -105,7 +54,16 @@ def _shared(groups: Sequence[str], samples: int) -> list[list[int]] | None:
 def resampled(
     pairs: Sequence[tuple[Metric, Statistics]], groups: Sequence[str] = (), resamples: int = 1000, seed: int = SEED
 ) -> list[NDArray[np.float64]]:
-    """Return each metric over the same resamples of the same samples, ``[resamples]``, drawn as `bootstrap_intervals` does."""
+    """Return each metric over resamples of the same samples, ``[resamples]`` (Efron and Tibshirani 1993, chapter 13).
+
+    ``pairs`` are metrics, each with its statistics of all samples in one order. The draw is shared, and the values are those that each
+    metric gets alone. A metric that lacks some of the samples is drawn from those that it has, and so in a call of its own.
+
+    Whole samples are drawn with replacement, for source separation whole tracks. Where ``groups`` names one for some of the samples (a
+    speaker, a patient), samples of one are no independent evidence: whole groups are drawn, as many as there are (Davison and Hinkley
+    1997, section 3.8), and a sample whose group is "" is one of its own. NaN where a metric is undefined, such as in a resample of silent
+    tracks alone. The same seed gives the same resamples on every machine.
+    """
     members = _shared(groups, _length([statistics for _, statistics in pairs]))
     return _resampled([(metric, stacked(metric, statistics)) for metric, statistics in pairs], resamples, seed, members)
 
@@ -122,7 +80,7 @@ def resampled_values(metric: Metric, statistics: Statistics, index: NDArray[np.i
 
 
 def stacked(metric: Metric, statistics: Statistics) -> Any:
-    """Return the condensed statistics, in one array where they have one shape."""
+    """Return the condensed statistics, in one array ``[samples, *shape]`` where they have one shape, else as a sequence."""
     statistics = metric.condense_all(cast("Sequence[Statistic]", statistics))
     if isinstance(statistics, np.ndarray):
         return statistics.astype(np.float64, copy=False)

@@ -28,6 +28,7 @@ from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.crew import Crew, ahead
 from mpq_fixtures.evaluate import evaluate
+from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
@@ -35,7 +36,6 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
-from mpq_fixtures.statistics import bootstrap_interval
 from mpq_fixtures.step import SampleError
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
@@ -629,7 +629,7 @@ class TestGroups:
             kept = [np.asarray(row.statistic if name == "top1" else row.beside[name]) for row in grouped.rows]
             measure = grouped.metrics[name]
             assert measure.value == alone.metrics[name].value
-            assert (measure.ci_low, measure.ci_high) == bootstrap_interval(metric, kept, groups=["one", "one", "one", "", ""])
+            assert (measure.ci_low, measure.ci_high, measure.method) == interval(metric, kept, groups=["one", "one", "one", "", ""])
             assert (measure.ci_low, measure.ci_high) != (alone.metrics[name].ci_low, alone.metrics[name].ci_high)
 
 

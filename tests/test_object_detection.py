@@ -26,10 +26,11 @@ from mpq_fixtures.datasets.reading import read_image, size_of_image
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.examples import class_colour
 from mpq_fixtures.gate.packing import pack, unpack
+from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import restore_metric
 from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.signals import Dataset, Image
-from mpq_fixtures.statistics import bootstrap_interval, draws, resampled_values
+from mpq_fixtures.statistics import draws, resampled_values
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task
@@ -165,7 +166,7 @@ class TestMetric:
     def test_an_interval_holds_the_value(self) -> None:
         metric = MeanAveragePrecision()
         statistics = observed(metric, scenes(5, 60))
-        low, high = bootstrap_interval(metric, statistics)
+        low, high, _ = interval(metric, statistics)
         assert 0 < low < metric.value(statistics) < high < 1
 
     def test_an_interval_holds_the_value_of_many_classes_too(self) -> None:
@@ -174,7 +175,7 @@ class TestMetric:
         value = metric.value(statistics)
         drawn = resampled_values(metric, statistics, draws(len(statistics), 200))
         assert np.mean(drawn > value) > 0.8  # a picture that is there twice finds its objects twice, all else equal
-        low, high = bootstrap_interval(metric, statistics)
+        low, high, _ = interval(metric, statistics)
         assert low < value < high
 
     def test_an_interval_of_groups_draws_whole_groups(self) -> None:
@@ -182,7 +183,7 @@ class TestMetric:
         statistics = observed(metric, scenes(5, 12))
         doubled = [statistic for statistic in statistics for _ in range(2)]
         groups = [str(number) for number in range(12) for _ in range(2)]
-        assert bootstrap_interval(metric, doubled, groups=groups) != bootstrap_interval(metric, doubled)
+        assert interval(metric, doubled, groups=groups) != interval(metric, doubled)
 
     @pytest.mark.parametrize("pictures", [1, 2, 7])
     def test_a_perfect_detector_reaches_exactly_1(self, pictures: int) -> None:

@@ -92,7 +92,8 @@ class TestCsv:
         header = (folder / "results.csv").read_text().splitlines()[0]
         assert header == (
             "case,suite,evaluation,task,targets,model,dataset,codec,quality,samples,metric,value,ci_low,ci_high,reference,"
-            "retention,rate,rate_mean,rate_unit,kbps,rate_nominal,rate_without_container,bytes,bytes_payload,bytes_container,bytes_side,"
+            "retention,retention_low,retention_high,rate,rate_low,rate_high,rate_mean,rate_unit,kbps,rate_nominal,rate_without_container,"
+            "bytes,bytes_payload,bytes_container,bytes_side,"
             "compression_ratio,baseline,verdict,reason,notes,layer,suspect,psnr"
         )
 
@@ -107,6 +108,10 @@ class TestCsv:
         cells = table["tried-jpeg-q5"]
         low, high = float(cells.pop("ci_low")), float(cells.pop("ci_high"))
         assert 0 <= low < 2 / 3 < high <= 1
+        low, high = float(cells.pop("retention_low")), float(cells.pop("retention_high"))
+        assert 0 < low < 2 / 3 < high
+        low, high = float(cells.pop("rate_low")), float(cells.pop("rate_high"))
+        assert 0 < low < 1.6 < high
         assert cells == {
             "case": "tried-jpeg-q5", "suite": "tests", "evaluation": "tried", "task": "image_classification", "targets": "labels",
             "model": "model", "dataset": "a/set:test",
@@ -135,7 +140,9 @@ class TestCsv:
                 "ci_high",
                 "reference",
                 "retention",
+                "retention_low",
                 "rate",
+                "rate_low",
                 "bytes",
                 "baseline",
                 "verdict",
@@ -188,7 +195,7 @@ class TestJson:
         assert list(case["metrics"]) == ["top1", "psnr"]
         top1 = case["metrics"]["top1"]
         described = {"value", "ci_low", "ci_high", "unit", "higher_is_better", "tolerance", "bounds", "settings", "version"}
-        assert set(top1) == described | {"missing", "why_missing", "packages"}
+        assert set(top1) == described | {"missing", "why_missing", "packages", "method"}
         assert (top1["value"], top1["unit"], top1["bounds"]) == (pytest.approx(2 / 3), "accuracy", [0, 1])
         assert case["failures"] == [{"sample": "s3", "step": "decode", "reason": "ValueError: cut"}]
         assert case["seconds"]["encode"] == 0.123

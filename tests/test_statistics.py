@@ -1,9 +1,10 @@
-"""Intervals against scipy's bootstrap and their own coverage; retention."""
+"""Resamples against scipy's bootstrap, numpy's draws and their own coverage; retention."""
 
 from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import bootstrap_interval, bootstrap_intervals, draws, resampled_values, retention, values_of_points
+from mpq_fixtures.statistics import SEED, draws, resampled, resampled_values, retention, values_of_points
 
 
 def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
@@ -38,13 +39,27 @@ def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
     return [np.array(decibels) for decibels in generator.normal(30, 4, samples)]
 
 
+def percentiles(
+    metric: Metric,
+    statistics: Sequence[Statistic],
+    groups: Sequence[str] = (),
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = SEED,
+) -> tuple[float, float]:
+    """The percentile interval, which shows where resampled values lie."""
+    (values,) = resampled([(metric, statistics)], groups, resamples, seed)
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 METRICS: list[Metric] = [Top1(), MeanIoU(4), WordAccuracy(), SDR(1), ImagePSNR(), SISDR()]
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
 
 
-class TestBootstrapInterval:
+class TestResamples:
     @each_metric
-    def test_is_scipys_percentile_interval(self, metric: Metric) -> None:
+    def test_have_scipys_percentile_interval(self, metric: Metric) -> None:
         statistics = [metric.condense(statistic) for statistic in drawn(metric, 60)]  # scipy's loop is slow enough
 
         def value(index: np.ndarray) -> float:
@@ -53,7 +68,7 @@ class TestBootstrapInterval:
         expected = scipy.stats.bootstrap(
             (np.arange(60),), value, vectorized=False, method="percentile", n_resamples=2000, rng=np.random.default_rng(1)
         ).confidence_interval
-        low, high = bootstrap_interval(metric, statistics, resamples=2000)
+        low, high = percentiles(metric, statistics, resamples=2000)
         width = expected.high - expected.low
         assert low < metric.value(statistics) < high
         assert width > 0
@@ -61,7 +76,7 @@ class TestBootstrapInterval:
         assert high == pytest.approx(expected.high, abs=0.15 * width)
 
     @each_metric
-    def test_resamples_are_values_of_the_drawn_samples(self, metric: Metric) -> None:
+    def test_are_values_of_the_drawn_samples(self, metric: Metric) -> None:
         statistics = drawn(metric, 20)
         index = draws(20, 30)
         expected = [metric.value([statistics[i] for i in row]) for row in index]
@@ -76,30 +91,30 @@ class TestBootstrapInterval:
         np.testing.assert_allclose(resampled_values(metric, statistics, index), expected, rtol=1e-12)
 
     @pytest.mark.parametrize(("level", "margin"), [(0.95, 0.035), (0.80, 0.055)])
-    def test_covers_the_truth_as_often_as_it_says(self, level: float, margin: float) -> None:
+    def test_cover_the_truth_of_many_samples_as_often_as_they_say(self, level: float, margin: float) -> None:
         generator = np.random.default_rng(5)
         trials, metric = 400, ImagePSNR()
         hits = 0
         for _ in range(trials):
-            low, high = bootstrap_interval(metric, list(generator.normal(30, 4, (80, 1)).reshape(80)), level=level, resamples=300)
+            low, high = percentiles(metric, list(generator.normal(30, 4, (80, 1)).reshape(80)), level=level, resamples=300)
             hits += low <= 30 <= high
         assert hits / trials == pytest.approx(level, abs=margin)
 
-    def test_is_the_same_every_time(self) -> None:
+    def test_are_the_same_every_time(self) -> None:
         statistics = [np.array(float(number % 5 != 0)) for number in range(200)]
-        assert bootstrap_interval(Top1(), statistics) == bootstrap_interval(Top1(), statistics)
-        assert bootstrap_interval(Top1(), statistics) == pytest.approx((0.745, 0.855), abs=0.0051)  # the binomial's quantiles, within a hit
+        assert percentiles(Top1(), statistics) == percentiles(Top1(), statistics)
+        assert percentiles(Top1(), statistics) == pytest.approx((0.745, 0.855), abs=0.0051)  # the binomial's quantiles, within a hit
 
-    def test_another_seed_draws_others(self) -> None:
+    def test_of_another_seed_are_others(self) -> None:
         statistics = drawn(ImagePSNR(), 50)
-        assert bootstrap_interval(ImagePSNR(), statistics, seed=1) != bootstrap_interval(ImagePSNR(), statistics, seed=2)
+        assert percentiles(ImagePSNR(), statistics, seed=1) != percentiles(ImagePSNR(), statistics, seed=2)
 
-    def test_does_not_depend_on_how_many_are_drawn_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_do_not_depend_on_how_many_are_drawn_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         statistics = drawn(ImagePSNR(), 50)
-        whole = bootstrap_interval(ImagePSNR(), statistics)
+        whole = percentiles(ImagePSNR(), statistics)
         monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 50 * 37)
         monkeypatch.setattr("mpq_fixtures.statistics.GATHERED", 190)
-        assert bootstrap_interval(ImagePSNR(), statistics) == whole
+        assert percentiles(ImagePSNR(), statistics) == whole
 
     def test_the_draws_stay_what_they_were(self) -> None:
         index = draws(200, 1000)
@@ -107,28 +122,18 @@ class TestBootstrapInterval:
         assert index[-1, -4:].tolist() == [166, 146, 104, 32]
         assert index.sum() == 19952050
 
-    @pytest.mark.parametrize("samples", [0, 1])
-    def test_fewer_than_two_samples_say_nothing(self, samples: int) -> None:
-        assert all(map(math.isnan, bootstrap_interval(Top1(), [np.array(1.0)] * samples)))
-
-    def test_equal_samples_leave_no_doubt(self) -> None:
-        assert bootstrap_interval(Top1(), [np.array(1.0)] * 50) == (1, 1)
-
     @each_metric
-    def test_a_failed_sample_spoils_it(self, metric: Metric) -> None:
+    def test_a_failed_sample_spoils_those_that_hold_it(self, metric: Metric) -> None:
         statistics = drawn(metric, 30)
         statistics[3] = np.full_like(statistics[3], -np.inf if isinstance(metric, SDR) else np.nan)
-        assert all(map(math.isnan, bootstrap_interval(metric, statistics)))
+        (values,) = resampled([(metric, statistics)])
+        assert np.isnan(values).tolist() == (draws(30, 1000) == 3).any(axis=1).tolist()
 
-    def test_resamples_without_a_value_are_left_out(self) -> None:
+    def test_are_nan_without_a_value(self) -> None:
         statistics = [np.array([0.0, 0.0]), np.array([1.0, 4.0]), np.array([0.0, 4.0])]  # one without words
-        low, high = bootstrap_interval(WordAccuracy(), statistics)
-        assert (low, high) == (0.75, 1.0)
-
-    @pytest.mark.parametrize("level", [0, 1, 95])
-    def test_refuses_a_level_that_is_none(self, level: float) -> None:
-        with pytest.raises(ValueError, match="level"):
-            bootstrap_interval(Top1(), drawn(Top1(), 5), level=level)
+        (values,) = resampled([(WordAccuracy(), statistics)])
+        assert np.isnan(values).tolist() == (draws(3, 1000) == 0).all(axis=1).tolist()
+        assert (np.nanmin(values), np.nanmax(values)) == (0.75, 1.0)
 
 
 def in_groups(groups: int, seed: int, most: int = 9) -> tuple[list[Statistic], list[str]]:
@@ -147,10 +152,10 @@ class TestGroups:
     @each_metric
     def test_of_one_sample_each_change_nothing(self, metric: Metric) -> None:
         statistics = drawn(metric, 40)
-        alone = bootstrap_interval(metric, statistics)
-        assert bootstrap_interval(metric, statistics, groups=[""] * 40) == alone
-        assert bootstrap_interval(metric, statistics, groups=[f"speaker {number}" for number in range(40)]) == alone
-        assert bootstrap_interval(metric, statistics, groups=["a", *[""] * 39]) == alone
+        alone = percentiles(metric, statistics)
+        assert percentiles(metric, statistics, groups=[""] * 40) == alone
+        assert percentiles(metric, statistics, groups=[f"speaker {number}" for number in range(40)]) == alone
+        assert percentiles(metric, statistics, groups=["a", *[""] * 39]) == alone
 
     @each_metric
     def test_are_drawn_whole_as_scipys_bootstrap_over_groups(self, metric: Metric) -> None:
@@ -166,7 +171,7 @@ class TestGroups:
         expected = scipy.stats.bootstrap(
             (np.arange(len(sizes)),), value, vectorized=False, method="percentile", n_resamples=2000, rng=np.random.default_rng(1)
         ).confidence_interval
-        low, high = bootstrap_interval(metric, statistics, resamples=2000, groups=names)
+        low, high = percentiles(metric, statistics, resamples=2000, groups=names)
         width = expected.high - expected.low
         assert low == pytest.approx(expected.low, abs=0.15 * width)
         assert high == pytest.approx(expected.high, abs=0.15 * width)
@@ -178,18 +183,18 @@ class TestGroups:
         for hit, name in zip(hits - hits.mean(), names, strict=True):
             sums[name] += hit
         error = np.sqrt(np.square(list(sums.values())).sum()) / len(hits)  # Liang and Zeger 1986, of a mean
-        low, high = bootstrap_interval(Top1(), statistics, resamples=4000, groups=names)
+        low, high = percentiles(Top1(), statistics, resamples=4000, groups=names)
         assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
-        naive = bootstrap_interval(Top1(), statistics, resamples=4000)
+        naive = percentiles(Top1(), statistics, resamples=4000)
         assert naive[1] - naive[0] < 0.75 * (high - low)
 
     def test_cover_the_truth_as_often_as_it_is_said_where_lone_samples_do_not(self) -> None:
         trials, whole, lone = 300, 0, 0
         for trial in range(trials):
             statistics, names = in_groups(60, 100 + trial)
-            low, high = bootstrap_interval(Top1(), statistics, resamples=300, groups=names)
+            low, high = percentiles(Top1(), statistics, resamples=300, groups=names)
             whole += low <= 0.5 <= high
-            low, high = bootstrap_interval(Top1(), statistics, resamples=300)
+            low, high = percentiles(Top1(), statistics, resamples=300)
             lone += low <= 0.5 <= high
         assert whole / trials == pytest.approx(0.95, abs=0.04)
         assert lone / trials < 0.85
@@ -197,20 +202,17 @@ class TestGroups:
     def test_of_unlike_sizes_are_summed_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         metric = MeanIoU(150)
         statistics, names = drawn(metric, 12), [*"aaaaabbbcc", "", ""]
-        whole = bootstrap_interval(metric, statistics, groups=names)
+        whole = percentiles(metric, statistics, groups=names)
         monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 5 * 37)
-        assert bootstrap_interval(metric, statistics, groups=names) == pytest.approx(whole, rel=1e-12)
-
-    def test_of_which_there_is_one_say_nothing(self) -> None:
-        assert all(map(math.isnan, bootstrap_interval(Top1(), [np.array(1.0), np.array(0.0)], groups=["a", "a"])))
+        assert percentiles(metric, statistics, groups=names) == pytest.approx(whole, rel=1e-12)
 
     def test_must_be_as_many_as_samples(self) -> None:
         with pytest.raises(ValueError, match="2 groups do not fit 3 samples"):
-            bootstrap_interval(Top1(), [np.array(1.0)] * 3, groups=["a", "b"])
+            resampled([(Top1(), [np.array(1.0)] * 3)], groups=["a", "b"])
 
 
-def plainly(metric: Metric, statistics: list[Statistic], groups: list[str]) -> tuple[float, float]:
-    """The interval as it is defined: numpy's own draws, numpy's own sums, one resample after the other."""
+def plainly(metric: Metric, statistics: list[Statistic], groups: list[str]) -> list[float]:
+    """The values as they are defined: numpy's own draws, numpy's own sums, one resample after the other."""
     members = list({group or str(number): [] for number, group in enumerate(groups)}.items())
     for number, group in enumerate(groups):
         dict(members)[group or str(number)].append(number)
@@ -223,30 +225,25 @@ def plainly(metric: Metric, statistics: list[Statistic], groups: list[str]) -> t
             values.append(float(metric.score(sums.sum(axis=0), sum(map(len, drawn)))))
         else:
             values.append(metric.value([statistics[number] for own in drawn for number in own]))
-    low, high = np.nanquantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2])
-    return float(low), float(high)
+    return values
 
 
 class TestMetricsTogether:
     @pytest.mark.parametrize("groups", [[""] * 70, [*"aabbcccccccccccccddd", *[""] * 50]], ids=["samples", "groups"])
-    def test_have_the_intervals_of_the_definition_to_the_last_digit(self, groups: list[str]) -> None:
+    def test_have_the_values_of_the_definition_to_the_last_digit(self, groups: list[str]) -> None:
         metrics = [*METRICS, SISDR(), SISDR()]
         pairs = [(metric, drawn(metric, 70, seed)) for seed, metric in enumerate(metrics)]
-        assert bootstrap_intervals(pairs, groups) == [plainly(metric, statistics, groups) for metric, statistics in pairs]
+        for values, (metric, statistics) in zip(resampled(pairs, groups), pairs, strict=True):
+            assert values.tolist() == plainly(metric, statistics, groups)
 
     def test_may_be_stacked(self) -> None:
         pairs = [(metric, drawn(metric, 40)) for metric in METRICS if isinstance(metric, Additive)]
-        assert bootstrap_intervals([(metric, np.stack(statistics)) for metric, statistics in pairs]) == bootstrap_intervals(pairs)
-
-    def test_of_which_one_is_undefined_leave_it_out(self) -> None:
-        right, failed = [np.array(1.0)] * 30, [np.array(np.nan)] * 30
-        undefined, defined = bootstrap_intervals([(Top1(), failed), (Top1(), right)])
-        assert all(map(math.isnan, undefined))
-        assert defined == (1, 1)
+        stacked = resampled([(metric, np.stack(statistics)) for metric, statistics in pairs])
+        assert all(map(np.array_equal, stacked, resampled(pairs)))
 
     def test_have_the_same_samples(self) -> None:
         with pytest.raises(ValueError, match=r"\[3, 4\]"):
-            bootstrap_intervals([(Top1(), drawn(Top1(), 3)), (Top1(), drawn(Top1(), 4))])
+            resampled([(Top1(), drawn(Top1(), 3)), (Top1(), drawn(Top1(), 4))])
 
     @pytest.mark.parametrize("samples", [1, 2, 3, 64, 65, 1000, 40_000, 65_536, 65_537])
     def test_draw_what_numpy_draws(self, samples: int) -> None:
@@ -257,7 +254,7 @@ class TestMetricsTogether:
         generator = np.random.default_rng(0)
         pairs = [(Top1(), np.rint(generator.random(20_000))), (SISDR(), np.stack([generator.random(20_000), np.ones(20_000)], axis=1))]
         tracemalloc.start()
-        bootstrap_intervals(pairs, resamples=2500)  # 50 million indices, 400 MB at once
+        resampled(pairs, resamples=2500)  # 50 million indices, 400 MB at once
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 64e6

@@ -15,29 +15,25 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from typing import Any
 
-import numpy as np
-
 from mpq_fixtures.chain import BITSTREAM, DECODED, MADE_BY, SIGNAL, SOURCE
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.gate.hybrids import ANSWERING, DECODING, ENCODING, STRETCHES, Hybrids
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, same_source
 from mpq_fixtures.gate.suspects import changed
+from mpq_fixtures.intervals import combined_interval
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.statistics import draws, resampled_values
 from mpq_fixtures.suite import Case
 from mpq_fixtures.workbench import Workbench
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Share:
     """What a layer, or several that could not be told apart, contributed: in the metric's unit, positive where the value rose.
 
-    ``low`` and ``high`` are its 95 % interval over resampled samples (percentile bootstrap), NaN where there are fewer than two.
+    ``low`` and ``high`` are its 95 % interval over samples, whole groups of them where there are some; NaN where there are fewer than two.
     """
 
     makers: tuple[str, ...]
@@ -132,9 +128,7 @@ class _Crossed:
         reached = {bits: found for bits in product((0, 1), repeat=len(dims)) if (found := self._corner(dims, bits)) is not None}
         path = _longest(start, end, [bits for bits in reached if bits not in (start, end)])
         steps = [(one, two, [dims[place] for place in range(len(dims)) if one[place] != two[place]]) for one, two in pairwise(path)]
-        index = draws(len(self.hybrids.samples), RESAMPLES) if len(self.hybrids.samples) > 1 else None
-        values = {bits: self._values(found, index) for bits, found in reached.items()}
-        shares = [_share(self._makers(flipped), values[two] - values[one]) for one, two, flipped in steps]
+        shares = [self._share(self._makers(flipped), [reached[two]], [reached[one]]) for one, two, flipped in steps]
         for _, _, flipped in steps:
             if len(together := self._makers(flipped)) > 1:
                 gone.append(self._why(flipped, together))
@@ -145,19 +139,19 @@ class _Crossed:
                 zip([min(rank[one] for one in flipped) for *_, flipped in steps], shares, strict=True), key=lambda pair: pair[0]
             )
         ]
-        change = float(values[end][0] - values[start][0])
-        return Crossing(len(self.hybrids.samples), change, tuple(shares), tuple(self._interactions(dims, values)), tuple(gone), makers)
+        change = float(self.hybrids.metric.value(reached[end]) - self.hybrids.metric.value(reached[start]))
+        return Crossing(len(self.hybrids.samples), change, tuple(shares), tuple(self._interactions(dims, reached)), tuple(gone), makers)
 
-    def _interactions(self, dims: Sequence[int], values: Mapping[tuple[int, ...], Any]) -> Iterator[Share]:
+    def _interactions(self, dims: Sequence[int], reached: Mapping[tuple[int, ...], list[Statistic]]) -> Iterator[Share]:
         """Yield what two stretches did together beyond each alone, the others all old, or all new where that is what there is."""
         for first, second in combinations(range(len(dims)), 2):
             for rest in (0, 1):
                 four = [
                     tuple(a if k == first else b if k == second else rest for k in range(len(dims))) for a, b in product((0, 1), repeat=2)
                 ]
-                if all(corner in values for corner in four):
-                    neither, later, earlier, both = (values[corner] for corner in four)
-                    yield _share((*self._makers([dims[first]]), *self._makers([dims[second]])), both - earlier - later + neither)
+                if all(corner in reached for corner in four):
+                    neither, later, earlier, both = (reached[corner] for corner in four)
+                    yield self._share((*self._makers([dims[first]]), *self._makers([dims[second]])), [both, neither], [earlier, later])
                     break
 
     def _makers(self, stretches: Sequence[int]) -> tuple[str, ...]:
@@ -179,10 +173,15 @@ class _Crossed:
             else f"the old {makers[0]} is gone: {together}"
         )
 
-    def _values(self, statistics: Sequence[Statistic], index: Any) -> Any:
-        """Return the value over all samples and over each resample, ``[1 + RESAMPLES]``."""
-        value = [self.hybrids.metric.value(statistics)]
-        return np.concatenate([value, resampled_values(self.hybrids.metric, statistics, index)]) if index is not None else np.array(value)
+    def _share(self, makers: Sequence[str], more: Sequence[list[Statistic]], less: Sequence[list[Statistic]]) -> Share:
+        """Return a share: the values of some corners less those of others."""
+
+        def change(values: Sequence[Any]) -> Any:
+            return sum(values[: len(more)]) - sum(values[len(more) :])
+
+        metric, corners = self.hybrids.metric, [*more, *less]
+        low, high, _ = combined_interval(metric, corners, change, self.hybrids.new.groups)
+        return Share(tuple(makers), float(change([metric.value(corner) for corner in corners])), low, high)
 
     def _corner(self, dims: Sequence[int], bits: Sequence[int]) -> list[Statistic] | None:
         """Return the statistics at a corner of the stretches that moved; in the others old and new are one, so that either will do."""
@@ -204,13 +203,6 @@ class _Crossed:
         elif BITSTREAM in self.open and self.by_code:  # the codec's own code changed, and not in its decoder
             self.open.remove(BITSTREAM)
             self.moved[BITSTREAM] = "the codec changed and its decoder did not move"
-
-
-def _share(makers: Sequence[str], change: Any) -> Share:
-    """Return a share from its value over all samples and over each resample."""
-    resampled = change[1:][np.isfinite(change[1:])]
-    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) else (math.nan, math.nan)
-    return Share(tuple(makers), float(change[0]), float(low), float(high))
 
 
 def _longest(start: tuple[int, ...], end: tuple[int, ...], between: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -19,8 +19,9 @@ from mpq_fixtures.suite import Case
 SCHEMA = 2
 COLUMNS = (
     "case", "suite", "evaluation", "task", "targets", "model", "dataset", "codec", "quality", "samples", "metric", "value", "ci_low",
-    "ci_high", "reference", "retention", "rate", "rate_mean", "rate_unit", "kbps", "rate_nominal", "rate_without_container", "bytes",
-    "bytes_payload", "bytes_container", "bytes_side", "compression_ratio", "baseline", "verdict", "reason", "notes", "layer", "suspect",
+    "ci_high", "reference", "retention", "retention_low", "retention_high", "rate", "rate_low", "rate_high", "rate_mean", "rate_unit",
+    "kbps", "rate_nominal", "rate_without_container", "bytes", "bytes_payload", "bytes_container", "bytes_side", "compression_ratio",
+    "baseline", "verdict", "reason", "notes", "layer", "suspect",
 )  # fmt: skip
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 
@@ -79,7 +80,11 @@ class Result:
             "ci_high": _figure(main.ci_high),
             "reference": _figure(record.reference),
             "retention": _figure(record.retention),
+            "retention_low": _figure(record.retention_low),
+            "retention_high": _figure(record.retention_high),
             "rate": _figure(record.rate),
+            "rate_low": _figure(record.rate_low),
+            "rate_high": _figure(record.rate_high),
             "rate_mean": _figure(record.rate_mean),
             "kbps": _figure(record.kbps),
             "rate_nominal": _figure(record.rate_nominal),
