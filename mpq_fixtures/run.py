@@ -6,7 +6,7 @@ import datetime
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.decisions import decide
 from mpq_fixtures.errors import describe_error
 from mpq_fixtures.gate.accepted import accepted_lines
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
@@ -49,6 +50,7 @@ class Run:
         self.accounts: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.report: Path | None = None
+        self.decisions: list[dict[str, Any]] = []
 
     @property
     def suites(self) -> list[str]:
@@ -221,6 +223,10 @@ class Run:
 
     def _about(self, exit_status: int, config: pytest.Config) -> dict[str, Any]:
         records = [result.record for result in self.ordered() if result.record]
+        evaluations: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in records:
+            evaluations[record.suite, record.evaluation].append(record)
+        self._decide(evaluations.values())
         return {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "complete": len(records) == len(self.expected),
@@ -231,25 +237,33 @@ class Run:
             "work": self.work(),
             "workers": len(self.accounts),
             "memory": max((account["memory"] for account in self.accounts), default=0),
-            "similarity": self._similarity(records),
+            "similarity": self._similarity(evaluations.values()),
+            "decisions": self.decisions,
             "pooled": [{"verdict": verdict, "name": name, "sentence": sentence} for verdict, name, sentence in self.pooled],
         }
 
+    def _decide(self, evaluations: Iterable[Sequence[Record]]) -> None:
+        """Take the decisions of each evaluation that has a point; what goes wrong there is noted, and loses no results."""
+        for records in evaluations:
+            if all(record.codec == ORIGINAL for record in records):
+                continue
+            try:
+                self.decisions.append(decide(records))
+            except Exception as error:
+                self.notes.append(f"{records[0].evaluation}: nothing could be decided: {describe_error(error)}")
+
     @staticmethod
-    def _similarity(records: Sequence[Record]) -> list[dict[str, Any]]:
+    def _similarity(evaluations: Iterable[Sequence[Record]]) -> list[dict[str, Any]]:
         """Return how each signal metric orders the points of each evaluation against the task's metric."""
-        evaluations: dict[tuple[str, str], list[Record]] = defaultdict(list)
-        for record in records:
-            evaluations[record.suite, record.evaluation].append(record)
         return [
             {
-                "suite": suite,
-                "evaluation": name,
+                "suite": group[0].suite,
+                "evaluation": group[0].evaluation,
                 "metric": found.metric,
                 "samples": found.samples,
                 **{key: value if math.isfinite(value) else None for key, value in asdict(found.correlation).items()},
             }
-            for (suite, name), group in evaluations.items()
+            for group in evaluations
             for found in similarity_correlations(group)
             if found.correlation is not None
         ]

@@ -31,6 +31,9 @@ COUNTED = 8
 COUNTS = 2**17
 """Counts of samples that a `Countable` metric is given at once: 1 MB, so that what it does for all sets it does seldom."""
 
+TOGETHER = 8
+"""Resamples whose counts are multiplied at once with what samples have, at least: one alone would wait for memory."""
+
 Statistics = Sequence[Statistic] | NDArray[np.float64]
 """What a metric keeps of some samples: a sequence, or stacked ``[samples, *shape]``."""
 
@@ -226,7 +229,7 @@ class _Resampling:
         """Return the sums over each resample, ``[rows, columns]``."""
         sums = np.empty((len(index), self.columns.shape[1]))
         if self.many:
-            parts = _parts(index, self.units)
+            parts = _parts(index, max(COUNTS, TOGETHER * self.units))
             sums[:] = np.concatenate([self._counts(part).astype(np.float64) @ self.columns for part in parts])
         sums[:, self.constant] = index.shape[1] * self.columns[0, self.constant]
         if self.bits or self.in_pairs:
@@ -295,17 +298,30 @@ FEWEST_POINTS = 4
 """A rank correlation of three points is -1, -0.5, 0.5 or 1, whatever is measured."""
 
 
-def values_of_points(metric: Metric, points: Sequence[Statistics], resamples: int = 1000, seed: int = SEED) -> NDArray[np.float64]:
+def values_of_points(
+    metric: Metric, points: Sequence[Statistics], resamples: int = 1000, seed: int = SEED, groups: Sequence[str] = ()
+) -> NDArray[np.float64]:
     """Return a metric over the same samples at several points: ``[1 + resamples, points]``, of all samples and then of each resample.
 
     Every point has the same samples in the same order, and a resample holds the same ones at every point, so that what is hard about a
-    sample is hard everywhere. The same seed gives the same resamples for another metric of these samples.
+    sample is hard everywhere. The same seed gives the same resamples for another metric of these samples. Whole clusters are drawn where
+    ``groups`` names some, as in `bootstrap_intervals`.
     """
-    if len({len(statistics) for statistics in points}) != 1 or not len(points[0]):
-        raise ValueError(f"points need the same samples, at least one, not {[len(statistics) for statistics in points]} of them")
-    stacks = [stacked(metric, statistics) for statistics in points]
-    values = np.stack(_resampled([(metric, stack) for stack in stacks], resamples, seed), axis=1)
-    return np.concatenate([[[metric.value(stack) for stack in stacks]], values])
+    return values_together([(metric, statistics) for statistics in points], resamples, seed, groups)
+
+
+def values_together(
+    pairs: Sequence[tuple[Metric, Statistics]], resamples: int = 1000, seed: int = SEED, groups: Sequence[str] = ()
+) -> NDArray[np.float64]:
+    """Return what `values_of_points` does, each column of a metric of its own: ``[1 + resamples, pairs]``."""
+    if len({len(statistics) for _, statistics in pairs}) != 1 or not len(pairs[0][1]):
+        raise ValueError(f"points need the same samples, at least one, not {[len(statistics) for _, statistics in pairs]} of them")
+    stacks = [(metric, stacked(metric, statistics)) for metric, statistics in pairs]
+    values = [[metric.value(stack) for metric, stack in stacks]]
+    if not resamples:
+        return np.array(values)
+    members = _shared(groups, len(pairs[0][1]))
+    return np.concatenate([values, np.stack(_resampled(stacks, resamples, seed, members), axis=1)])
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64], level: float = 0.95) -> Correlation | None:

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mpq_fixtures.decisions.lowest import keeps as keeps_share
+from mpq_fixtures.decisions.lowest import lowest
+from mpq_fixtures.decisions.points import series_of
+
 KEPT = 0.95
 """The share of the original's score that counts as kept."""
 
@@ -161,7 +165,7 @@ class Case:
     @property
     def series(self) -> str:
         """The curve that the case lies on: its codec, at the scale that its quality names: ``jpeg``, ``jpeg@0.5x``."""
-        return self.codec + "".join(self.quality.partition("@")[1:])
+        return series_of(self.codec, self.quality)
 
     @property
     def rung(self) -> str:
@@ -293,7 +297,7 @@ def status_of(verdict: str, outcome: str) -> str:
 
 def keeps(retention: float | None) -> bool:
     """Whether a case keeps `KEPT` of the original's score."""
-    return retention is not None and retention >= KEPT - 1e-9
+    return keeps_share(retention, KEPT)
 
 
 def _lowest(codec: str, ladder: list[Case]) -> Lowest:
@@ -303,7 +307,8 @@ def _lowest(codec: str, ladder: list[Case]) -> Lowest:
     notes = [f"not counted: {', '.join(case.rung for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
     if not usable:
         return Lowest(codec, None, _why_left_out(left_out))
-    best = next((case for case in usable if keeps(case.retention)), None)
+    place = int(lowest([case.rate for case in usable], [case.retention for case in usable], KEPT))
+    best = usable[place] if place >= 0 else None
     if best is None:
         most = max(usable, key=lambda case: case.retention or 0.0)
         return Lowest(codec, None, "; ".join([f"{most.rung} keeps most, {percent(most.retention)}", *notes]))
