@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ TOGETHER = 2**27
 
 MOST_NAMED = 5
 
-_COLUMNS = ("sample", "group", "bytes", "elements", "statistic", "statistic_shape")
+_COLUMNS = ("bytes", "elements", "statistic", "statistic_shape")
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,13 @@ def _notes(faults: Mapping[str, str], originals: Record | None, fewer: int) -> I
 def _common(points: Sequence[Rows]) -> list[NDArray[np.intp]]:
     """Return where each point has the samples that all have, in one order."""
     numbers: dict[str, int] = {}
-    first = points[0].samples
+    first = points[0].table("sample").column(0)
     present: list[NDArray[np.int64]] = []
     for rows in points:
-        samples = rows.samples
-        present.append(present[0] if present and samples == first else np.array([numbers.setdefault(one, len(numbers)) for one in samples]))
+        if present and rows.table("sample").column(0).equals(first):  # which makes no objects
+            present.append(present[0])
+        else:
+            present.append(np.array([numbers.setdefault(one, len(numbers)) for one in rows.samples]))
     times = np.sum([np.bincount(own, minlength=len(numbers)) for own in present], axis=0)
     wanted = np.flatnonzero(times == len(points))
     places = np.zeros(len(numbers), np.intp)
@@ -163,32 +165,63 @@ def _floors(metric: Metric, originals: Record, wanted: NDArray[np.intp], groups:
     return values_of_points(metric, [_taken(floors, wanted)], resamples, groups=groups)[:, 0]
 
 
-class _Rate(Additive):
-    """Bits an element. Statistic: ``[bytes, elements]``."""
+class _Sum(Additive):
+    """The sum of numbers."""
 
     def observe(self, prediction: Any, target: Any) -> Statistic:
         raise NotImplementedError
 
     def score(self, total: Statistic, samples: int) -> NDArray[np.float64]:
-        return np.asarray(8 * total[..., 0] / np.where(total[..., 1] > 0, total[..., 1], np.nan))
+        return total
 
 
 def _measure(
     metric: Metric, points: Sequence[Rows], places: Sequence[NDArray[np.intp]], groups: Sequence[str], resamples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the metric and the rate at each point, ``[1 + resamples, points]``, drawn for as many points at once as fit `TOGETHER`."""
-    found: list[NDArray[np.float64]] = []
-    held: list[tuple[Metric, Statistics]] = []
+    """Return the metric and the rate at each point, ``[1 + resamples, points]``."""
+    found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    drawing = _Drawing(metric)
     for rows, wanted in zip(points, places, strict=True):
         columns = Rows(table=rows.table(*_COLUMNS))  # read once
-        sizes = np.stack([columns.numbers("bytes"), columns.numbers("elements")], axis=1).astype(np.float64)
-        held += [(metric, _taken(columns.statistics(), wanted)), (_RATE, _taken(sizes, wanted))]
-        if sum(_nbytes(statistics) for _, statistics in held) >= TOGETHER:
-            found.append(values_together(held, resamples, groups=groups))
-            held = []
-    found += [values_together(held, resamples, groups=groups)] if held else []
-    together = np.concatenate(found, axis=1)
-    return together[:, ::2], together[:, 1::2]
+        sizes = (columns.numbers(name).astype(np.float64) for name in ("bytes", "elements"))
+        drawing.add(_taken(columns.statistics(), wanted), *(_taken(size, wanted) for size in sizes))
+        if drawing.nbytes >= TOGETHER:
+            found.append(drawing.values(groups, resamples))
+            drawing = _Drawing(metric)
+    found += [drawing.values(groups, resamples)] if drawing.statistics else []
+    values, rates = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return values, rates
+
+
+@dataclass
+class _Drawing:
+    """Points that are drawn together. Signals have the same size at most points, so that their elements are held once."""
+
+    metric: Metric
+    statistics: list[Statistics] = field(default_factory=list)
+    bytes: list[NDArray[np.float64]] = field(default_factory=list)
+    elements: list[NDArray[np.float64]] = field(default_factory=list)
+    elements_of: list[int] = field(default_factory=list)
+    nbytes: int = 0
+
+    def add(self, statistics: Statistics, sizes: NDArray[np.float64], elements: NDArray[np.float64]) -> None:
+        """Add what a point has of each sample."""
+        known = next((number for number, other in enumerate(self.elements) if np.array_equal(other, elements)), None)
+        if known is None:
+            known = len(self.elements)
+            self.elements.append(elements)
+            self.nbytes += elements.nbytes
+        self.elements_of.append(known)
+        self.statistics.append(statistics)
+        self.bytes.append(sizes)
+        self.nbytes += sizes.nbytes
+        self.nbytes += statistics.nbytes if isinstance(statistics, np.ndarray) else sum(np.asarray(one).nbytes for one in statistics)
+
+    def values(self, groups: Sequence[str], resamples: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the values and the rates of the points, ``[1 + resamples, points]``."""
+        pairs = [*((self.metric, one) for one in self.statistics), *((_SUM, one) for one in (*self.bytes, *self.elements))]
+        values, amounts, elements = np.split(values_together(pairs, resamples, groups=groups), np.cumsum([len(self.bytes)] * 2), axis=1)
+        return values, 8 * amounts / np.where(elements > 0, elements, np.nan)[:, self.elements_of]
 
 
 def _taken(statistics: Any, places: NDArray[np.intp]) -> Any:
@@ -198,8 +231,4 @@ def _taken(statistics: Any, places: NDArray[np.intp]) -> Any:
     return statistics if np.array_equal(places, np.arange(len(statistics))) else statistics[places]
 
 
-def _nbytes(statistics: Statistics) -> int:
-    return statistics.nbytes if isinstance(statistics, np.ndarray) else sum(np.asarray(one).nbytes for one in statistics)
-
-
-_RATE = _Rate()
+_SUM = _Sum()
