@@ -134,22 +134,16 @@ def _notes(faults: Mapping[str, str], originals: Record | None, fewer: int) -> I
 
 def _common(points: Sequence[Rows]) -> list[NDArray[np.intp]]:
     """Return where each point has the samples that all have, in one order."""
-    numbers: dict[str, int] = {}
     first = points[0].table("sample").column(0)
-    present: list[NDArray[np.int64]] = []
-    for rows in points:
-        if present and rows.table("sample").column(0).equals(first):  # which makes no objects
-            present.append(present[0])
-        else:
-            present.append(np.array([numbers.setdefault(one, len(numbers)) for one in rows.samples]))
+    if all(rows.table("sample").column(0).equals(first) for rows in points[1:]):  # which makes no object of each sample
+        return [np.arange(len(first))] * len(points)
+    numbers: dict[str, int] = {}
+    present = [np.array([numbers.setdefault(one, len(numbers)) for one in rows.samples]) for rows in points]
     times = np.sum([np.bincount(own, minlength=len(numbers)) for own in present], axis=0)
     wanted = np.flatnonzero(times == len(points))
     places = np.zeros(len(numbers), np.intp)
     found: list[NDArray[np.intp]] = []
-    for number, own in enumerate(present):
-        if number and own is present[0]:
-            found.append(found[0])
-            continue
+    for own in present:
         places[own] = np.arange(len(own))
         found.append(places[wanted])
     return found
