@@ -143,8 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     history.add_argument("--case", action="append", default=[], metavar="GLOB", help="each run of the cases that fit; repeatable")
     history.add_argument("--last", type=_above_zero, metavar="N", help="the last N runs of each host alone (default: all)")
     history.add_argument("--json", action="store_true", help="print everything as JSON, for scripts")
-    report = add("report", "render report.html again from the results of a run, without running anything", _report)
+    report = add("report", "render report.html again, or two runs side by side, without running anything", _report)
     report.add_argument("results", type=Path, metavar="RESULTS", help="the folder of a run, such as reports/latest")
+    report.add_argument("second", nargs="?", type=Path, metavar="B", help="that of another run: compare.html, from RESULTS to B")
+    report.add_argument("--out", type=Path, metavar="FILE", help="where two runs side by side are written (default: B/compare.html)")
     conformance = add("conformance", "try whether a codec is honest and does what codecs must; exit code 1 when it does not", _conformance)
     conformance.add_argument("codec", metavar="CODEC", help="the name of a codec, MODULE:CLASS, FILE.py:CLASS or SUITE.toml:NAME")
     conformance.add_argument(
@@ -230,11 +232,16 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from mpq_fixtures.report.compare import write_comparison
     from mpq_fixtures.report.html import write_report
 
+    if options.out is not None and options.second is None:
+        sys.stderr.write("mpq report: --out is for two runs side by side: mpq report A B --out FILE\n")
+        return 2
     try:
-        sys.stdout.write(f"{write_report(options.results)}\n")
-    except ValueError as error:
+        file = write_comparison(options.results, options.second, options.out) if options.second else write_report(options.results)
+        sys.stdout.write(f"{file}\n")
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"mpq report: {error}\n")
         return 2
     return 0
