@@ -78,7 +78,7 @@ def page(tmp_path: Path, before: Sequence[Record], after: Sequence[Record], **pr
 
 def cases(found: Page) -> dict[str, dict[str, str]]:
     heads = ("verdict", "value A", "value B", "change", "rate A", "rate B", "rate change", "newly", "mended", "still", "unpaired")
-    return {row[0].split()[0]: dict(zip(heads, row[1:], strict=False)) for row in found.table("Table of cases")}
+    return {row[0]: dict(zip(heads, row[1:], strict=False)) for row in found.table("Table of cases") if len(row) > 1}
 
 
 class TestSamples:
