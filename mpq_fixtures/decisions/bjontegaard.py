@@ -89,19 +89,31 @@ def _pooled(x: Rows, y: Rows, counts: NDArray[np.intp]) -> tuple[Rows, Rows, NDA
 
 @dataclass(frozen=True)
 class Cubics:
-    """Piecewise cubics through knots, one in each row: on each stretch ``sum of coefficients[k] * (t - knots)**k``."""
+    """Piecewise cubics through knots, one in each row: on each stretch ``sum of coefficients[k] * (t - knots)**k``.
+
+    ``areas`` are those of all stretches before each one.
+    """
 
     knots: Rows
     coefficients: Rows
+    areas: Rows
 
     def mean(self, low: Rows, high: Rows) -> Rows:
-        """Return the mean of each row's cubic between two places, ``[..., rows]``; NaN where these do not lie apart."""
-        start = self.knots[..., :-1]
-        ends = [np.clip(place[..., None], start, self.knots[..., 1:]) - start for place in (low, high)]
-        first, second, third, fourth = self.coefficients
-        areas = [t * (first + t * (second / 2 + t * (third / 3 + t * fourth / 4))) for t in ends]
-        width = np.where(high > low, high - low, np.nan)
-        return np.asarray((areas[1] - areas[0]).sum(axis=-1) / width)
+        """Return the mean of each row's cubic between two places within its knots, ``[..., rows]``; NaN where these do not lie apart."""
+        return (self._area(high) - self._area(low)) / np.where(high > low, high - low, np.nan)
+
+    def _area(self, place: Rows) -> Rows:
+        """Return the area from the first knot to a place."""
+        stretch = (self.knots[..., 1:-1] <= place[..., None]).sum(axis=-1, keepdims=True)
+        start, before, *coefficients = (
+            np.take_along_axis(numbers, stretch, axis=-1)[..., 0] for numbers in (self.knots, self.areas, *self.coefficients)
+        )
+        return before + _area_of(place - start, *coefficients)
+
+
+def _area_of(t: Rows, first: Rows, second: Rows, third: Rows, fourth: Rows) -> Rows:
+    """Return the area under a cubic from 0 to ``t``."""
+    return t * (first + t * (second / 2 + t * (third / 3 + t * fourth / 4)))
 
 
 def cubics(x: Rows, y: Rows, counts: NDArray[np.intp]) -> Cubics:
@@ -114,7 +126,9 @@ def cubics(x: Rows, y: Rows, counts: NDArray[np.intp]) -> Cubics:
     safe = np.where(width > 0, width, 1.0)
     secant = np.diff(y) / safe
     left, right = slopes[..., :-1], slopes[..., 1:]
-    return Cubics(x, np.stack([y[..., :-1], left, (3 * secant - 2 * left - right) / safe, (left + right - 2 * secant) / safe**2]))
+    coefficients = np.stack([y[..., :-1], left, (3 * secant - 2 * left - right) / safe, (left + right - 2 * secant) / safe**2])
+    areas = np.cumsum(_area_of(width, *coefficients), axis=-1)
+    return Cubics(x, coefficients, np.concatenate([np.zeros_like(x[..., :1]), areas[..., :-1]], axis=-1))
 
 
 def _slopes(x: Rows, y: Rows) -> Rows:
@@ -140,7 +154,7 @@ def deltas(points: Points) -> list[dict[str, Any]]:
     same rate, both paired by sample, with 95 % percentile intervals over the resamples that have one; or a word.
     """
     ladders = points.ladders
-    names, most = list(ladders), max(map(len, ladders.values()))
+    names, most = list(ladders), max(2, *map(len, ladders.values()))
     saturation = np.where(np.isfinite(points.originals), points.originals - points.tolerance, np.inf)
     made = [curves_of(points.rates[:, columns], points.values[:, columns], saturation) for columns in ladders.values()]
 
@@ -155,8 +169,9 @@ def deltas(points: Points) -> list[dict[str, Any]]:
         usable = curves.usable[one] & curves.usable[others]
         over_values = _shared(curves.values, one, others, usable, saturation)
         over_rates = _shared(curves.rates, one, others, usable, np.inf)
-        rates = _of(rate_of, others).mean(*over_values) - _of(rate_of, one).mean(*over_values)
-        values = _of(value_of, others).mean(*over_rates) - _of(value_of, one).mean(*over_rates)
+        own = slice(one, one + 1)
+        rates = _of(rate_of, others).mean(*over_values) - _of(rate_of, own).mean(*over_values)
+        values = _of(value_of, others).mean(*over_rates) - _of(value_of, own).mean(*over_rates)
         bounds = [_bounds(of_pairs) for of_pairs in (rates, values)]
         for number, other in enumerate(range(one + 1, len(names))):
             for codec, anchor, sign in ((other, one, 1), (one, other, -1)):
@@ -172,8 +187,8 @@ def deltas(points: Points) -> list[dict[str, Any]]:
     ]
 
 
-def _of(cubic: Cubics, which: int | slice) -> Cubics:
-    return Cubics(cubic.knots[which], cubic.coefficients[:, which])
+def _of(cubic: Cubics, which: slice) -> Cubics:
+    return Cubics(cubic.knots[which], cubic.coefficients[:, which], cubic.areas[which])
 
 
 def _shared(knots: Rows, one: int, others: slice, usable: NDArray[np.bool_], limit: Rows | float) -> tuple[Rows, Rows]:
