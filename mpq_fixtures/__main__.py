@@ -17,6 +17,7 @@ examples:
   mpq doctor study               what the study needs, what of it is here, and what to do about the rest
   mpq fetch study                download its models, data and codecs' weights; carries on where it was stopped
   mpq fetch --codec lyra         download what a codec needs; for metrics, --metric lpips
+  mpq list codecs                what a suite file may name; also tasks, qualities, metrics, suites
   mpq doctor my.toml             what is wrong or missing in a suite of your own
   mpq compare nightly/1 nightly/2
   mpq approve reports/latest     accept what the run measured as the baselines
@@ -115,9 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
     )
     doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
-    doctor.add_argument(
-        "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a pytest plugin that brings codecs"
-    )
+    listing = add("list", "list what a suite file may name: one thing a line, the name first", _list)
+    listing.add_argument("what", choices=["tasks", "codecs", "qualities", "metrics", "suites"], metavar="WHAT",
+                         help="tasks, codecs, qualities (each codec's ladder, and what else it takes), metrics or suites")  # fmt: skip
+    listing.add_argument("--json", action="store_true", help="for programs")
+    for command in (doctor, listing):
+        command.add_argument(
+            "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a pytest plugin that brings codecs or tasks"
+        )
     fetch = add("fetch", "download what a suite, a codec or a metric needs; carries on where it was stopped", _fetch)
     fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
     fetch.add_argument("--codec", action="append", default=[], metavar="NAME", help="a codec, beside the suite's or alone; repeatable")
@@ -187,14 +193,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.doctor import doctor
 
+    return doctor(options.suite) if _imports(options.plugins, "doctor") else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.listing import list_known
+
+    return list_known(options.what, options.json) if _imports(options.plugins, "list") else 2
+
+
+def _imports(plugins: Sequence[str], command: str) -> bool:
+    """Import what a command is given with ``-p``, also from the working directory; say what does not import."""
     sys.path.append(str(Path.cwd()))
-    for plugin in options.plugins:
+    for plugin in plugins:
         try:
             importlib.import_module(plugin)
         except Exception as error:
-            sys.stderr.write(f"mpq doctor: -p {plugin}: it does not import: {type(error).__name__}: {error}\n")
-            return 1
-    return doctor(options.suite)
+            sys.stderr.write(f"mpq {command}: -p {plugin}: it does not import: {type(error).__name__}: {error}\n")
+            return False
+    return True
 
 
 def _fetch(options: argparse.Namespace) -> int:

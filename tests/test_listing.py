@@ -1,0 +1,60 @@
+"""`mpq list`: every name that it gives is one that a suite file takes, and none is left out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mpq_fixtures import codecs
+from mpq_fixtures.__main__ import main
+from mpq_fixtures.commands.listing import WHAT
+
+PROJECT = Path(__file__).parents[1]
+
+
+def listed(capsys, what: str, *options: str) -> list[list[str]]:
+    assert main(["list", what, *options]) == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+class TestList:
+    def test_each_file_of_a_task_and_of_a_codec_is_there(self, capsys):
+        for what, folder in (("tasks", "tasks"), ("codecs", "codecs")):
+            names = {line[0] for line in listed(capsys, what)}
+            files = {path.stem for path in (PROJECT / "mpq_fixtures" / folder).glob("[a-z]*.py")} - {"command", "scaling", "embedding"}
+            packages = {path.parent.name for path in (PROJECT / "mpq_fixtures" / folder).glob("[a-z]*/__init__.py")}
+            assert files | packages <= names
+
+    def test_each_quality_is_one_that_its_codec_takes(self, capsys):
+        lines = listed(capsys, "qualities")
+        assert len(lines) == len(codecs.registered())
+        for name, _, *qualities in lines:
+            for quality in qualities[: qualities.index("any")] if "any" in qualities else qualities:
+                codecs.instance(name).check(quality.rstrip(";"))
+
+    def test_suites_are_the_files_with_as_many_cases_as_they_have(self, capsys):
+        assert {line[0] for line in listed(capsys, "suites")} == {path.stem for path in (PROJECT / "evaluations/suites").glob("*.toml")}
+        pocket = next(line for line in listed(capsys, "suites") if line[0] == "pocket")
+        content = tomllib.loads((PROJECT / "evaluations/suites/pocket.toml").read_text())
+        assert [name.rstrip(",") for name in pocket[3:]] == [evaluation["name"] for evaluation in content["evaluation"]]
+
+    def test_metrics_say_what_they_decide(self, capsys):
+        assert main(["list", "metrics"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("miou ") and line.endswith("decides image_segmentation") for line in lines)
+        assert any(line.startswith("lpips ") and "only where a suite names it" in line for line in lines)
+
+    @pytest.mark.parametrize("what", WHAT)
+    def test_json_has_the_same_names(self, capsys, what):
+        names = [line[0] for line in listed(capsys, what)]
+        assert main(["list", what, "--json"]) == 0
+        entries = json.loads(capsys.readouterr().out)
+        assert [entry["name"] for entry in entries] == names
+        assert all(set(entry) == {"name", "kind", "what", "lack"} for entry in entries)
+
+    def test_a_plugin_that_does_not_import_is_said(self, capsys):
+        assert main(["list", "codecs", "-p", "there_is_no_such_module"]) == 2
+        assert "-p there_is_no_such_module: it does not import" in capsys.readouterr().err
