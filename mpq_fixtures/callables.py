@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import reprlib
 import sys
 import traceback
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
+from mpq_fixtures.texts import plain
 
 PYTHON = "python:"
 
@@ -55,7 +57,7 @@ def read_labels(value: Any, place: str) -> tuple[str, ...]:
         return ()
     if not isinstance(listed, list | tuple) or not all(isinstance(one, str) for one in listed):
         raise AssetError(f"{place}: labels are {reprlib.repr(value)}: make them a list of texts, one for each class, or leave them out")
-    return tuple(map(str, listed))
+    return tuple(map(plain, listed))
 
 
 def digest_of_callable(name: str, folder: Path) -> str:
@@ -89,7 +91,7 @@ def _import_beside(file: Path, folder: Path, parts: list[str]) -> ModuleType:
     """
     is_package = len(parts) > 1 or file.name == "__init__.py"
     first = folder / parts[0] if is_package else file
-    alias = f"mpq_suite_{hashlib.sha256(str(first).encode()).hexdigest()[:12]}_{parts[0]}"
+    alias = f"mpq_suite_{hashlib.sha256(os.fsencode(first)).hexdigest()[:12]}_{parts[0]}"
     if alias not in sys.modules:
         source, within = (first / "__init__.py", [str(first)]) if is_package else (file, None)
         spec = importlib.util.spec_from_file_location(alias, source, submodule_search_locations=within) if source.is_file() else None

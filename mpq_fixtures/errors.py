@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mpq_fixtures.texts import plain
+
 
 class AssetError(Exception):
     """A model or a data set that cannot be used as the suite file names it; the message says which and what to do about it."""
@@ -23,8 +25,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception in one line: its type and what it says."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    """Return an exception in one plain line: its type and what it says."""
+    try:
+        said = str(error)
+    except Exception:  # an exception of somebody else's, whose own text fails
+        said = ""
+    return plain(" ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":"))
 
 
 def describe_type(value: object) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import Literal
+
+from mpq_fixtures.texts import is_utf8
 
 # A temporary file is private; the result should be as readable as any other. The umask can only be read by setting it.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
+
+
+def for_arrow(path: Path, mode: Literal["rb", "wb"] = "rb") -> Path | io.FileIO:
+    """Return a path as Arrow takes it: it knows no other names than UTF-8, and such a file is given to it open, without a buffer."""
+    return path if is_utf8(os.fsencode(path)) else path.open(mode, buffering=0)
 
 
 def temporary_beside(path: Path) -> Path:

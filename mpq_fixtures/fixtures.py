@@ -37,6 +37,7 @@ from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import FAIL, LABELS, ORIGINAL, Case, Evaluation
+from mpq_fixtures.texts import plain
 from mpq_fixtures.workbench import Workbench
 
 
@@ -92,7 +93,7 @@ def codec(case: Case, dataset: Dataset, options: Options, bench: Workbench) -> C
     except AssetError as error:
         _give_up(error, options)
     except StoreError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        raise _failed(error) from None
     if faults:
         raise pytest.fail.Exception("\n".join(f"{case.id}: codec {fault}" for fault in faults), pytrace=False)
     return codec
@@ -125,7 +126,7 @@ def evaluate(
         except AssetError as error:
             _give_up(error, options)
         except StoreError as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            raise _failed(error) from None
         record.relate_to(originals[name])
         return record
 
@@ -153,7 +154,7 @@ def baseline(case: Case, approved: Callable[[Evaluation], Mapping[str, Measured]
     except BaselineError as error:
         if options.update_baselines == "all":
             return None  # this run writes it anew
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        raise _failed(error) from None
 
 
 @pytest.fixture
@@ -258,4 +259,8 @@ def _approval(case: Case, request: pytest.FixtureRequest) -> str:
 def _give_up(error: AssetError, options: Options) -> NoReturn:
     # "From None", or pytest prints the sentence once for every exception that led to it.
     skips = isinstance(error, MissingAsset) and not options.strict
-    raise (pytest.skip.Exception(str(error)) if skips else pytest.fail.Exception(str(error), pytrace=False)) from None
+    raise (pytest.skip.Exception(plain(error, lines=True)) if skips else _failed(error)) from None
+
+
+def _failed(error: Exception) -> BaseException:
+    return pytest.fail.Exception(plain(error, lines=True), pytrace=False)

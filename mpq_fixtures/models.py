@@ -24,6 +24,7 @@ from mpq_fixtures.hub import model_files, model_folder, model_repository, model_
 from mpq_fixtures.paths import digest_of_files, digests_of_folder
 from mpq_fixtures.store import key_of
 from mpq_fixtures.tasks import Model
+from mpq_fixtures.texts import plain
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
@@ -89,7 +90,7 @@ class OpenModel:
         """The names of the model's classes in their order, () where it tells none; only a callable has to be called to know."""
         source, folder = self._evaluation.model, self._evaluation.folder
         if not source.startswith(PYTHON):
-            return self.task.labels(model_folder(self._evaluation), **self._evaluation.model_options)
+            return tuple(map(plain, self.task.labels(model_folder(self._evaluation), **self._evaluation.model_options)))
         labels = getattr(find_callable(source, folder), "labels", None)
         if labels is None or hasattr(labels, "__get__"):  # a class may tell them by a property, which only its object answers
             labels = getattr(self.ready(), "labels", None)

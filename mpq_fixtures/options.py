@@ -17,6 +17,7 @@ import pytest
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
+from mpq_fixtures.texts import plain
 
 LOCAL, RAY = "local", "ray"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -178,9 +179,9 @@ def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:
         evaluations = [evaluation for name in suites or ["pocket"] for evaluation in load_suite(find_suite(name, folder))]
         check_unique(evaluations)
     except CodecError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(plain(error, lines=True)) from None
     except SuiteError as error:
-        raise pytest.UsageError(f"--mpq-suite: {error}") from None
+        raise pytest.UsageError(plain(f"--mpq-suite: {error}", lines=True)) from None
     return evaluations
 
 

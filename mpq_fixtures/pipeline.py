@@ -27,6 +27,7 @@ from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import BOTH, LABELS, Case
+from mpq_fixtures.texts import plain
 from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ class Pipeline:
             except SampleError as error:
                 if not isinstance(error.__cause__, NotMeasurable):
                     raise
-                unmeasured[metric.name] = str(error.__cause__)
+                unmeasured[metric.name] = plain(error.__cause__)
         return beside, unmeasured
 
     def _encode(self, signal: Signal, codec: Codec) -> bytes:
@@ -384,7 +385,7 @@ class Pipeline:
                     beside[self.agreement.name] = attempt("score", self.agreement.observe, prediction, own)
                 scores |= {other.name: other.value([beside[other.name]]) for other in self.further if other.name in beside}
         except SampleError as error:
-            return Failure(sample.id, error.step, predictions.plain(str(error)))
+            return Failure(sample.id, error.step, plain(error))
         spent = received.ledger
         return Row(
             sample=sample.id,

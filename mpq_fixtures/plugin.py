@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from mpq_fixtures.shares import shares_of
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.summary import step_summary, summary_lines
+from mpq_fixtures.texts import is_utf8, plain
 from mpq_fixtures.words import counted
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 
@@ -63,8 +65,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Let workers take whole stretches of cases, so that each stays on one model, and steal from one another at the end."""
-    if config.getoption("numprocesses", None) and config.getoption("dist", "no") == "no":
+    if not config.getoption("numprocesses", None):
+        return
+    if config.getoption("dist", "no") == "no":
         config.option.dist = "worksteal"
+    if not is_utf8(os.fsencode(here := Path.cwd())):  # which xdist would end in a traceback for
+        raise pytest.UsageError(
+            f"-n: workers cannot be started in a folder whose name is not UTF-8, {plain(here)}: rename it, or leave out -n"
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -170,6 +178,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             "shares": shares_of(comparison, item.config.stash.setdefault(SENT, set())),
         }
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Let no text, of an exception or a captured stream, keep a report from its way to the controller: what is no character is escaped."""
+    content = yield
+    return _without_surrogates(content)  # type: ignore[no-any-return]
+
+
+def _without_surrogates(content: Any) -> Any:
+    if isinstance(content, str):
+        return content if content.isascii() else content.encode(errors="backslashreplace").decode()
+    if isinstance(content, dict):
+        return {_without_surrogates(key): _without_surrogates(value) for key, value in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)(map(_without_surrogates, content))
+    return content
 
 
 @pytest.hookimpl(trylast=True)

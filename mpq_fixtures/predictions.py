@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpq_fixtures.chain import digest, digest_of_array
+from mpq_fixtures.texts import plain
 
 _JSON, _ARRAY, _ARRAYS = b"j", b"m", b"s"
 
@@ -109,12 +110,7 @@ def _energy(array: Any) -> float:
 def describe(answer: Any, labels: Sequence[str]) -> str:
     """Say a prediction or a target in a word: a label, a text; nothing for arrays."""
     if isinstance(answer, str):
-        return plain(answer)
+        return plain(answer, lines=True)
     if isinstance(answer, (int, np.integer)):
         return plain(labels[int(answer)]) if 0 <= answer < len(labels) else str(int(answer))
     return ""
-
-
-def plain(text: str) -> str:
-    """Return a text as the files of a run can hold it: what is no character of Unicode becomes a question mark."""
-    return str(text).encode("utf-8", "replace").decode()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.chain import LAYERS, SOURCE
-from mpq_fixtures.files import put_in_place, temporary_beside
+from mpq_fixtures.files import for_arrow, put_in_place, temporary_beside
 from mpq_fixtures.store.packs import sample_key
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class RowsWriter:
         self._held, self._size = [], 0
         if self._writer is None:
             self._temporary, self._schema = temporary_beside(self.file), table.schema.remove_metadata()
-            self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd", write_statistics=False)
+            self._writer = pq.ParquetWriter(for_arrow(self._temporary, "wb"), self._schema, compression="zstd", write_statistics=False)
         rows = max(1, int(len(table) * GROUP_BYTES / max(table.nbytes, 1)))
         self._writer.write_table(table.cast(self._schema), row_group_size=rows)
 
@@ -447,7 +447,8 @@ class Rows:
     def _parquet(self) -> Any:
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(self.file)
+        assert self.file is not None
+        return pq.ParquetFile(for_arrow(self.file))
 
 
 def _named(table: pa.Table, samples: Sequence[str], groups: Sequence[str], sources: Sequence[str]) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import MARK, at_scale
 from mpq_fixtures.tasks import Task
+from mpq_fixtures.texts import plain
 
 ORIGINAL = "original"
 SAY, FAIL = "say", "fail"
@@ -86,7 +87,7 @@ class Evaluation:
     def named_classes(self) -> tuple[str, ...]:
         """The names of classes that the suite file gives, in the order of the numbers in the data; () where it gives none."""
         named = self.dataset.get("labels", ())
-        return () if isinstance(named, str) else tuple(named)
+        return () if isinstance(named, str) else tuple(map(plain, named))
 
     @property
     def cases(self) -> list[Case]:
@@ -103,7 +104,7 @@ class Evaluation:
     @property
     def model_name(self) -> str:
         """Name the model in results: a hub id or a callable as it stands, a folder by its last part."""
-        return Path(self.model).name if self.model.startswith(_PATHS) else self.model
+        return plain(Path(self.model).name if self.model.startswith(_PATHS) else self.model)
 
     @property
     def dataset_name(self) -> str:
@@ -111,7 +112,7 @@ class Evaluation:
         path = str(self.dataset["path"]).removeprefix("python:")
         path = Path(path).name if path.startswith(_PATHS) else path
         path += f"/{Path(self.dataset['data_dir']).name}" if "data_dir" in self.dataset else ""
-        return f"{path}:{self.dataset['split']}" if "split" in self.dataset else path
+        return plain(f"{path}:{self.dataset['split']}" if "split" in self.dataset else path)
 
 
 @dataclass(frozen=True, eq=False)

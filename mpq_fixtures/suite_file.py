@@ -24,7 +24,7 @@ from mpq_fixtures.suite_limits import read_margins, read_thresholds
 from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import Task, TaskError, find_task
 
-_PART = re.compile(r"[a-z0-9_.]+")
+_PART = re.compile(r"[a-z0-9_][a-z0-9_.]*")  # what begins with a dot is hidden, or leads out of a folder
 _REQUIRED = ("task", "model", "dataset")
 _OPTIONAL = (
     "name",
@@ -144,7 +144,7 @@ def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
     suite = content.get("name", path.stem.lower())
     if not isinstance(suite, str) or not _PART.fullmatch(suite):
         unsaid = "" if "name" in content else "the file's own name stands for it; "
-        raise SuiteError(f"{path}: name: {unsaid}{suite!r} must be lower case letters, digits, '_' and '.'")
+        raise SuiteError(f"{path}: name: {unsaid}{suite!r} must be lower case letters, digits, '_' and, but for its beginning, '.'")
     tables = content["evaluation"]
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
@@ -175,7 +175,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
     check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
     name = table.get("name", suite)
     if not isinstance(name, str) or not _PART.fullmatch(name):
-        raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and '.'")
+        raise SuiteError(f"{place}: name: {name!r} must be lower case letters, digits, '_' and, but for its beginning, '.'")
     for codec in (*codecs.registered(), *own):
         if codec in name:
             raise SuiteError(f"{place}: name: {name!r} contains the codec name {codec!r}, and -k could not tell them apart")

@@ -152,7 +152,8 @@ class Project:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
         environment |= {name: str(value) for name, value in settings.pop("environment", {}).items()}
         chosen = (["--mpq-suite", suite] if suite else []) + ([] if report else ["-p", "no_report"])
-        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True} | settings
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        settings = pipes | {"text": True, "errors": "backslashreplace"} | settings
         command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *chosen, *arguments]
         return subprocess.Popen(command, cwd=self.folder, env=environment, start_new_session=True, preexec_fn=heed_interrupts, **settings)
 

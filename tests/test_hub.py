@@ -383,7 +383,9 @@ class TestLocalFolders:
         for name in ("models/vit", "models/whisper", "models/.git", "data/beans"):
             (tmp_path / name).mkdir(parents=True)
         file, (evaluation,) = suite(self.LOCAL)
-        with pytest.raises(AssetError, match=rf"there is no folder {tmp_path}/models/vitt: .*did you mean 'vit'\? There is: vit, whisper$"):
+        with pytest.raises(
+            AssetError, match=rf"there is no model folder {tmp_path}/models/vitt: .*did you mean 'vit'\? There is: vit, whisper$"
+        ):
             OpenModel(evaluation, "cpu").ready()
         with pytest.raises(AssetError, match=rf"'data/bean': no such folder {tmp_path}/data/bean: .*did you mean 'beans'\?"):
             load_dataset(evaluation)

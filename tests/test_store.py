@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -384,6 +385,44 @@ class TestDamagedScope:
         assert contents(other.scope(STATISTIC, KEY), range(200)) == expected(range(200))
         other.close()
         assert contents(store.scope(STATISTIC, KEY), range(200)) == expected(range(200))
+
+    def test_file_of_another_scope(self, store: LocalStore, file: Path) -> None:
+        """Its packs are whole, and of the same samples."""
+        other = key_of(source="abc", quality=6)
+        store.scope(STATISTIC, other).write(table(range(200)))
+        store.close()
+        shutil.copy(store.path_of(STATISTIC, other), file)
+        self.is_mended(store, range(200))
+
+    def test_pack_that_nobody_can_read(self, store: LocalStore, file: Path) -> None:
+        with closing(sqlite3.connect(file)) as connection, connection:
+            data = (10**6).to_bytes(8, "little") + b"no frame of zstd"
+            connection.execute("UPDATE packs SET digest = ?, bytes = ?, data = ? WHERE id = 2", (packs.digest_of(data), len(data), data))
+        self.is_mended(store, range(100, 200))
+
+    @pytest.mark.parametrize("what", ["a folder", "a loop of links", "a link to nothing"])
+    def test_file_whose_place_is_taken(self, store: LocalStore, file: Path, what: str) -> None:
+        file.unlink()
+        if what == "a folder":
+            (file / "within").mkdir(parents=True)
+        else:
+            file.symlink_to(file if what == "a loop of links" else file.with_name("nothing"))
+        scope = store.scope(STATISTIC, KEY)
+        assert contents(scope, range(200)) == {}
+        scope.write(table(range(200)))
+        assert contents(store.scope(STATISTIC, KEY), range(200)) == expected(range(200))
+
+    def test_object_of_another_scope(self, tmp_path: Path) -> None:
+        store, other = open_store((tmp_path / "store").as_uri()), key_of(source="abc", quality=6)
+        store.scope(STATISTIC, other).write(table(range(100)))
+        (object_,) = (tmp_path / "store").rglob("*.pack")
+        (folder := object_.parent.with_name(KEY)).mkdir()
+        shutil.copy(object_, folder)
+        scope = store.scope(STATISTIC, KEY)
+        with pytest.warns(DamagedEntry, match="damaged statistic"):
+            assert contents(scope, range(100)) == {}
+        scope.write(table(range(100)))
+        assert contents(store.scope(STATISTIC, KEY), range(100)) == expected(range(100))
 
     def test_object(self, tmp_path: Path) -> None:
         store = open_store((tmp_path / "store").as_uri())

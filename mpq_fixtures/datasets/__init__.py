@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mpq_fixtures.callables import PYTHON, call, read_labels
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.errors import AssetError, describe_type
-from mpq_fixtures.signals import Dataset
+from mpq_fixtures.signals import Dataset, LazySamples, Sample
+from mpq_fixtures.texts import plain
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
@@ -33,7 +34,22 @@ def load_dataset(evaluation: Evaluation, samples: int | None = None) -> Dataset:
         dataset = read_table(evaluation)
     if not dataset.samples:
         raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} is empty")
-    return dataset.choose(min((count for count in (evaluation.samples, samples) if count is not None), default=None))
+    return _in_plain_words(dataset).choose(min((count for count in (evaluation.samples, samples) if count is not None), default=None))
+
+
+def _in_plain_words(dataset: Dataset) -> Dataset:
+    """Return the data set with ids, groups and labels that every file and terminal can hold."""
+
+    def sample(position: int) -> Sample:
+        found = dataset.samples[position]
+        name, group = plain(found.id), plain(found.group)
+        return found if (name, group) == (found.id, found.group) else dataclasses.replace(found, id=name, group=group)
+
+    def names(positions: Sequence[int]) -> list[tuple[str, str]]:
+        return [(plain(name), plain(group)) for name, group in dataset.names(positions)]
+
+    samples = LazySamples(len(dataset.samples), sample, dataset.sources, names)
+    return Dataset(samples, tuple(map(plain, dataset.labels)), dataset.ignored)
 
 
 def align(dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
@@ -62,7 +78,7 @@ def _call(path: str, evaluation: Evaluation) -> Dataset:
         for sample in dataset.samples:
             if not isinstance(sample.group, str):
                 raise AssetError(f'{place}: the group of {sample.id!r} is {sample.group!r}: make it a text, or "" for a sample alone')
-            yield sample.id
+            yield plain(sample.id)
 
     if (name := twice(ids)) is not None:  # what is measured goes by ids: one of the two would stand for both
         raise AssetError(f"{place}: the id {name!r} stands more than once: give each sample its own")

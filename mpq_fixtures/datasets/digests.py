@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mpq_fixtures.datasets.opened import YOUNG, cache_folder
+from mpq_fixtures.texts import is_utf8
 
 _NEW = 512  # digests that are written at a time, and lost at most where a process is killed
 _PARAMETERS = 500  # of one query; SQLite takes 999 at least
@@ -40,7 +41,7 @@ class FileDigests:
 
     def look_ahead(self, paths: Iterable[str]) -> None:
         """Have ready what is known of files that will be asked for; none of them is touched."""
-        wanted = list(paths)
+        wanted = [path for path in paths if path.isascii() or is_utf8(os.fsencode(path))]  # the table holds no other
         ahead: dict[str, _Row] = {}
         with suppress(sqlite3.Error, OSError), closing(self._open()) as table:  # without the table they are hashed
             for start in range(0, len(wanted), _PARAMETERS):
@@ -59,7 +60,8 @@ class FileDigests:
             digest = hashlib.file_digest(file, "sha256").digest()
             size, after = file.tell(), os.fstat(file.fileno())
         found = _row(path, after, digest)
-        if found == _row(path, before, digest) and size == after.st_size and max(after.st_mtime_ns, after.st_ctime_ns) < now - YOUNG:
+        still = found == _row(path, before, digest) and size == after.st_size and max(after.st_mtime_ns, after.st_ctime_ns) < now - YOUNG
+        if still and is_utf8(os.fsencode(path)):
             self._new[path] = found
             if len(self._new) >= _NEW:
                 self.keep()

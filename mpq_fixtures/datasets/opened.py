@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import key_of
+from mpq_fixtures.texts import is_utf8
 
 YOUNG = 2_000_000_000
 """Nanoseconds: a file changed less than so long ago may change again within a tick of the clock, unseen (git: "racily clean")."""
@@ -158,7 +159,8 @@ def _stamp(file: str) -> list[int]:
 
 @contextmanager
 def listed_once(path: str, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Let ``datasets`` list each folder of the data once, not for each of its patterns; it sees the same files all the same."""
+    """Let ``datasets`` list each folder of the data once, not for each of its patterns, and see the same files but those with names
+    that it cannot take."""
     import fsspec  # type: ignore[import-untyped]
     from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
@@ -175,7 +177,8 @@ def listed_once(path: str, settings: Mapping[str, Any]) -> Iterator[None]:
                 return super().find(path, maxdepth, withdirs, detail, **kwargs)
             asked = path, maxdepth, withdirs
             if asked not in self.found:
-                self.found[asked] = super().find(path, maxdepth, withdirs, detail)
+                found = super().find(path, maxdepth, withdirs, detail)
+                self.found[asked] = {name: about for name, about in found.items() if name.isascii() or is_utf8(os.fsencode(name))}
                 self.files.update(self.found[asked])
             return dict(self.found[asked])
 

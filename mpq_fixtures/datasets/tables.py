@@ -30,6 +30,7 @@ from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, folder
 from mpq_fixtures.paths import resolve
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
+from mpq_fixtures.texts import is_utf8, plain
 
 FOLDERS: Mapping[str, ModuleType] = {"coco": coco, "common_voice": common_voice, "musdb18hq": musdb}
 """Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""
@@ -60,7 +61,28 @@ def read_table(evaluation: Evaluation) -> Dataset:
     signals = files_of(table, table.column(key), key)
     targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), evaluation.named_classes)
     rows = _Rows(table, chosen, signals, targets)
-    return Dataset(LazySamples(len(chosen), rows.sample, rows.sources, rows.names), labels)
+    samples = LazySamples(len(chosen), rows.sample, rows.sources, rows.names)
+    misnamed = [] if within or table.base is None or evaluation.dataset["path"] not in BUILDERS else list(_misnamed(table.base))
+    return Dataset([*samples, *map(_unreadable, misnamed)] if misnamed else samples, labels)
+
+
+def _misnamed(folder: Path) -> Iterator[str]:
+    """Yield the names, from a folder on, of the files below it that ``datasets`` cannot take, since they are no UTF-8."""
+    base = os.fsencode(folder)
+    for root, _, files in os.walk(base):
+        for name in files:
+            path = os.path.join(root[len(base) + 1 :], name)  # noqa: PTH118  # bytes, 50,000 times over
+            if not path.isascii() and not is_utf8(path):
+                yield os.fsdecode(path)
+
+
+def _unreadable(name: str) -> Sample:
+    """Return a sample of a file that cannot be in a table."""
+
+    def say() -> Signal:
+        raise ValueError(f"the name of the file {plain(name)} is not UTF-8: rename it")
+
+    return Sample(name, hashlib.sha256(os.fsencode(name)).hexdigest(), 0, say, lambda: None)
 
 
 def _bare_folder(evaluation: Evaluation) -> Path | None:
@@ -100,7 +122,7 @@ def _open(evaluation: Evaluation, split: str) -> Table:
     if dataset_repository(evaluation) is None:
         if "/" in path and (evaluation.folder / path.partition("/")[0]).is_dir():
             advice = f"correct the path, or put the data set there{neighbours(local)}"
-            raise MissingAsset(f"{evaluation.name}: data set {path!r}: no such folder {local}: {advice}")
+            raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder {local}: {advice}")
         ways = nearest(path, [*folders_beside(local), *BUILDERS, *FOLDERS])
         raise AssetError(f"{evaluation.name}: data set {path!r}: no such folder, and a hub id is OWNER/NAME{ways}")
     if local_only := settings.keys() & {"data_dir", "data_files"}:
@@ -252,7 +274,7 @@ class _Rows:
             for part in (content, *self._targets.digests(row)):
                 digest.update(part)
         except (OSError, ValueError) as error:  # it is said again, as the sample's failure, when the sample is read
-            digest.update(f"{self._id(row)}: {error}".encode())
+            digest.update(f"{self._id(row)}: {error}".encode(errors="backslashreplace"))
         return digest.digest(), size
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
 import uuid
@@ -187,7 +188,7 @@ def folder_of(cache: Path | str) -> Path:
     """Return where the workers of this machine that use a store claim their work: in it, or in the user's cache where it is elsewhere."""
     if isinstance(cache, Path):
         return cache / "work"
-    digest = hashlib.sha256(cache.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(cache)).hexdigest()[:16]
     return Path(platformdirs.user_cache_dir("mpq", appauthor=False)) / "work" / digest
 
 

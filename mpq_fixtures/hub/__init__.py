@@ -62,7 +62,7 @@ def model_folder(evaluation: Evaluation) -> Path:
         folder = resolve(evaluation.model, evaluation.folder, evaluation.name).resolve()
         if not folder.is_dir():
             advice = "put a model there as save_pretrained writes it"
-            raise MissingAsset(f"{evaluation.name}: there is no folder {folder}: {advice}{neighbours(folder)}")
+            raise AssetError(f"{evaluation.name}: there is no model folder {folder}: {advice}{neighbours(folder)}")
         return folder
     return _folder(_found(repository))
 

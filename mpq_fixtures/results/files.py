@@ -121,7 +121,7 @@ def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]
     writer = csv.DictWriter(text, [*COLUMNS, *further], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "results.csv", text.getvalue().encode())
+    write_atomically(folder / "results.csv", text.getvalue().encode(errors="backslashreplace"))
     document = {"schema": SCHEMA, **about, "cases": [result.to_dict() for result in results]}
     write_atomically(folder / "results.json", json.dumps(document, indent=1, allow_nan=False).encode())
     write_samples(folder / "samples.parquet", [result.record for result in results if result.record is not None])

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.files import write_atomically
+from mpq_fixtures.files import for_arrow, write_atomically
 from mpq_fixtures.results.courses import Course, Entry, History, Run
 from mpq_fixtures.results.times import about_clocks, in_order, parse_moment
 from mpq_fixtures.results.versions import versions_of
@@ -206,7 +206,7 @@ def _read_file(file: Path, only: Sequence[str] | None = None) -> list[dict[str, 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = pq.ParquetFile(file)
+    content = pq.ParquetFile(for_arrow(file))
     known = {name: kind for name, kind in _columns().items() if only is None or name in only}
     there = set(content.schema_arrow.names)
     if lacking := [name for name in _ESSENTIAL if name not in there]:

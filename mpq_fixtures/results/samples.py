@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.chain import LAYERS, SOURCE
-from mpq_fixtures.files import put_in_place, temporary_beside
+from mpq_fixtures.files import for_arrow, put_in_place, temporary_beside
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
 
@@ -49,7 +49,7 @@ def write_samples(file: Path, records: Sequence[Record]) -> None:
     schema = _schema(scores)
     temporary = temporary_beside(file)
     try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(for_arrow(temporary, "wb"), schema, compression="zstd") as writer:
             held, size = [schema.empty_table()], 0
             for table in (table for record in records for table in _tables(record, schema)):
                 held.append(table)
@@ -148,7 +148,7 @@ def read_examples(file: Path) -> pd.DataFrame:
     from pyarrow import compute
 
     shown = []
-    with pq.ParquetFile(file) as content:
+    with pq.ParquetFile(for_arrow(file)) as content:
         whether = "example" if "example" in content.schema_arrow.names else "case"
         columns = [name for name in content.schema_arrow.names if not name.startswith("statistic")]
         for group in range(content.num_row_groups):
@@ -172,7 +172,7 @@ class Samples:
         self._read: tuple[int, Any] | None = None
         self._places: dict[str, list[tuple[int, int, int]]] = {}
         try:
-            self._file = pq.ParquetFile(self.path)
+            self._file = pq.ParquetFile(for_arrow(self.path))
             self.columns = [name for name in self._file.schema_arrow.names if name not in _OF_NO_ACCOUNT]
             if "statistic_shape" not in self.columns:
                 raise ValueError("it was written by an older mpq, without what a comparison needs")

@@ -6,8 +6,10 @@ which makes it a `mpq_fixtures.store.remote.RemoteStore`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -16,6 +18,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
@@ -319,7 +322,7 @@ class LocalScope(Scope):
 
     def __init__(self, store: LocalStore, layer: str, key: str, about: Mapping[str, str]) -> None:
         self.store, self.layer, self.key = store, layer, key
-        self.path = store.path_of(layer, key)
+        self.path, self._bound = store.path_of(layer, key), f"{layer} {key}"
         self._about = json.dumps(about, sort_keys=True) if about else ""
 
     def found(self, sources: Iterable[str]) -> set[str]:
@@ -351,7 +354,7 @@ class LocalScope(Scope):
     def write(self, table: pa.Table) -> None:
         """Keep a table's rows."""
         for part in packs.split(table):
-            data, keys = packs.to_bytes(part), packs.keys_of(part)
+            data, keys = packs.to_bytes(part, self._bound), packs.keys_of(part)
 
             def insert(file: sqlite3.Connection, data: bytes = data, keys: Sequence[bytes] = keys) -> None:
                 with _transaction(file):
@@ -387,8 +390,8 @@ class LocalScope(Scope):
         if found is None:
             return None
         digest, data = found
-        if packs.digest_of(data) == digest:
-            table = packs.from_bytes(data, columns)
+        table = packs.parsed(data, self._bound, columns) if packs.digest_of(data) == digest else None
+        if table is not None:
             places = [place for place, _ in members]
             if places != list(range(table.num_rows)) and places[-1] < table.num_rows:
                 table = table.take(places)
@@ -404,9 +407,9 @@ class LocalScope(Scope):
 
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
         for pack, digest, data in file.execute("SELECT id, digest, data FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
-            if packs.digest_of(data) != digest:
+            table = packs.parsed(data, self._bound) if packs.digest_of(data) == digest else None
+            if table is None:
                 continue  # whoever reads it will say so
-            table = packs.from_bytes(data)
             places = sorted(place for _, lies, place in _look_up(file, packs.keys_of(table)) if lies == pack)
             if len(places) < table.num_rows:
                 table = table.take(places)
@@ -414,7 +417,7 @@ class LocalScope(Scope):
             file.execute("DELETE FROM packs WHERE id = ?", (pack,))
         for tables in alike.values():
             for merged in packs.split(pa.concat_tables(tables)):
-                pack = _add_pack(file, packs.to_bytes(merged), merged.num_rows)
+                pack = _add_pack(file, packs.to_bytes(merged, self._bound), merged.num_rows)
                 members = ((pack, place, key) for place, key in enumerate(packs.keys_of(merged)))
                 file.executemany("UPDATE members SET pack = ?, place = ? WHERE sample = ?", members)
 
@@ -433,10 +436,22 @@ def _open(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
 
 
 def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file; what else has its name, a folder or a link that leads nowhere, is removed and counts as missing."""
     try:
-        return path.stat()
+        status = path.stat()
+        if not S_ISDIR(status.st_mode):
+            return status
     except FileNotFoundError:
-        return None
+        if not path.is_symlink():
+            return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)
+    return None
 
 
 def _add_pack(file: sqlite3.Connection, data: bytes, rows: int) -> int:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SOURCE = "source"
 KEY_BYTES = 32
+_BOUND = b"scope"
+_MOST_BYTES = 2**36
+"""No pack is as large, but a damaged length may say so."""
 PACK_BYTES = 16 * 2**20
 """Bytes of a table, uncompressed, beyond which it becomes several packs."""
 
@@ -26,7 +29,7 @@ def sample_key(source: str) -> bytes:
             key = b""
         if len(key) == KEY_BYTES:  # blanks between digits are taken, too
             return key
-    return hashlib.sha256(source.encode()).digest()
+    return hashlib.sha256(source.encode(errors="surrogatepass")).digest()
 
 
 def keys_of(table: pa.Table) -> list[bytes]:
@@ -43,14 +46,18 @@ def without_doubles(table: pa.Table) -> pa.Table:
     return table if len(first) == table.num_rows else table.take(list(first.values()))
 
 
-def to_bytes(table: pa.Table) -> bytes:
+def to_bytes(table: pa.Table, bound: str = "") -> bytes:
     """Return a table as the length of an Arrow IPC stream, in 8 bytes, and the stream, in one zstd frame.
+
+    ``bound`` names the scope that a pack of a store belongs to, and stands in it: in another it is none.
 
     A frame of zstd for each buffer, as Arrow itself has it, takes seven times as long for a batch of rows, and half as much room again.
     """
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
+    if bound:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BOUND: bound.encode()})
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     stream = sink.getvalue()
@@ -58,17 +65,37 @@ def to_bytes(table: pa.Table) -> bytes:
     return len(stream).to_bytes(8, "little") + frame
 
 
-def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the table of a pack, or its ``source`` and some of its columns."""
+def from_bytes(data: bytes, columns: Sequence[str] | None = None, bound: str = "") -> pa.Table:
+    """Return the table of a pack, or its ``source`` and some of its columns.
+
+    Raises `ValueError` for what is no pack, or one of another scope than ``bound``; older packs do not say whose they are.
+    """
     import pyarrow as pa
 
     size = int.from_bytes(data[:8], "little")
-    stream = pa.Codec("zstd").decompress(memoryview(data)[8:], size)
-    table = pa.ipc.open_stream(stream).read_all()
+    if size > _MOST_BYTES:
+        raise ValueError(f"a pack of {size} bytes is none")
+    try:
+        table = pa.ipc.open_stream(pa.Codec("zstd").decompress(memoryview(data)[8:], size)).read_all()
+    except (OSError, MemoryError) as error:
+        raise ValueError(f"no pack: {error}") from error
+    told = table.schema.metadata or {}
+    if SOURCE not in table.column_names or (bound and told.get(_BOUND, bound.encode()) != bound.encode()):
+        raise ValueError("a pack of something else")
+    if _BOUND in told:
+        table = table.replace_schema_metadata({name: value for name, value in told.items() if name != _BOUND})
     if columns is None:
         return table
     asked = {SOURCE, *columns}
     return table.select([name for name in table.column_names if name in asked])
+
+
+def parsed(data: bytes, bound: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """Return the table of a pack, as `from_bytes` does; None where that raises."""
+    try:
+        return from_bytes(data, columns, bound)
+    except ValueError:  # pyarrow's own are among them
+        return None
 
 
 def digest_of(data: bytes) -> bytes:

@@ -247,7 +247,7 @@ class RemoteScope(Scope):
 
     def __init__(self, store: RemoteStore, layer: str, key: str, about: Mapping[str, str]) -> None:
         self.store, self.layer, self.key = store, layer, key
-        self._folder = f"format-{FORMAT}/{layer}/{key}"
+        self._folder, self._bound = f"format-{FORMAT}/{layer}/{key}", f"{layer} {key}"
         self._about = json.dumps(about, sort_keys=True).encode() if about else b""
         self._noted = not about
         self._members: dict[str, list[bytes]] = {}
@@ -277,8 +277,10 @@ class RemoteScope(Scope):
             places = [place for place, key in enumerate(keys) if key in wanted]
             if not places:
                 continue
+            if (table := packs.parsed(data, self._bound, columns)) is None:
+                self._drop(name)
+                continue
             wanted.difference_update(keys)
-            table = packs.from_bytes(data, columns)
             if len(places) < table.num_rows:
                 table = table.take(places)
             yield table
@@ -292,7 +294,7 @@ class RemoteScope(Scope):
             known = {key for members in self._members.values() for key in members}
             if not known.issuperset(keys):
                 beginning = b"".join(keys)
-                content = digest_of(beginning) + beginning + packs.to_bytes(part)
+                content = digest_of(beginning) + beginning + packs.to_bytes(part, self._bound)
                 name = f"{digest_of(content).hex()}-{len(keys)}.pack"
                 self.store.upload(f"{self._folder}/{name}", content)
                 self._members[name], self._sizes[name] = keys, len(content)
