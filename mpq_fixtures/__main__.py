@@ -116,13 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
     )
     doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
+    doctor.add_argument("--import", action="store_true", dest="imports",
+                        help="run the suite's python: models and data sets too (default: read their code)")  # fmt: skip
     listing = add("list", "list what a suite file may name: one thing a line, the name first", _list)
     listing.add_argument("what", choices=["tasks", "codecs", "qualities", "metrics", "suites"], metavar="WHAT",
                          help="tasks, codecs, qualities (each codec's ladder, and what else it takes), metrics or suites")  # fmt: skip
     listing.add_argument("--json", action="store_true", help="for programs")
     for command in (doctor, listing):
         command.add_argument(
-            "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a pytest plugin that brings codecs or tasks"
+            "-p", action="append", default=[], dest="plugins", metavar="MODULE", help="import a plugin that brings codecs or tasks"
         )
     fetch = add("fetch", "download what a suite, a codec or a metric needs; carries on where it was stopped", _fetch)
     fetch.add_argument("suite", nargs="?", metavar="SUITE", help="a name in evaluations/suites or a TOML file")
@@ -193,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.doctor import doctor
 
-    return doctor(options.suite) if _imports(options.plugins, "doctor") else 1
+    return doctor(options.suite, options.imports) if _imports(options.plugins, "doctor") else 1
 
 
 def _list(options: argparse.Namespace) -> int:

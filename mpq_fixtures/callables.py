@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -9,13 +10,13 @@ import os
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mpq_fixtures.errors import AssetError, MissingAsset, describe_error
+from mpq_fixtures.errors import AssetError, MissingAsset, describe_error, nearest
 from mpq_fixtures.texts import plain
 
 PYTHON = "python:"
@@ -33,6 +34,34 @@ def find_callable(name: str, folder: Path) -> Callable[..., Any]:
     if not callable(found):
         raise AssetError(f"{name}: {module.__file__} has no callable {attribute!r}")
     return found  # type: ignore[no-any-return]
+
+
+def look_for(name: str, folder: Path) -> None:
+    """Raise `AssetError` where the callable ``name`` cannot be there, as far as that shows without running any of its code."""
+    module_name, _, attribute = name.removeprefix(PYTHON).partition(":")
+    if not attribute or not all(module_name.split(".")):
+        raise AssetError(f"{name}: write python:package.module:callable")
+    parts = module_name.split(".")
+    file = _beside(folder, parts)
+    if file is None:
+        if not (folder / parts[0]).is_dir() and importlib.util.find_spec(parts[0]) is None:
+            advice = f"put {'/'.join(parts)}.py beside the suite file or install its package"
+            raise MissingAsset(f"{name}: there is no module {module_name}: {advice}")
+        return
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:
+        raise AssetError(f"{name}: {file} is not Python: {describe_error(error)}") from None
+    made = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    others = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Expr)]
+    if attribute not in made and not others:  # an assignment or an import may make it
+        raise AssetError(f"{name}: {file} has no callable {attribute!r}{nearest(attribute, sorted(made))}")
+
+
+def _beside(folder: Path, parts: Sequence[str]) -> Path | None:
+    """Return the file of a module beside a suite file; None where there is none."""
+    path = folder.joinpath(*parts)
+    return next((file for file in (path.with_name(f"{path.name}.py"), path / "__init__.py") if file.is_file()), None)
 
 
 def call(name: str, folder: Path, place: str, **arguments: Any) -> Any:
@@ -70,8 +99,7 @@ def digest_of_callable(name: str, folder: Path) -> str:
 
 def _import(module_name: str, folder: Path, name: str) -> ModuleType:
     parts = module_name.split(".")
-    path = folder.joinpath(*parts)
-    file = next((file for file in (path.with_name(f"{path.name}.py"), path / "__init__.py") if file.is_file()), None)
+    file = _beside(folder, parts)
     # A package that runs already, such as this one, is not loaded a second time where a suite lies beside it.
     running = list(getattr(sys.modules.get(parts[0]), "__path__", ())) == [str(folder / parts[0])]
     try:

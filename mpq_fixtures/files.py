@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +34,24 @@ def put_in_place(temporary: Path, path: Path) -> None:
     """Give a temporary file its name, and make it as readable as any other."""
     temporary.chmod(0o666 & ~_UMASK)
     temporary.replace(path)
+
+
+@contextmanager
+def all_or_none() -> Iterator[Callable[[Path], Path]]:
+    """Write several files: the block asks for each where to write it, and they get their names together once all of them are written."""
+    temporary: dict[Path, Path] = {}
+
+    def place(path: Path) -> Path:
+        temporary[path] = temporary_beside(path)
+        return temporary[path]
+
+    try:
+        yield place
+        for path, piece in temporary.items():
+            put_in_place(piece, path)
+    finally:
+        for piece in temporary.values():
+            piece.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, *parts: bytes) -> None:

@@ -29,6 +29,7 @@ from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import RAY, Options, add_options, read_options
+from mpq_fixtures.orphans import end_with_parent
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.provenance import loaded_libraries
@@ -92,9 +93,13 @@ def pytest_configure(config: pytest.Config) -> None:
         controller = Controller(config, options, board)
         config.pluginmanager.register(controller, "mpq_controller")
         signal.signal(signal.SIGTERM, controller.interrupt)
-    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
+            signal.signal(hangup, controller.interrupt)
+    else:
+        end_with_parent()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     memory = Memory(memory_for_signals(workers))
     engine = RayEngine(options, memory) if options.engine == RAY else LocalEngine(folder_of(options.cache), session, workers)
     progress = writer or (lambda case, done, total: None)

@@ -144,14 +144,15 @@ class Project:
     def start(self, *arguments: str, suite: str = "tried", report: bool = False, **settings: Any) -> subprocess.Popen[str]:
         """Start pytest as the leader of a process group of its own, as a shell does.
 
-        Without ``report`` the HTML, which takes longer than all the rest, cannot be made, and the run goes on without.
+        Without ``report`` the HTML, which takes longer than all the rest, cannot be made, and the run goes on without; a strict one would
+        fail by that.
         """
         outer = ("PYTEST_", "MPQ_", "COV_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
         environment |= {"OMP_NUM_THREADS": "1", "HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache"), "COLUMNS": "160"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
         environment |= {name: str(value) for name, value in settings.pop("environment", {}).items()}
-        chosen = (["--mpq-suite", suite] if suite else []) + ([] if report else ["-p", "no_report"])
+        chosen = (["--mpq-suite", suite] if suite else []) + ([] if report or "--mpq-strict" in arguments else ["-p", "no_report"])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         settings = pipes | {"text": True, "errors": "backslashreplace"} | settings
         command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *chosen, *arguments]

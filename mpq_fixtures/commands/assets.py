@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq_fixtures import hub
-from mpq_fixtures.callables import PYTHON
+from mpq_fixtures.callables import PYTHON, look_for
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import split
 from mpq_fixtures.datasets import align, load_dataset
@@ -28,8 +28,22 @@ class Asset:
     evaluations: tuple[Evaluation, ...]
     repository: Repository | None
 
-    def look(self) -> Status:
-        """Say how it stands. What is here is opened, as far as that goes without weights, so that a wrong column or folder shows."""
+    @property
+    def _source(self) -> str:
+        first = self.evaluations[0]
+        return first.model if self.kind == "model" else str(first.dataset["path"])
+
+    def look(self, imports: bool = False) -> Status:
+        """Say how it stands. What is here is opened, as far as that goes without weights, so that a wrong column or folder shows.
+
+        A ``python:`` model or data set is somebody's code, which is read and not run unless ``imports`` says so.
+        """
+        if (source := self._source).startswith(PYTHON) and not imports:
+            try:
+                look_for(source, self.evaluations[0].folder)
+            except AssetError as error:
+                return Status(State.UNFIT, f"{self.kind} {self.name}", f"cannot be used: {error}")
+            return Status(State.UNTRIED, self.name, "is here")
         if self.repository is not None:
             status = hub.look(self.repository)
             if status.state is not State.HERE:

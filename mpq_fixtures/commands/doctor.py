@@ -24,8 +24,11 @@ ROOM = 200_000_000
 """Bytes that a store should have left: some thousands of bitstreams and predictions."""
 
 
-def doctor(suite: str = "pocket") -> int:
-    """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 otherwise."""
+def doctor(suite: str = "pocket", imports: bool = False) -> int:
+    """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 otherwise.
+
+    Nothing of the suite is run, unless ``imports`` asks for its ``python:`` models and data sets.
+    """
     try:
         file = find_suite(suite, suites_folder())
         wrong = mistakes(file)
@@ -37,7 +40,12 @@ def doctor(suite: str = "pocket") -> int:
         return 1
     evaluations = load_suite(file)
     problems = (
-        _assets(evaluations) + _machine(evaluations) + _codecs(evaluations) + _similarity(evaluations) + _baselines(evaluations) + _store()
+        _assets(evaluations, imports)
+        + _machine(evaluations)
+        + _codecs(evaluations)
+        + _similarity(evaluations)
+        + _baselines(evaluations)
+        + _store()
     )
     if problems:
         _title("what to do")
@@ -49,17 +57,17 @@ def doctor(suite: str = "pocket") -> int:
     return 0
 
 
-def _assets(evaluations: list[Evaluation]) -> list[str]:
+def _assets(evaluations: list[Evaluation], imports: bool) -> list[str]:
     _title("models and data sets")
     needed = assets(evaluations)
     width = max(len(asset.name) for asset in needed)
     missing = []
     for asset in needed:
-        status = asset.look()
+        status = asset.look(imports)
         size = f"  {megabytes(status.size)}" if status.files else ""
         sys.stdout.write(f"  {asset.kind:8} {asset.name:{width}}  {status.state.value}{size}\n")
         sys.stdout.flush()
-        if status.state is not State.HERE:
+        if status.state not in (State.HERE, State.UNTRIED):
             missing.append(status)
     return sentences(missing)
 

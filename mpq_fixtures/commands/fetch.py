@@ -97,7 +97,7 @@ def _fetch_assets(needed: Iterable[Asset]) -> list[str]:
     looks = [(asset, asset.look()) for asset in needed]
     wanted = [(asset.repository, status) for asset, status in looks if asset.repository and status.state is State.FETCHABLE]
     _list(looks, wanted)
-    complaints = sentences(status for _, status in looks if status.state not in (State.HERE, State.FETCHABLE))
+    complaints = sentences(status for _, status in looks if status.state not in (State.HERE, State.UNTRIED, State.FETCHABLE))
     try:
         _check_room(wanted)
         with progress_bar("", sum(status.size for _, status in wanted), shown=bool(wanted)) as bar:

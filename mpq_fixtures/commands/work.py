@@ -151,7 +151,10 @@ def _stoppable(progress: _Progress) -> Iterator[None]:
             raise KeyboardInterrupt
         progress.stopping = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
+        wanted.append(hangup)
+    before = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
     finally:

@@ -48,8 +48,8 @@ def _in_plain_words(dataset: Dataset) -> Dataset:
     def names(positions: Sequence[int]) -> list[tuple[str, str]]:
         return [(plain(name), plain(group)) for name, group in dataset.names(positions)]
 
-    samples = LazySamples(len(dataset.samples), sample, dataset.sources, names)
-    return Dataset(samples, tuple(map(plain, dataset.labels)), dataset.ignored)
+    samples, labels = LazySamples(len(dataset.samples), sample, dataset.sources, names), tuple(map(plain, dataset.labels))
+    return dataclasses.replace(dataset, samples=samples, labels=dataset.labels if labels == tuple(dataset.labels) else labels)
 
 
 def align(dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:

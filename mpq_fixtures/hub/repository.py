@@ -14,6 +14,7 @@ class State(Enum):
     """How a repository stands."""
 
     HERE = "here"
+    UNTRIED = "here, its code not run"
     FETCHABLE = "can be fetched"
     GATED = "gated"
     GONE = "gone"

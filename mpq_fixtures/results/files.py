@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.files import write_atomically
+from mpq_fixtures.files import all_or_none
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.samples import write_samples
 from mpq_fixtures.suite import Case
@@ -114,17 +114,18 @@ class Result:
 
 
 def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
-    """Write the three files of a run; ``about`` is what ``results.json`` says besides the cases."""
+    """Write the three files of a run, all or none; ``about`` is what ``results.json`` says besides the cases."""
     rows = [result.row() for result in results]
     further = sorted({name for row in rows for name in row} - set(COLUMNS))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, *further], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "results.csv", text.getvalue().encode(errors="backslashreplace"))
     document = {"schema": SCHEMA, **about, "cases": [result.to_dict() for result in results]}
-    write_atomically(folder / "results.json", json.dumps(document, indent=1, allow_nan=False).encode())
-    write_samples(folder / "samples.parquet", [result.record for result in results if result.record is not None])
+    with all_or_none() as put:
+        write_samples(put(folder / "samples.parquet"), [result.record for result in results if result.record is not None])
+        put(folder / "results.json").write_bytes(json.dumps(document, indent=1, allow_nan=False).encode())
+        put(folder / "results.csv").write_bytes(text.getvalue().encode(errors="backslashreplace"))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
