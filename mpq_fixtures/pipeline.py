@@ -278,7 +278,14 @@ class Pipeline:
     def _read(self, sample: Sample) -> Signal:
         """Return a sample's signal, write-protected: it is handed out again at the next point."""
         samples = len(self.dataset.samples)
-        signal: Signal = self.bench.memory.read("signal", sample.source, samples, lambda: attempt("read", sample.signal))
+        limits = self.case.evaluation.limits
+
+        def read() -> Signal:
+            signal = sample.signal()
+            limits.check(signal)
+            return signal
+
+        signal: Signal = self.bench.memory.read("signal", sample.source, samples, lambda: attempt("read", read))
         return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
 
     def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:

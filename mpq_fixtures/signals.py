@@ -89,6 +89,35 @@ class Audio:
         return Audio(self.waveform.copy(), self.sample_rate)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The largest signals that are taken: a small file may hold one that takes all of a machine's memory."""
+
+    pixels: int = 100_000_000
+    seconds: float = 7200.0
+
+    def check_picture(self, height: int, width: int) -> None:
+        """Raise `ValueError`, which names the limit, for a picture beyond it."""
+        if height * width > self.pixels:
+            raise ValueError(f"a picture of {height * width:,} pixels is beyond the limit of {self.pixels:,}: {self._way('pixels')}")
+
+    def check_sound(self, seconds: float) -> None:
+        """Raise `ValueError`, which names the limit, for a sound beyond it."""
+        if seconds > self.seconds:
+            raise ValueError(f"a sound of {seconds:,.0f} s is beyond the limit of {self.seconds:,.0f} s: {self._way('seconds')}")
+
+    def check(self, signal: Signal) -> None:
+        """Raise `ValueError`, which names the limit, for a signal beyond it."""
+        if isinstance(signal, Image):
+            self.check_picture(*signal.pixels.shape[:2])
+        else:
+            self.check_sound(signal.seconds or 0.0)
+
+    @staticmethod
+    def _way(figure: str) -> str:
+        return f"leave it out, or write limits = {{ {figure} = ... }} into its evaluation"
+
+
 def _protected(array: Any) -> Any:
     view = array.view()
     view.flags.writeable = False

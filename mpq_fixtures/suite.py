@@ -9,6 +9,7 @@ from typing import Any
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import MARK, at_scale
+from mpq_fixtures.signals import Limits
 from mpq_fixtures.tasks import Task
 from mpq_fixtures.texts import plain
 
@@ -57,6 +58,7 @@ class Evaluation:
     is read; or ``both``, where labels decide and agreement with the originals stands beside.
     ``margins`` say how much worse ``value``, ``rate`` (as a share) or a signal metric may get before that matters, each in its unit, where
     the file does not leave it to the metric. ``underpowered`` is what becomes of a case with too few samples to tell: ``say`` or ``fail``.
+    ``limits`` are those of signals.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Evaluation:
     underpowered: str = SAY
     targets: str = LABELS
     file: Path | None = None
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def has_labels(self) -> bool:

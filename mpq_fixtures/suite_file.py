@@ -20,7 +20,7 @@ from mpq_fixtures.errors import describe_error, nearest
 from mpq_fixtures.metrics import Metric, MetricError, fault, registered_signal_metrics
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import BOTH, FAIL, LABELS, OWN_ANSWERS, SAY, Evaluation, SuiteError
-from mpq_fixtures.suite_limits import read_margins, read_thresholds
+from mpq_fixtures.suite_limits import read_limits, read_margins, read_thresholds
 from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import Task, TaskError, find_task
 
@@ -38,6 +38,7 @@ _OPTIONAL = (
     "underpowered",
     "targets",
     "options",
+    "limits",
 )
 _NO_DATA = Dataset((), ("one", "another"))  # for a metric that is only asked what it is
 
@@ -215,6 +216,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         options=options,
         model_options=model_options,
         targets=targets,
+        limits=read_limits(table.get("limits", {}), f"{place}: limits"),
         file=path,
     )
 

@@ -1,4 +1,4 @@
-"""Limits in a suite file: the thresholds that a figure must keep, and the margins by which it may get worse."""
+"""Limits in a suite file: the thresholds that a figure must keep, the margins by which it may get worse, and how large signals may be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from mpq_fixtures.metrics import Metric, registered_signal_metrics
+from mpq_fixtures.signals import Limits
 from mpq_fixtures.suite import SuiteError, Threshold
 from mpq_fixtures.suite_tables import check_keys, choice
 from mpq_fixtures.tasks import Task
@@ -41,6 +42,17 @@ def _bounds(figure: str, metric: Metric) -> tuple[float, float]:
         return metric.bounds
     floored = figure == "retention" and metric.bounds[0] < 0  # where what is lost can be more than there was
     return -math.inf if floored else 0.0, math.inf
+
+
+def read_limits(table: Any, place: str) -> Limits:
+    """Return how large signals may be."""
+    if not isinstance(table, dict):
+        raise SuiteError(f"{place}: write a table, {{ pixels = 100_000_000, seconds = 7200 }}")
+    for name, value in table.items():
+        choice(name, ("pixels", "seconds"), place)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise SuiteError(f"{place}: {name}: {value!r} must be a number above 0")
+    return Limits(**table)
 
 
 def read_margins(table: Any, metric: Metric, task: Task, similarity: tuple[str, ...], place: str) -> dict[str, float]:

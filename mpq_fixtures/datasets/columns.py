@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.errors import AssetError, nearest
-from mpq_fixtures.signals import Target
+from mpq_fixtures.signals import Limits, Target
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
@@ -78,10 +78,10 @@ def cells_of(rows: Any, column: str) -> Any:
 class Files:
     """A column of files, inside the table or beside it."""
 
-    def __init__(self, rows: Any, column: str, base: Path | None) -> None:
+    def __init__(self, rows: Any, column: str, base: Path | None, limits: Limits = Limits()) -> None:  # noqa: B008  # it is immutable
         import pyarrow
 
-        self.rows, self.column, self.base = rows, column, base
+        self.rows, self.column, self.base, self.limits = rows, column, base, limits
         self._cells, self.known = Cells(rows, column), file_digests()
         kind = rows.data.column(column).type
         self._fields = {field.name for field in kind} if pyarrow.types.is_struct(kind) else None
@@ -186,7 +186,7 @@ def files_of(table: Table, column: str, key: str) -> Files:
         rows = rows.cast_column(column, (datasets.Image if isinstance(feature, datasets.Image) else datasets.Audio)(decode=False))
     elif not (isinstance(feature, dict) and feature.keys() & {"bytes", "path"}) and getattr(feature, "dtype", "") not in _FILE_TYPES:
         raise table.error(f"the column {column!r} for {key} holds {kind_of(feature)}, neither files nor names of files")
-    files = Files(rows, column, table.base)
+    files = Files(rows, column, table.base, table.evaluation.limits)
     if table.base is None and "data_files" in table.evaluation.dataset:
         name = next((name for name in files.names(outside=True) if name and not Path(name).is_absolute()), None)
         if name is not None:

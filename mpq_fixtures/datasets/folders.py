@@ -12,7 +12,7 @@ from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
+from mpq_fixtures.signals import Dataset, LazySamples, Limits, Modality, Sample, Signal
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation
@@ -40,15 +40,15 @@ def read_folder(evaluation: Evaluation, folder: Path, classes: tuple[str, ...] =
         others = next((words for kind, words in WORDS.items() if kind is not modality and _has(folder, kind)), "")
         instead = f"it holds {others}: {evaluation.task.name} takes {WORDS[modality]}" if others else f"expected {_few(FILES[modality])}"
         raise AssetError(f"{evaluation.name}: there are no {WORDS[modality]} in {folder}, nor below it; {instead}")
-    files = _Files(folder, names, modality)
+    files = _Files(folder, names, modality, evaluation.limits)
     return Dataset(LazySamples(len(names), files.sample, files.sources, files.named), classes)
 
 
 class _Files:
     """Samples of files."""
 
-    def __init__(self, folder: Path, names: Sequence[str], modality: Modality) -> None:
-        self._folder, self._names, self._modality = folder.absolute(), names, modality
+    def __init__(self, folder: Path, names: Sequence[str], modality: Modality, limits: Limits) -> None:
+        self._folder, self._names, self._modality, self._limits = folder.absolute(), names, modality, limits
         self._known = file_digests()
         self._sources = Sources(len(names), self._find, lambda position: [self._path(position)], self._known)
         self.sources = self._sources.of
@@ -56,7 +56,7 @@ class _Files:
     def sample(self, position: int) -> Sample:
         """Return a sample by its place."""
         (source,) = self.sources((position,))
-        read = partial(_read, Path(self._path(position)), self._modality)
+        read = partial(_read, Path(self._path(position)), self._modality, self._limits)
         return Sample(self._names[position], source, self._sources.size(position), read, _no_target)
 
     def named(self, positions: Sequence[int]) -> list[tuple[str, str]]:
@@ -74,9 +74,9 @@ class _Files:
             return position.to_bytes(32, "big"), 0
 
 
-def _read(path: Path, modality: Modality) -> Signal:
+def _read(path: Path, modality: Modality, limits: Limits) -> Signal:
     content = path.read_bytes()
-    return read_image(content) if modality is Modality.IMAGE else read_audio(content)
+    return read_image(content, limits) if modality is Modality.IMAGE else read_audio(content, limits)
 
 
 def _no_target() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from mpq_fixtures.signals import Audio, Image, Modality
+from mpq_fixtures.signals import Audio, Image, Limits, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def readers(modality: Modality) -> dict[str, str]:
     return {package: version(package) for package in (("pillow",) if modality is Modality.IMAGE else ("av", "soundfile"))}
 
 
-def read_image(data: bytes) -> Image:
+def read_image(data: bytes, limits: Limits = Limits()) -> Image:  # noqa: B008  # it is immutable
     """Return the picture in a file of any format that Pillow reads, the first one where there are several.
 
     Grey and palette pictures become RGB; 16 bits are scaled to 8; CMYK goes through Pillow's formula, without colour profile;
@@ -62,11 +63,13 @@ def read_image(data: bytes) -> Image:
     if not data:
         raise ValueError("the image is empty: 0 bytes")
     try:
-        with PILImage.open(io.BytesIO(data)) as picture:
+        with _opened(data, limits) as picture:
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
     except UnidentifiedImageError as error:
         raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
+    except _BeyondLimit:
+        raise
     except Exception as error:  # damaged files make Pillow's plugins raise almost anything
         raise ValueError(f"the image is damaged: {error}") from error
     rows = max(1, _STRIPE // picture.width)
@@ -77,6 +80,29 @@ def read_image(data: bytes) -> Image:
         stripe = pixels[top : top + rows]
         stripe[:] = _rgb(picture.crop((0, top, picture.width, top + len(stripe))))
     return Image(pixels)
+
+
+class _BeyondLimit(ValueError):
+    """A signal that is larger than the limits allow, as its file says."""
+
+
+@contextmanager
+def _opened(data: bytes, limits: Limits) -> Iterator[PILImage.Image]:
+    """Open a picture of which nothing but the header is read yet, if that is within the limits."""
+    try:
+        picture = PILImage.open(io.BytesIO(data))
+    except PILImage.DecompressionBombError:  # beyond twice what Pillow takes, which says no more
+        try:
+            limits.check_picture(2 * _PIXELS, 1)
+        except ValueError as error:
+            raise _BeyondLimit(str(error).replace("a picture of", "a picture of more than")) from None
+        raise
+    with picture:
+        try:
+            limits.check_picture(picture.height, picture.width)
+        except ValueError as error:
+            raise _BeyondLimit(str(error)) from None
+        yield picture
 
 
 def size_of_image(file: bytes | str) -> tuple[int, int]:
@@ -105,7 +131,7 @@ def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def read_mask(data: bytes) -> NDArray[np.int64]:
+def read_mask(data: bytes, limits: Limits = Limits()) -> NDArray[np.int64]:  # noqa: B008  # it is immutable
     """Return the class map in a picture: its values as they are stored, ``[height, width]``.
 
     Palettes are left alone, their indices are the classes; a picture in colour will do where its three channels are alike. Raises
@@ -114,10 +140,12 @@ def read_mask(data: bytes) -> NDArray[np.int64]:
     if not data:
         raise ValueError("the mask is empty: 0 bytes")
     try:
-        with PILImage.open(io.BytesIO(data)) as picture:
+        with _opened(data, limits) as picture:
             values = np.array(picture)
     except UnidentifiedImageError as error:
         raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
+    except _BeyondLimit:
+        raise
     except Exception as error:  # as above
         raise ValueError(f"the mask is damaged: {error}") from error
     if values.ndim == 3 and values.shape[2] == 3 and (values == values[:, :, :1]).all():
@@ -127,7 +155,7 @@ def read_mask(data: bytes) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def read_audio(data: bytes) -> Audio:
+def read_audio(data: bytes, limits: Limits = Limits()) -> Audio:  # noqa: B008  # it is immutable
     """Return the sound in a file at its own rate, with its own channels, limited to -1..1.
 
     libsndfile reads WAV, FLAC, Ogg, MP3, AIFF and others; FFmpeg, through PyAV, the rest (M4A, WebM, WMA, and what does not say how
@@ -137,7 +165,7 @@ def read_audio(data: bytes) -> Audio:
         raise ValueError("the sound is empty: 0 bytes")
     if data[:4] == b"RIFF" and len(data) < 8 + (size := int.from_bytes(data[4:8], "little")) and size != 0xFFFFFFFF:  # size unknown
         raise ValueError(f"the sound is cut short: {len(data)} of {8 + size} bytes")  # which libsndfile would pass over
-    waveform, rate, promised = _read_with_libsndfile(data) or _read_with_ffmpeg(data)
+    waveform, rate, promised = _read_with_libsndfile(data, limits) or _read_with_ffmpeg(data, limits)
     if waveform.shape[1] < promised:
         raise ValueError(f"the sound is cut short: {waveform.shape[1]} of {promised} frames")
     if not waveform.size:
@@ -148,7 +176,7 @@ def read_audio(data: bytes) -> Audio:
     return Audio(np.clip(waveform, -1, 1, out=waveform), int(rate))
 
 
-def _read_with_libsndfile(data: bytes) -> tuple[NDArray[np.float32], int, int] | None:
+def _read_with_libsndfile(data: bytes, limits: Limits) -> tuple[NDArray[np.float32], int, int] | None:
     """Return a sound, its rate and the frames that its file promises; None for a format that is not known, or a length that is not.
 
     Where an MP3 does not state its length libsndfile guesses it from the file's size, and reads no further.
@@ -159,6 +187,7 @@ def _read_with_libsndfile(data: bytes) -> tuple[NDArray[np.float32], int, int] |
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.frames >= _UNKNOWN or (file.format == "MP3" and not _STATED.search(_first_frame(data))):
                 return None
+            limits.check_sound(file.frames / file.samplerate)
             return file.read(dtype="float32", always_2d=True).T, file.samplerate, file.frames
     except soundfile.LibsndfileError:
         return None
@@ -184,7 +213,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
                 raise
 
 
-def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int, int]:
+def _read_with_ffmpeg(data: bytes, limits: Limits) -> tuple[NDArray[np.float32], int, int]:
     """Return a sound, its rate and the frames that it must have at least."""
     import av
 
@@ -195,7 +224,11 @@ def _read_with_ffmpeg(data: bytes) -> tuple[NDArray[np.float32], int, int]:
                 raise ValueError("the file has no sound in it")
             stream = container.streams.audio[0]
             planar = av.AudioResampler(format="fltp")  # of whatever sample format; rate and layout stay
-            parts = [(part.to_ndarray(), part.sample_rate) for frame in _decoded(container, stream) for part in planar.resample(frame)]
+            parts, seconds_read = [], 0.0
+            for part in (part for frame in _decoded(container, stream) for part in planar.resample(frame)):
+                parts.append((part.to_ndarray(), part.sample_rate))
+                seconds_read += part.samples / part.sample_rate
+                limits.check_sound(seconds_read)
             # Elsewhere FFmpeg may have guessed it from the bit rate.
             seconds = stream.duration and stream.duration * stream.time_base if container.format.name in _TIMED else None
     except av.FFmpegError as error:

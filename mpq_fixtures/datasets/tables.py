@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -247,7 +248,8 @@ class _Rows:
 
     def __init__(self, table: Table, chosen: Sequence[int], signals: Files, targets: Targets) -> None:
         self._chosen, self._signals, self._targets = chosen, signals, targets
-        self._read: Callable[[bytes], Signal] = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
+        read = read_image if table.evaluation.task.modality is Modality.IMAGE else read_audio
+        self._read: Callable[[bytes], Signal] = partial(read, limits=table.evaluation.limits)
         self._id, self._group = _ids(table, signals), groups_of(table)
         self._sources = Sources(len(chosen), self._find, self._paths, signals.known)
         self.sources = self._sources.of

@@ -136,7 +136,7 @@ class _ClassMaps(Targets):
         yield self.files[0].digest(row)[0]
 
     def __getitem__(self, row: int) -> Target:
-        return read_mask(self.files[0][row])
+        return read_mask(self.files[0][row], self.files[0].limits)
 
 
 def _map_mapper(order: Sequence[int], ignored: int | None, offset: int) -> Callable[[Any], Any]:

@@ -40,7 +40,7 @@ class Stems(Targets):
     def __getitem__(self, row: int) -> Target:
         stems, rates = {}, set()
         for stem, columns in self._files.items():
-            sounds = [read_audio(files[row]) for files in columns]
+            sounds = [read_audio(files[row], files.limits) for files in columns]
             rates |= {sound.sample_rate for sound in sounds}
             if len({sound.waveform.shape for sound in sounds}) > 1:
                 raise ValueError(f"the columns of the stem {stem!r} differ in channels or length and cannot be summed")
