@@ -426,7 +426,7 @@ class TestDoctorOpensModels:
             )
         (tmp_path / "own.py").write_text("def samples(): raise ValueError('no data')")
         file, _ = suite('name = "own"\n' + "".join(tables))
-        assert main(["doctor", file]) == 1
+        assert main(["doctor", "--import", file]) == 1
         out = capsys.readouterr().out
         for complaint in (
             "mute holds neither tokenizer.json nor vocab.json",
