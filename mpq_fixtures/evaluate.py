@@ -8,17 +8,18 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpq_fixtures import flips
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Failure, Rows, RowsWriter, together, with_measure
-from mpq_fixtures.signals import Dataset, Sample
+from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import STATISTIC, key_of
 from mpq_fixtures.store.packs import SOURCE, sample_key
 from mpq_fixtures.suite import Case
@@ -47,10 +48,12 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
     return finish(Pipeline(case, dataset, model, codec, bench))
 
 
-def finish(pipeline: Pipeline) -> Record:
-    """Have what a case lacks measured, by whatever engine there is, and return its record."""
+def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None) -> Record:
+    """Have what a case lacks measured, by whatever engine there is, and return its record.
+
+    ``originals`` are the pipeline and the record of its originals, to find the samples whose answers changed.
+    """
     bench = pipeline.bench
-    shown = pipeline.dataset.samples[0]
     for _ in range(_TRIES):  # again for what is found to be damaged when it is read
         failures = bench.engine.complete(pipeline)
         rows = _rows(pipeline, failures)
@@ -60,8 +63,7 @@ def finish(pipeline: Pipeline) -> Record:
         ordered = [failures[sample.id] for sample in pipeline.dataset.samples if sample.id in failures] if failures else []
         further = [*pipeline.further, *([pipeline.set_metric] if pipeline.set_metric else [])]
         record = summarise(pipeline.case, rows, ordered, pipeline.metric, further, pipeline.absent)
-    record.example = [] if shown.id in failures else _example(pipeline, shown)
-    record.example_sample = shown.id
+    flips.show(record, pipeline, originals)
     record.device, record.fingerprint = pipeline.model.device, pipeline.model.fingerprint
     codec = pipeline.codec
     record.codec_fingerprint, record.build = (codec.fingerprint(), codec.build()) if codec else ("", "")
@@ -126,15 +128,3 @@ def _stretches(pipeline: Pipeline, failures: Container[str]) -> Iterator[tuple[p
         there = rows.is_valid().to_pylist()
         ids, groups, sources = zip(*(one for one, known in zip(named, there, strict=True) if known), strict=True)
         yield table.take(rows.drop_null()), (ids, groups, sources)
-
-
-def _example(pipeline: Pipeline, sample: Sample) -> list[dict[str, Any]]:
-    """Return what the report shows of a sample at this point."""
-    answers, codec = pipeline.stored_answers([sample]), pipeline.codec
-    bitstreams = pipeline.stored_bitstreams([sample]) if codec else {}
-    if sample.source not in answers or (codec and sample.source not in bitstreams):
-        return []
-    original = sample.signal()
-    signal = codec.decode(bitstreams[sample.source]) if codec else original
-    prediction = pipeline.task.from_bytes(answers[sample.source].data)
-    return pipeline.task.example(signal, prediction, pipeline.target(sample), pipeline.dataset.labels, original)

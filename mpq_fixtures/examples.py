@@ -3,7 +3,7 @@
 A part is ``{"label": str, "media_type": str, "data": bytes}``. Pictures are WebP or PNG without loss as long as that fits;
 a picture that does not is rounded to even pixel values, or to multiples of 4, 8 or 16, which hides no artefact of a codec. Sounds are
 FLAC at 16 bits, cut to seconds and mixed to one channel, all with the same gain. A part of type ``application/json``
-is no picture but the legend of class maps and of boxes: ``{class name: "#rrggbb"}``.
+is no picture but the legend of class maps and of boxes: ``{class name: "#rrggbb"}``; one of type ``text/plain`` says why there is nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Part = dict[str, Any]
+
+REASON = "text/plain"
+"""The type of a part that says why a sample cannot be shown."""
 
 MAX_SIDE = 320  # pixels
 MAX_BYTES = 60_000  # of a picture of 224 x 224, and as many for each pixel of others

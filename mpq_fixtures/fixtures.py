@@ -122,7 +122,7 @@ def evaluate(
                     for pipeline in dict.fromkeys((reference, own) if case.evaluation.targets == LABELS else ()):
                         engine.advance(pipeline)
                     originals[name] = finish(reference)
-                record = originals[name] if own is reference else finish(own)
+                record = originals[name] if own is reference else finish(own, (reference, originals[name]))
         except AssetError as error:
             _give_up(error, options)
         except StoreError as error:

@@ -126,7 +126,7 @@ class Pipeline:
         """Yield the signals that can be read, from the first on."""
         for sample in self.dataset.samples:
             try:
-                yield self._read(sample)
+                yield self.read(sample)
             except SampleError:  # which its own failure says
                 continue
 
@@ -168,19 +168,20 @@ class Pipeline:
     @cached_property
     def bitstreams(self) -> Scope:
         """What the encoder made."""
-        return self.store.scope(BITSTREAM, self.encoding, self._about())
+        return self.store.scope(BITSTREAM, self.encoding, self.about())
 
     @cached_property
     def answers(self) -> Scope:
         """What the model answered."""
-        return self.store.scope(PREDICTION, self.answering, self._about())
+        return self.store.scope(PREDICTION, self.answering, self.about())
 
     @cached_property
     def rows(self) -> Scope:
         """What was measured."""
-        return self.store.scope(STATISTIC, self.scoring, self._about())
+        return self.store.scope(STATISTIC, self.scoring, self.about())
 
-    def _about(self) -> dict[str, str]:
+    def about(self) -> dict[str, str]:
+        """Say in names what the entries of this case in the store belong to."""
         case, evaluation = self.case, self.case.evaluation
         names = {"suite": evaluation.suite, "evaluation": evaluation.name, "case": case.id, "codec": case.codec, "quality": case.quality}
         return names | {"model": evaluation.model_name, "dataset": evaluation.dataset_name}
@@ -258,7 +259,7 @@ class Pipeline:
     def receive(self, sample: Sample, stored: bytes | None = None) -> Received | SampleError:
         """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
         try:
-            signal = self._read(sample)
+            signal = self.read(sample)
             links = {chain.SIGNAL: digest_of_signal(signal)}
             if self.codec is None:
                 spent = Ledger(sample.stored_bytes)
@@ -275,7 +276,7 @@ class Pipeline:
         encoded = data if stored is None else None
         return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured, links, encoded)
 
-    def _read(self, sample: Sample) -> Signal:
+    def read(self, sample: Sample) -> Signal:
         """Return a sample's signal, write-protected: it is handed out again at the next point."""
         samples = len(self.dataset.samples)
         limits = self.case.evaluation.limits
@@ -420,7 +421,7 @@ class Pipeline:
         """Return the model's answer to the original as a target."""
         if isinstance(original, SampleError):
             raise SampleError(original.step, f"the original, whose answer is the target: {original}")
-        return self.task.as_target(self.task.from_bytes(original.data), self._read(sample))
+        return self.task.as_target(self.task.from_bytes(original.data), self.read(sample))
 
     def target(self, sample: Sample) -> Any:
         """Return what the sample's answer is held against; raises `SampleError` where that cannot be had."""

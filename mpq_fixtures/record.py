@@ -52,6 +52,8 @@ class Record:
     leaves out what a file format puts around the signal, and ``rate_nominal`` is what the quality names. The 95 % intervals of rate and of
     retention are NaN where there are none.
     ``parts`` says of the ``model``, the ``codec`` and the ``metric`` what each is made of, so that a changed fingerprint can be explained.
+    ``flips`` counts the samples whose answer got ``worse`` and ``better`` than on the original. ``shown`` are those that the report
+    shows: ``{"sample", "why", "parts", "original_prediction", "original_score"}`` (`mpq_fixtures.flips`).
     """
 
     case: str
@@ -89,8 +91,8 @@ class Record:
     codec_fingerprint: str = ""
     build: str = ""
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    example: list[dict[str, Any]] = field(default_factory=list)
-    example_sample: str = ""
+    flips: dict[str, int] = field(default_factory=dict)
+    shown: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def value(self) -> float:

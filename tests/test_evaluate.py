@@ -729,9 +729,10 @@ class TestRecord:
 
     def test_has_an_example_whether_computed_or_found(self, pictures: Bench) -> None:
         first, second = pictures.measure("jpeg", "q5"), pictures.measure("jpeg", "q5")
-        assert first.example
-        assert first.example == second.example
-        assert first.example_sample == pictures.dataset.samples[0].id
+        (shown,) = first.shown
+        assert shown["parts"]
+        assert shown["sample"] == pictures.dataset.samples[0].id
+        assert first.shown == second.shown
 
     def test_tells_progress_to_the_end(self, pictures: Bench) -> None:
         said: list[tuple[str, int, int]] = []

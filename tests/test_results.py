@@ -52,6 +52,10 @@ def row(sample: str, size: int, hit: float, psnr: float | None = None) -> Row:
     )
 
 
+PART = {"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}
+ORIGINAL_PART = {**PART, "label": "original decoded"}
+
+
 def records() -> tuple[Record, Record]:
     """Four samples of 100 pixels on the originals, of which the codec loses one and the model mistakes one more."""
     rows = [row(f"s{n}", 300, 1.0) for n in range(4)]
@@ -62,7 +66,17 @@ def records() -> tuple[Record, Record]:
     )
     for record in (original, coded):
         record.relate_to(original)
-    coded.example, coded.example_sample = [{"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}], "s1"
+    coded.shown = [
+        {"sample": "s2", "why": "example", "parts": [PART], "original_prediction": None, "original_score": None},
+        {
+            "sample": "s1",
+            "why": "harmful",
+            "parts": [PART, ORIGINAL_PART],
+            "original_prediction": "<i>",
+            "original_score": 1.0,
+        },
+    ]
+    coded.flips = {"worse": 1, "better": 0}
     coded.seconds = {"encode": 0.12345, "decode": 1.0, "predict": 0.0, "score": 0.0}
     return original, coded
 
@@ -221,7 +235,8 @@ class TestParquet:
             "bytes": pa.int64(), "elements": pa.int64(), "rate": pa.float64(),
             "bytes_payload": pa.int64(), "bytes_container": pa.int64(), "bytes_side": pa.int64(),
             "prediction": pa.string(), "target": pa.string(), "score": pa.float64(), "psnr": pa.float64(),
-            "statistic": pa.list_(pa.float64()), "statistic_shape": pa.list_(pa.int32()), "error": pa.string(), "example": pa.list_(part),
+            "statistic": pa.list_(pa.float64()), "statistic_shape": pa.list_(pa.int32()), "error": pa.string(),
+            "shown": pa.string(), "original_prediction": pa.string(), "original_score": pa.float64(), "example": pa.list_(part),
         }  # fmt: skip
         assert dict(zip(schema.names, schema.types, strict=True)) == expected
         described = README[README.index("## samples.parquet") :]
@@ -238,11 +253,13 @@ class TestParquet:
         assert coded["error"].dropna().to_dict() == {"s3": "decode: ValueError: cut"}
         assert coded["prediction"]["s0"] == 'a "b",\nc'
 
-    def test_has_the_example_with_its_sample(self, folder: Path) -> None:
+    def test_has_what_is_shown_with_its_sample(self, folder: Path) -> None:
         table = pd.read_parquet(folder / "samples.parquet")
         shown = table[table["example"].notna()]
-        assert list(shown["sample"]) == ["s1"]
-        assert [dict(part) for part in shown["example"].iloc[0]] == [{"label": "decoded", "media_type": "image/png", "data": b"\x89PNG"}]
+        assert shown["sample"].tolist() == ["s1", "s2"]
+        assert shown["shown"].tolist() == ["harmful", "example"]
+        assert shown["original_prediction"].fillna("").tolist() == ["<i>", ""]
+        assert [[dict(part) for part in parts] for parts in shown["example"]] == [[PART, ORIGINAL_PART], [PART]]
 
     @pytest.mark.parametrize("stretch", [1, 500, 2**22])
     def test_is_what_the_rows_say_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
@@ -266,11 +283,13 @@ class TestParquet:
             metric="other",
             metrics={"other": original.metrics["top1"]},
             rows=Rows.of([row("x", 9, 0.5)]),
-            example=coded.example,
-            example_sample="gone",
+            shown=[{**coded.shown[0], "sample": "gone"}, {**coded.shown[0], "sample": "x"}],
         )
         write_results(tmp_path, [Result(ORIGINAL, PASSED, original), Result(CODED, FAILED, coded), Result(STOPPED, PASSED, other)], {})
         nothing = dict.fromkeys(pq.read_schema(tmp_path / "samples.parquet").names)
+        example = {"shown": "example", "example": [PART]}
+        harmful = {"shown": "harmful", "original_prediction": "<i>", "original_score": 1.0, "example": coded.shown[1]["parts"]}
+        shown = {(CODED.id, "s1"): harmful, (CODED.id, "s2"): example, ("other", "x"): example}
         expected = [
             nothing
             | {"case": record.case, "sample": one.sample, "group": one.group, "source": one.source[:16], "given": one.chain.get("given")}
@@ -279,7 +298,7 @@ class TestParquet:
             | {"prediction": one.prediction, "target": one.target, "score": one.scores.get(record.metric), "psnr": one.scores.get("psnr")}
             | {"top1": one.scores["top1"] if record is other else None}
             | {"statistic": np.ravel(one.statistic).tolist(), "statistic_shape": list(np.shape(one.statistic))}
-            | {"example": coded.example if (record is coded and one.sample == "s1") or record is other else None}
+            | shown.get((record.case, one.sample), {})
             for record, of_record in ((original, list(original.rows)), (coded, rows), (other, list(other.rows)))
             for one in of_record
         ]
@@ -292,7 +311,7 @@ class TestParquet:
             CODED.id: ["s0", "s1", "s2"],
             "other": ["x"],
         }
-        assert list(read_examples(tmp_path / "samples.parquet")["sample"]) == ["s1", "x"]
+        assert list(read_examples(tmp_path / "samples.parquet")["sample"]) == ["s1", "s2", "x"]
 
     def test_parts_are_removed_and_nothing_else(self, tmp_path: Path) -> None:
         parts = tmp_path / PARTS

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mpq_fixtures.flips import EXAMPLE, ORIGINAL
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.tasks import registered
@@ -27,9 +28,17 @@ PAGE_BUDGET, CASE_TEXT = 14_700_000, 1_600
 """Characters that the page has, and of those the most that a case usually takes in its tables, besides its sentences."""
 
 
+class MediaSink:
+    """Where pictures and sounds go: into the page itself."""
+
+    def uri(self, part: Mapping[str, Any]) -> str:
+        """Return what a page says for a part of one of `MEDIA_TYPES`: its ``data:`` URI."""
+        return f"data:{part['media_type']};base64,{base64.b64encode(bytes(part['data'])).decode()}"
+
+
 @dataclass(frozen=True)
 class Media:
-    """A picture or a sound as a ``data:`` URI."""
+    """A picture or a sound at a URI."""
 
     kind: str
     label: str
@@ -68,16 +77,36 @@ class Example:
 
 
 def examples_of(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return the row of each case that holds clips or pictures."""
+    """Return the row of each case that holds its example; ``example`` are the parts at its point, ``before`` those of the original."""
     if "example" not in samples or samples.empty:
         return {}
-    rows = samples[samples["example"].notna()].to_dict("records")
-    return {str(row["case"]): {str(key): value for key, value in row.items()} for row in reversed(rows) if len(row["example"])}
+    shown = samples["example"].notna()
+    if "shown" in samples:  # older runs have no other rows
+        shown &= samples["shown"].fillna(EXAMPLE).str.split().map(lambda words: EXAMPLE in words)
+    rows = samples[shown].to_dict("records")
+    found = {}
+    for row in reversed(rows):
+        before, now = divide(row["example"])
+        if now:
+            found[str(row["case"])] = {str(key): value for key, value in row.items()} | {"example": now, "before": before}
+    return found
 
 
-def weight(row: Mapping[str, Any] | None) -> int:
-    """Return the characters of base64 that the media of a row take."""
-    return 0 if row is None else sum(4 * math.ceil(len(part["data"]) / 3) + 100 for part in row["example"])
+def divide(parts: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the parts of the original, under the labels that they have alone, and those of the point."""
+    before, now = list[Mapping[str, Any]](), list[Mapping[str, Any]]()
+    for part in parts:
+        label = reading.text(part["label"])
+        if label.startswith(ORIGINAL):
+            before.append({**part, "label": label.removeprefix(ORIGINAL)})
+        else:
+            now.append(part)
+    return before, now
+
+
+def weight(parts: Iterable[Mapping[str, Any]]) -> int:
+    """Return the characters of base64 that parts take."""
+    return sum(4 * math.ceil(len(part["data"]) / 3) + 100 for part in parts)
 
 
 def media_budget(cases: Sequence[Case], others: int) -> int:
@@ -95,24 +124,34 @@ def share_budget(weights: Mapping[Any, int], left: int = MEDIA_BUDGET) -> dict[A
     return budgets
 
 
-def show_example(cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], budget: int) -> Example | None:
+def show_example(
+    cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], budget: float, sink: MediaSink | None = None
+) -> Example | None:
     """Show one sample at every point of an evaluation.
 
-    Where all media would take more than ``budget`` characters, points go without theirs: first those in the middle of the ladders.
+    Where all media would take more than ``budget`` characters, points go without theirs: first those in the middle of the ladders. What
+    is shown goes to ``sink``, which is the page unless given.
     """
+    sink = sink or MediaSink()
     points = [case for case in cases if case.case in rows]
     if not points:
         return None
     # Every point shows the same sample; where one failed at a point, that point shows another, which would be no comparison.
     sample = max((str(rows[case.case]["sample"]) for case in points), key=[str(rows[case.case]["sample"]) for case in points].count)
     points = [case for case in points if str(rows[case.case]["sample"]) == sample]
-    media = {case.case: _media(rows[case.case]["example"]) for case in points}
-    shown: set[str] = set()
+    cells: dict[str, Shown] = {}
+    legend: dict[str, str] = {}
+    original = next((case for case in cases if case.original), None)
+    carried = next((rows[case.case] for case in points if rows[case.case]["before"]), None)
+    if original is not None and original not in points and carried is not None:  # chosen when the originals were done
+        budget -= weight(carried["before"])
+        told = {"prediction": carried.get("original_prediction"), "score": carried.get("original_score"), "target": carried.get("target")}
+        cells[original.case] = _shown(original, told, media_of(carried["before"], sink) if budget >= 0 else ())
     for case in sorted(points, key=lambda case: _middling(case, points)):
-        budget -= sum(len(part.uri) for part in media[case.case][0])
-        if budget >= 0:
-            shown.add(case.case)
-    cells = {case.case: _shown(case, rows[case.case], media[case.case][0] if case.case in shown else ()) for case in points}
+        row = rows[case.case]
+        budget -= weight(row["example"])
+        cells[case.case] = _shown(case, row, media_of(row["example"], sink) if budget >= 0 else ())
+        legend |= legend_of(row["example"])
     ladders: dict[str, list[Shown]] = {}
     for case in points:
         if not case.original:
@@ -120,10 +159,10 @@ def show_example(cases: Sequence[Case], rows: Mapping[str, Mapping[str, Any]], b
     return Example(
         sample=sample,
         target=reading.text(rows[points[0].case].get("target")),
-        legend={name: colour for _, legend in media.values() for name, colour in legend.items()},
-        original=next((cells[case.case] for case in points if case.original), None),
+        legend=legend,
+        original=cells.get(original.case) if original else None,
         rows=ladders,
-        points=len(points),
+        points=len(cells),
     )
 
 
@@ -134,19 +173,17 @@ def _middling(case: Case, points: Sequence[Case]) -> float:
     return 0.0 if case.original else 2 * min(place, len(ladder) - 1 - place) / max(1, len(ladder) - 1)
 
 
-def _media(parts: Iterable[Mapping[str, Any]]) -> tuple[list[Media], dict[str, str]]:
-    """Turn parts into media and the legend of their class maps; a part of a type that is not expected is left out."""
-    media: list[Media] = []
-    legend: dict[str, str] = {}
-    for part in parts:
-        kind, data = part["media_type"], bytes(part["data"])
-        if kind == LEGEND:
-            colours = {str(name): str(colour) for name, colour in json.loads(data).items()}
-            legend |= {name: colour for name, colour in colours.items() if re.fullmatch("#[0-9a-f]{6}", colour)}
-        elif kind in MEDIA_TYPES:
-            uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-            media.append(Media(kind.split("/")[0], reading.text(part["label"]), uri))
-    return media, legend
+def media_of(parts: Iterable[Mapping[str, Any]], sink: MediaSink) -> list[Media]:
+    """Turn parts into media; a part of a type that is not expected is left out."""
+    media = [part for part in parts if part["media_type"] in MEDIA_TYPES]
+    return [Media(part["media_type"].split("/")[0], reading.text(part["label"]), sink.uri(part)) for part in media]
+
+
+def legend_of(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the colours of classes that parts name, as ``#rrggbb`` and nothing else."""
+    legends = [json.loads(part["data"]) for part in parts if part["media_type"] == LEGEND]
+    named = {str(name): str(colour) for legend in legends for name, colour in legend.items()}
+    return {name: colour for name, colour in named.items() if re.fullmatch("#[0-9a-f]{6}", colour)}
 
 
 def _shown(case: Case, row: Mapping[str, Any], media: Sequence[Media]) -> Shown:

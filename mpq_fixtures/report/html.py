@@ -22,6 +22,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.changes import changes
+from mpq_fixtures.report.flips import Flips, counts_of, flips_of, rows_of, weight_of
 from mpq_fixtures.report.gallery import Example, examples_of, media_budget, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
@@ -72,8 +73,8 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
     for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
         shown.picture = Markup(drawing.lighter(picture))
     scripts = [drawing.script()] if charted else []
-    scripts.append((here / "report.js").read_text(encoding="utf-8"))
-    _show_examples(sections, cases, samples, sum(map(len, scripts)))
+    scripts.append("".join((here / name).read_text(encoding="utf-8") for name in ("report.js", "flips.js")))
+    _show_samples(sections, cases, results, samples, sum(map(len, scripts)))
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -102,7 +103,7 @@ def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History |
         schema=results.get("schema"),
         exit_status=results.get("exit_status"),
         complete=results.get("complete"),
-        css=Markup((here / "report.css").read_text(encoding="utf-8")),
+        css=Markup("".join((here / name).read_text(encoding="utf-8") for name in ("report.css", "flips.css"))),
         scripts=[Markup(script) for script in scripts],
         policy=" ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts),
     )
@@ -133,6 +134,7 @@ class Section:
     history: OverTime | None
     cases: list[Case]
     example: Example | None = None
+    flips: Flips | None = None
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,24 @@ def _sections(cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], hi
     return sections
 
 
-def _show_examples(sections: Sequence[Section], cases: Sequence[Case], samples: pd.DataFrame, others: int) -> None:
-    """Show each section's example with as many media as the page has room for beside its charts and ``others`` characters."""
+def _show_samples(
+    sections: Sequence[Section], cases: Sequence[Case], results: Mapping[str, Any], samples: pd.DataFrame, others: int
+) -> None:
+    """Show each section's example and flips with as many media as the page has room for beside its charts and ``others`` characters."""
     for section in sections:
         others += len(section.picture) + len(json.dumps(section.chart))
         if history := section.history:
             others += len(history.picture) + len(json.dumps(history.chart)) + ROW_TEXT * len(history.rows)
-    examples = examples_of(samples)
-    weights = {section.key: sum(weight(examples.get(case.case)) for case in section.cases) for section in sections}
+    examples, counts = examples_of(samples), counts_of(results.get("cases", ()))
+    weights = {
+        (section.key, "example"): sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples)
+        for section in sections
+    }
+    weights |= {(section.key, "flips"): sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
     budgets = share_budget(weights, media_budget(cases, others))
     for section in sections:
-        section.example = show_example(section.cases, examples, budgets[section.key])
+        section.example = show_example(section.cases, examples, budgets[section.key, "example"])
+        section.flips = flips_of(section.cases, samples, counts, budgets[section.key, "flips"])
 
 
 def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:

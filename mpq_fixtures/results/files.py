@@ -110,6 +110,7 @@ class Result:
             "failures": [asdict(failure) for failure in record.failures],
             "seconds": {step: round(seconds, 3) for step, seconds in record.seconds.items()},
             "work": record.work,
+            "flips": record.flips,
         }
 
 

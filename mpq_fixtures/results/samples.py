@@ -6,7 +6,7 @@ Neither holds more than one stretch of a few MB at a time. The columns are descr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ SHORT = 16
 PARTS = "parts"
 """The folder within a run's folder where the rows of its cases lie until they are put together."""
 
-_OF_NO_ACCOUNT = {"case", *(f"bytes_{part}" for part in LEDGER), "rate", "prediction", "target", "score", "example"}
+_OF_SHOWN = ("shown", "original_prediction", "original_score", "example")
+_OF_NO_ACCOUNT = {"case", *(f"bytes_{part}" for part in LEDGER), "rate", "prediction", "target", "score", *_OF_SHOWN}
 """Columns that no comparison looks at."""
 
 _KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", "target", "statistic", "statistic_shape")
@@ -79,6 +80,9 @@ def _schema(scores: Sequence[str]) -> pa.Schema:
         "statistic": pa.list_(figure),
         "statistic_shape": pa.list_(pa.int32()),
         "error": text,
+        "shown": text,
+        "original_prediction": text,
+        "original_score": figure,
         "example": pa.list_(part),
     }
     return pa.schema(list(columns.items()))
@@ -89,9 +93,10 @@ def _tables(record: Record, schema: pa.Schema) -> Iterator[pa.Table]:
     import pyarrow as pa
     from pyarrow import compute
 
-    rows, start = record.rows, 0
+    rows = record.rows
+    shown = {one["sample"]: one for one in record.shown}
+    ids = pa.array(list(shown), pa.string())
     scored = [name for name in rows.scored if name == record.metric or name in schema.names]
-    shown = _shown(record)
     for table in rows.parts(*_KEPT, *SOURCES, *scored):
         columns = {name: table.column(name) for name in (*_KEPT, *scored)}
         columns |= {f"bytes_{part}": columns.pop(part) for part in LEDGER}
@@ -101,10 +106,9 @@ def _tables(record: Record, schema: pa.Schema) -> Iterator[pa.Table]:
         columns[SOURCE] = pa.array(sources_of(table, SHORT), pa.string())
         bits = compute.multiply(columns["bytes"].cast(pa.float64()), 8.0)
         columns["rate"] = compute.divide(bits, columns["elements"].cast(pa.float64()))
-        if start <= shown < start + len(table):
-            columns["example"] = _with_example(record.example, shown - start, len(table), schema.field("example").type)
+        if compute.any(found := compute.is_in(table.column("sample"), value_set=ids)).as_py():
+            columns |= _shown(found, [shown[one] for one in table.column("sample").filter(found).to_pylist()], schema)
         yield _table(columns, len(table), schema)
-        start += len(table)
     if record.failures:
         columns = {
             "case": pa.repeat(record.case, len(record.failures)),
@@ -121,28 +125,19 @@ def _table(columns: dict[str, Any], length: int, schema: pa.Schema) -> pa.Table:
     return pa.table([columns[one.name] if one.name in columns else pa.nulls(length, one.type) for one in schema], schema=schema)
 
 
-def _shown(record: Record) -> int:
-    """Return the position of the row that gets the example: its sample's, or the first where that failed; -1 without an example."""
+def _shown(found: pa.ChunkedArray, shown: Sequence[Mapping[str, Any]], schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the columns of what is shown, of rows of which those that are ``found`` are, in their order."""
+    import pyarrow as pa
     from pyarrow import compute
 
-    if not record.example:
-        return -1
-    start = 0
-    for table in record.rows.parts("sample"):
-        if (place := compute.index(table.column(0), record.example_sample).as_py()) >= 0:
-            return int(start + place)
-        start += len(table)
-    return 0
-
-
-def _with_example(example: Sequence[dict[str, Any]], place: int, length: int, kind: pa.DataType) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.concat_arrays([pa.nulls(place, kind), pa.array([example], kind), pa.nulls(length - place - 1, kind)])
+    place = compute.subtract(compute.cumulative_sum(found.cast(pa.int32())).combine_chunks(), 1)
+    places = compute.if_else(found.combine_chunks(), place, None)
+    entries = {"shown": "why", "example": "parts"}
+    return {name: pa.array([one[entries.get(name, name)] for one in shown], schema.field(name).type).take(places) for name in _OF_SHOWN}
 
 
 def read_examples(file: Path) -> pd.DataFrame:
-    """Return the rows that hold an example, as a table; of the others nothing is read but that they hold none."""
+    """Return the rows that are shown, as a table; of the others nothing is read but that they are not."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import compute
