@@ -22,6 +22,7 @@ from mpq_fixtures import examples
 from mpq_fixtures.chain import SOURCE
 from mpq_fixtures.errors import describe_error
 from mpq_fixtures.examples import REASON, Part
+from mpq_fixtures.files import put_in_place, temporary_beside
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.predictions import plain
 from mpq_fixtures.rows import Rows
@@ -30,6 +31,8 @@ from mpq_fixtures.store import AUDIT, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mpq_fixtures.pipeline import Pipeline
     from mpq_fixtures.record import Record
 
@@ -114,8 +117,33 @@ def show(record: Record, pipeline: Pipeline, originals: tuple[Pipeline, Record] 
     """
     try:
         _show(record, pipeline, originals)
+        if pipeline.bench.parts is not None:
+            _lay_down(record)
     except Exception as error:
         warnings.warn(f"{record.case}: the report shows no samples of it: {describe_error(error)}", stacklevel=2)
+
+
+def _lay_down(record: Record) -> None:
+    """Put the parts into a file beside the rows', so that thousands of records do not hold them until the end of the run."""
+    import pyarrow.parquet as pq
+
+    if record.rows.file is None or not record.shown:
+        return
+    file = record.rows.file.with_suffix(".shown.parquet")
+    temporary = temporary_beside(file)
+    pq.write_table(_table_of({str(place): one["parts"] for place, one in enumerate(record.shown)}), temporary, compression="none")
+    put_in_place(temporary, file)
+    for one in record.shown:
+        one["parts"] = str(file)
+
+
+def parts_shown(record: Record) -> list[list[Part]]:
+    """Return the parts of each sample that a record shows, from wherever they lie."""
+    import pyarrow.parquet as pq
+
+    files = {one["parts"] for one in record.shown if isinstance(one["parts"], str)}
+    laid_down = iter([parts for file in files for parts in pq.read_table(file, columns=["parts"]).column(0).to_pylist()])
+    return [next(laid_down) if isinstance(one["parts"], str) else one["parts"] for one in record.shown]
 
 
 @dataclass
@@ -232,7 +260,7 @@ def _parts_of(pipeline: Pipeline, samples: Sequence[Sample]) -> dict[str, list[P
             reason = plain(f"{type(pipeline.task).__name__} could not show it: {describe_error(error)}")
             found[source] = [{"label": "not shown", "media_type": REASON, "data": reason.encode()}]
     if made:
-        _keep(scope, made)
+        scope.write(_table_of(made))
     return found | made
 
 
@@ -263,16 +291,16 @@ def _kept(scope: Scope, sources: Sequence[str]) -> dict[str, list[Part]]:
     return {known[key]: parts for key, parts in rows}
 
 
-def _keep(scope: Scope, made: Mapping[str, Sequence[Part]]) -> None:
+def _table_of(made: Mapping[str, Sequence[Part]]) -> pa.Table:
     import pyarrow as pa
 
     part = pa.struct([("label", pa.string()), ("media_type", pa.string()), ("data", pa.large_binary())])
     keys = pa.array([sample_key(source) for source in made], pa.binary(32))
-    scope.write(pa.table({SOURCE: keys, "parts": pa.array([list(parts) for parts in made.values()], pa.list_(part))}))
+    return pa.table({SOURCE: keys, "parts": pa.array([list(parts) for parts in made.values()], pa.list_(part))})
 
 
 def _made(pipeline: Pipeline, sample: Sample) -> list[Part]:
-    """Make what the task shows of a sample at a point, from its bitstream and its answer in the store; nothing where it has no answer."""
+    """Make what the task shows of a sample at a point, from its bitstream and its answer in the store; raises where it has no answer."""
     answers, codec = pipeline.stored_answers([sample]), pipeline.codec
     if sample.source not in answers:
         raise ValueError("the store does not have its answer any more")

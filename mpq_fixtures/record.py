@@ -53,7 +53,7 @@ class Record:
     retention are NaN where there are none.
     ``parts`` says of the ``model``, the ``codec`` and the ``metric`` what each is made of, so that a changed fingerprint can be explained.
     ``flips`` counts the samples whose answer got ``worse`` and ``better`` than on the original. ``shown`` are those that the report
-    shows: ``{"sample", "why", "parts", "original_prediction", "original_score"}`` (`mpq_fixtures.flips`).
+    shows: ``{"sample", "why", "parts", "original_prediction", "original_score"}``, whose parts may lie in a file (`mpq_fixtures.flips`).
     """
 
     case: str

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 from projects import Project
@@ -29,8 +31,9 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.cases import read_case
-from mpq_fixtures.report.flips import MOST, Flip, flips_of, rows_of
+from mpq_fixtures.report.flips import MOST, Flip, flips_of, rows_of, wanted
 from mpq_fixtures.report.gallery import examples_of, show_example
+from mpq_fixtures.results.samples import PARTS, read_examples, remove_parts, write_samples
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import AUDIT, BITSTREAM, open_store
 from mpq_fixtures.suite import Case, Evaluation
@@ -140,10 +143,10 @@ class Bench:
             "tried", "tests", find_task("image_classification"), "python:model:load", {"path": "python:x:y"}, (), folder / "suite"
         )
 
-    def measure(self, *qualities: str) -> list[Record]:
+    def measure(self, *qualities: str, parts: Path | None = None) -> list[Record]:
         """Evaluate the originals, then JPEG at some qualities, and count from nothing what the store makes."""
         self.store = open_store(self.folder / "store")
-        model, bench = OpenModel(self.evaluation, "cpu"), Workbench(self.store, Clock())
+        model, bench = OpenModel(self.evaluation, "cpu"), Workbench(self.store, Clock(), parts=parts)
         original = Pipeline(Case(self.evaluation, "original", ""), self.dataset, model, None, bench)
         records = [finish(original)]
         for quality in qualities:
@@ -240,6 +243,22 @@ class TestTheWayThrough:
         (part, _) = next(iter(shown(again[1], HARMFUL).values()))["parts"]
         assert part["media_type"] == "text/plain"
         assert b"no picture today" in part["data"]
+
+    def test_parts_lie_in_a_file_until_the_results_are_written(self, bench: Bench, tmp_path: Path) -> None:
+        bench.measure("q5")
+        held = bench.measure("q5")
+        laid_down = bench.measure("q5", parts=tmp_path / PARTS)
+        assert {type(one["parts"]) for one in held[1].shown} == {list}
+        assert {type(one["parts"]) for one in laid_down[1].shown} == {str}
+        for name, records in (("held", held), ("laid_down", laid_down)):
+            write_samples(tmp_path / name, records)
+        assert pq.read_table(tmp_path / "held").equals(pq.read_table(tmp_path / "laid_down"))
+        remove_parts(tmp_path)
+        assert not (tmp_path / PARTS).exists()
+        whole = read_examples(tmp_path / "held")
+        some = read_examples(tmp_path / "held", lambda table: [len(table) - 1])
+        assert [one is not None for one in some["example"]] == [False] * (len(whole) - 1) + [True]
+        assert list(some["example"].iloc[-1]) == list(whole["example"].iloc[-1])
 
     def test_whatever_goes_wrong_is_a_warning(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*arguments: object) -> Any:
@@ -370,6 +389,14 @@ class TestThePage:
         assert len(harmful) == MOST
         assert sorted(one["sample"] for one in harmful[:11]) == sorted(["a", *(f"b{quality}" for quality in qualities)])
         assert harmful[11]["sample"] == "a"
+
+    def test_reads_of_many_flips_what_it_shows(self, tmp_path: Path) -> None:
+        entries = [case(f"q{number}") for number in range(40)]
+        rows = [row(f"q{number}", name, why) for number in range(40) for name, why in (("every", EXAMPLE), ("a", HARMFUL), ("b", RANDOM))]
+        asked = wanted(entries, pd.DataFrame(rows).drop(columns="example"))
+        assert Counter(rows[place]["shown"] for place in asked) == {EXAMPLE: 40, HARMFUL: MOST, RANDOM: MOST}
+        harmful, _ = laid_out(entries, [one if place in asked else {**one, "example": None} for place, one in enumerate(rows)])
+        assert all(one.pairs for one in harmful)
 
     def test_draws_a_dozen_of_the_random_ones(self) -> None:
         rows = [row("q5", str(number), RANDOM) for number in range(50)]

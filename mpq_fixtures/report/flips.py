@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.examples import REASON
-from mpq_fixtures.flips import HARMFUL, RANDOM, TOLERANCES
+from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, TOLERANCES
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.report.gallery import Media, MediaSink, compare_words, divide, legend_of, media_of, weight
@@ -111,42 +111,63 @@ class Flips:
         return bool(self.harmful or self.random or any(count.worse or count.better for ladder in self.ladders.values() for count in ladder))
 
 
+def wanted(records: Iterable[Mapping[str, Any]], samples: pd.DataFrame) -> list[int]:
+    """Return which rows of samples the page has a use for, given all but their parts: the examples and the flips that it shows."""
+    if "shown" not in samples:
+        return list(range(len(samples)))
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        groups.setdefault((str(record.get("suite")), str(record.get("evaluation"))), []).append(str(record.get("case")))
+    examples = [place for place, shown in enumerate(samples["shown"]) if EXAMPLE in str(shown).split()]
+    return sorted({*examples, *(place for cases in groups.values() for places in _places(cases, samples) for place in places)})
+
+
 def rows_of(cases: Sequence[Case], samples: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows that an evaluation shows as most harmful, and as random ones, each in their order.
+    """Return the rows that an evaluation shows as most harmful, and as random ones, each in their order: see `_places`."""
+    if "shown" not in samples or samples.empty:
+        return [], []
+    harmful, others = ([_row(samples, place) for place in places] for places in _places([case.case for case in cases], samples))
+    return harmful, others
+
+
+def _row(samples: pd.DataFrame, place: int) -> dict[str, Any]:
+    return {str(name): samples[name].iat[place] for name in samples.columns}
+
+
+def _places(cases: Sequence[str], samples: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """Return which rows of samples the cases of an evaluation show, the most harmful ones in order, and those drawn from the random ones.
 
     The largest fall comes first; of equal ones that at the higher rate, where nobody expects it. Each sample is there once before any is
     there twice.
     """
-    if "shown" not in samples or samples.empty:
-        return [], []
-    named = {case.case for case in cases}
-    rows = [
-        {str(key): value for key, value in row.items()}
-        for row in samples[samples["case"].isin(named) & samples["shown"].notna() & samples["example"].notna()].to_dict("records")
-    ]
-    harmful = sorted((row for row in rows if HARMFUL in row["shown"].split()), key=lambda row: (-_fall(row), -(row["rate"] or 0)))
-    others = [row for row in rows if RANDOM in row["shown"].split()]
+    columns = ["case", "sample", "shown", "original_score", "score", "rate"]
+    there = (samples["case"].isin(set(cases)) & samples["shown"].notna()).to_numpy()
+    places = [int(place) for place in there.nonzero()[0]]
+    named = [(place, str(row["sample"]), row) for place, row in zip(places, samples.loc[there, columns].to_dict("records"), strict=True)]
+    falls = {place: (-_fall(row["original_score"], row["score"]), -(reading.number(row["rate"]) or 0.0)) for place, _, row in named}
+    harmful = sorted(((place, name) for place, name, row in named if HARMFUL in row["shown"].split()), key=lambda one: falls[one[0]])
+    others = [(place, name) for place, name, row in named if RANDOM in row["shown"].split()]
     random.Random(SEED).shuffle(others)
     return list(_diverse(harmful))[:MOST], list(_diverse(others))[:MOST]
 
 
-def _diverse(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield rows in their order, but the second of a sample after the first of each, and so on."""
+def _diverse(rows: Sequence[tuple[int, str]]) -> Iterator[int]:
+    """Yield the places of samples in their order, but the second of a sample after the first of each, and so on."""
     left = list(rows)
     while left:
         seen: set[str] = set()
         again = []
-        for row in left:
-            if row["sample"] in seen:
-                again.append(row)
+        for place, name in left:
+            if name in seen:
+                again.append((place, name))
             else:
-                seen.add(row["sample"])
-                yield row
+                seen.add(name)
+                yield int(place)
         left = again
 
 
-def _fall(row: Mapping[str, Any]) -> float:
-    before, now = reading.number(row.get("original_score")), reading.number(row.get("score"))
+def _fall(original_score: Any, score: Any) -> float:
+    before, now = reading.number(original_score), reading.number(score)
     return math.inf if before is None or now is None else abs(before - now)
 
 
@@ -217,7 +238,7 @@ def _flip(case: Case, row: Mapping[str, Any], sink: MediaSink | None) -> Flip:
         case=case,
         why=row["shown"],
         rate=reading.number(row.get("rate")),
-        fall=_fall(row),
+        fall=_fall(row.get("original_score"), row.get("score")),
         score_before="" if case.main.name == "top1" else case.main.show(scores[0], unit=False),
         score="" if case.main.name == "top1" else case.main.show(scores[1]) or "no value",
         before="" if spoken else answers[0],

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves, drawing, replication
 from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
 from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.flips import Flips, counts_of, flips_of, rows_of, weight_of
+from mpq_fixtures.report.flips import Flips, counts_of, flips_of, rows_of, wanted, weight_of
 from mpq_fixtures.report.gallery import Example, examples_of, media_budget, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history, over_time
 from mpq_fixtures.results.courses import History
@@ -50,7 +51,7 @@ def write_report(folder: Path, history: Path | None = None) -> Path:
     """
     results, file = read_results(folder), folder / "samples.parquet"
     try:
-        samples = read_examples(file)
+        samples = read_examples(file, partial(wanted, results["cases"]))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None

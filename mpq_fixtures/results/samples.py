@@ -6,19 +6,21 @@ Neither holds more than one stretch of a few MB at a time. The columns are descr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import for_arrow, put_in_place, temporary_beside
+from mpq_fixtures.flips import parts_shown
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SHORT = 16
 """Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
@@ -94,7 +96,7 @@ def _tables(record: Record, schema: pa.Schema) -> Iterator[pa.Table]:
     from pyarrow import compute
 
     rows = record.rows
-    shown = {one["sample"]: one for one in record.shown}
+    shown = {one["sample"]: {**one, "parts": parts} for one, parts in zip(record.shown, parts_shown(record), strict=True)}
     ids = pa.array(list(shown), pa.string())
     scored = [name for name in rows.scored if name == record.metric or name in schema.names]
     for table in rows.parts(*_KEPT, *SOURCES, *scored):
@@ -136,24 +138,45 @@ def _shown(found: pa.ChunkedArray, shown: Sequence[Mapping[str, Any]], schema: p
     return {name: pa.array([one[entries.get(name, name)] for one in shown], schema.field(name).type).take(places) for name in _OF_SHOWN}
 
 
-def read_examples(file: Path) -> pd.DataFrame:
-    """Return the rows that are shown, as a table; of the others nothing is read but that they are not."""
+def read_examples(file: Path, wanted: Callable[[pd.DataFrame], Collection[int]] | None = None) -> pd.DataFrame:
+    """Return the rows that are shown, as a table; of the others nothing is read but that they are not.
+
+    ``wanted`` is given that table without the column ``example``, and says of which of its rows that is read; by default of all.
+    """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow import compute
 
-    shown = []
     with pq.ParquetFile(for_arrow(file)) as content:
-        whether = "example" if "example" in content.schema_arrow.names else "case"
-        columns = [name for name in content.schema_arrow.names if not name.startswith("statistic")]
-        for group in range(content.num_row_groups):
+        names = content.schema_arrow.names
+        columns = [name for name in names if name != "example" and not name.startswith("statistic")]
+        told = [pa.schema([content.schema_arrow.field(name) for name in columns]).empty_table()]
+        places: list[tuple[int, int]] = []
+        whether = "shown" if "shown" in names else "example"  # older files have the latter alone
+        for group in range(content.num_row_groups) if whether in names else ():
             there = compute.is_valid(content.read_row_group(group, [whether], use_threads=False).column(0))
-            if whether == "example" and compute.any(there).as_py():
-                shown.append(content.read_row_group(group, columns, use_threads=False).filter(there))
-        schema = content.schema_arrow
-    nothing = pa.schema([schema.field(name) for name in columns]).empty_table()
-    table: pd.DataFrame = pa.concat_tables([nothing, *shown]).to_pandas()
+            if compute.any(there).as_py():
+                told.append(content.read_row_group(group, columns, use_threads=False).filter(there))
+                places += ((group, int(row)) for row in np.flatnonzero(there))
+        table: pd.DataFrame = pa.concat_tables(told).to_pandas()
+        if "example" in names:
+            chosen = range(len(table)) if wanted is None else wanted(table)
+            table["example"] = _examples(content, places, chosen)
     return table
+
+
+def _examples(content: pq.ParquetFile, places: Sequence[tuple[int, int]], chosen: Collection[int]) -> list[Any]:
+    """Return the examples at places, each a row group and a row in it; None for those that are not ``chosen``."""
+    found: list[Any] = [None] * len(places)
+    of_group: dict[int, list[int]] = {}
+    for number in sorted(chosen):
+        of_group.setdefault(places[number][0], []).append(number)
+    for group, numbers in of_group.items():
+        column = content.read_row_group(group, ["example"], use_threads=False).column(0)
+        for number, example in zip(numbers, column.take([places[number][1] for number in numbers]).to_pylist(), strict=True):
+            found[number] = example
+    return found
 
 
 class Samples:
