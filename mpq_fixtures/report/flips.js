@@ -30,6 +30,7 @@ for (const figure of document.querySelectorAll(".flip-picture")) {
     const pixels = Math.max(...[...sides.querySelectorAll("img")].map((image) => image.naturalWidth));
     sides.style.width = large ? `${3 * pixels * (figure.classList.contains("is-wiped") ? 1 : sides.children.length)}px` : "";
     zoom.setAttribute("aria-pressed", String(large));
+    frame.scrollLeft = (frame.scrollWidth - frame.clientWidth) / 2;
     if (large) frame.tabIndex = 0; // what scrolls can be reached by keyboard
     else frame.removeAttribute("tabindex");
   };

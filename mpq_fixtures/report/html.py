@@ -40,6 +40,9 @@ MOST_FAILURES, ALL_FAILURES = 200, 10_000
 ROW_TEXT = 600
 """Characters that a point takes in the table of all points over time."""
 
+FLIPS_SHARE = 2 / 3
+"""Of the room for pictures and sounds, what flips may take; the rest is for the sample of every point."""
+
 ATTENTION = ("failed", "regressed", "rate", "not run", "skipped", "underpowered")
 
 
@@ -197,15 +200,18 @@ def _show_samples(
         if history := section.history:
             others += len(history.picture) + len(json.dumps(history.chart)) + ROW_TEXT * len(history.rows)
     examples, counts = examples_of(samples), counts_of(results.get("cases", ()))
-    weights = {
-        (section.key, "example"): sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples)
-        for section in sections
-    }
-    weights |= {(section.key, "flips"): sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
-    budgets = share_budget(weights, media_budget(cases, others))
+    left = media_budget(cases, others)
+    weights = {section.key: sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
+    budgets = share_budget(weights, int(FLIPS_SHARE * left))
+    left -= sum(min(weights[key], budget) for key, budget in budgets.items())
     for section in sections:
-        section.example = show_example(section.cases, examples, budgets[section.key, "example"])
-        section.flips = flips_of(section.cases, samples, counts, budgets[section.key, "flips"])
+        section.flips = flips_of(section.cases, samples, counts, budgets[section.key])
+    weights = {
+        section.key: sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples) for section in sections
+    }
+    budgets = share_budget(weights, left)
+    for section in sections:
+        section.example = show_example(section.cases, examples, budgets[section.key])
 
 
 def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:
