@@ -18,6 +18,12 @@ from mpq_fixtures.decisions.points import series_of
 KEPT = 0.95
 """The share of the original's score that counts as kept."""
 
+SHARES = (0.99, 0.98, KEPT, 0.9)
+"""The shares that a reader can ask for."""
+
+RED = ("failed", "regressed", "rate")
+"""What somebody has to look at."""
+
 STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
 """What can have become of a case, worst first; ``passed`` is a case without a verdict."""
 
@@ -50,10 +56,12 @@ _WORDS = (
 )  # fmt: skip
 _FIGURES = (
     "reference", "retention", "rate", "kbps", "rate_nominal", "rate_without_container", "bytes", "bytes_payload", "bytes_container",
-    "bytes_side", "compression_ratio", "baseline", "baseline_rate",
+    "bytes_side", "compression_ratio", "baseline", "baseline_rate", "retention_low", "retention_high", "rate_low", "rate_high",
 )  # fmt: skip
 OFF = 0.1
 """The share by which a rate may miss the one that its quality names before the report flags it."""
+STORED_RAW = 1.05
+"""The ratio up to which originals count as not compressed."""
 NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "AP", "SSIM", "cosine similarity", "share of neighbours")  # the title says it already
 
 
@@ -85,6 +93,7 @@ class Measure:
     missing: int = 0
     why_missing: str = ""
     agreement: bool = False
+    method: str = ""
 
     @property
     def title(self) -> str:
@@ -113,6 +122,11 @@ class Measure:
             return ""
         return f"[{self.show(self.low, unit=False)}, {self.show(self.high, unit=False)}]"
 
+    @property
+    def error_rate(self) -> str:
+        """What a word accuracy lacks, as its readers call it: ``WER 7.1 %``; empty for other metrics."""
+        return f"WER {100 * (1 - self.value):.1f} %" if self.name == "word_accuracy" and self.value is not None else ""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -132,7 +146,11 @@ class Case:
     further: tuple[Measure, ...]
     reference: float | None
     retention: float | None
+    retention_low: float | None
+    retention_high: float | None
     rate: float | None
+    rate_low: float | None
+    rate_high: float | None
     rate_unit: str
     kbps: float | None
     rate_nominal: float | None
@@ -151,6 +169,10 @@ class Case:
     layer: str
     suspect: str
     failures: tuple[Mapping[str, Any], ...]
+    margin: float | None
+    rate_margin: float | None
+    seconds: Mapping[str, float]
+    stored_ratio: float | None = None
 
     @property
     def original(self) -> bool:
@@ -193,6 +215,47 @@ class Case:
         return status_of(self.verdict, self.outcome)
 
     @property
+    def is_red(self) -> bool:
+        """Whether somebody has to look at it."""
+        return self.status in RED
+
+    @property
+    def approved(self) -> float | None:
+        """The approved value where the present one left it, to be shown beside it."""
+        return self.baseline if self.status in ("regressed", "rate") else None
+
+    @property
+    def severity(self) -> float:
+        """How bad it is: the fall over its margin, or the growth of the rate over its own, whichever is more."""
+        fall = -(self.difference or 0.0) / self.margin if self.margin else 0.0
+        growth = (self.rate_change or 0.0) / self.rate_margin if self.rate_margin else 0.0
+        return max(fall, growth)
+
+    @property
+    def retention_interval(self) -> str:
+        """The 95 % interval of the retention in brackets, in per cent, or an empty text."""
+        if self.retention_low is None or self.retention_high is None:
+            return ""
+        return f"[{percent(self.retention_low, unit=False)}, {percent(self.retention_high, unit=False)}]"
+
+    @property
+    def rate_interval(self) -> str:
+        """The 95 % interval of the rate in brackets, or an empty text."""
+        return "" if self.rate_low is None or self.rate_high is None else f"[{rate(self.rate_low)}, {rate(self.rate_high)}]"
+
+    @property
+    def amount(self) -> float | None:
+        """Megapixels or seconds of sound that were coded, all samples together, worked out from bytes and rate."""
+        if not self.bytes or (not self.kbps and not self.rate):
+            return None
+        return 8 * self.bytes / (1000 * self.kbps) if self.kbps else 8 * self.bytes / (1e6 * (self.rate or 1.0))
+
+    def pace(self, step: str) -> float | None:
+        """Return the seconds that ``encode`` or ``decode`` took for a megapixel or a second of sound; None where they were not taken."""
+        spent = self.seconds.get(step)
+        return spent / self.amount if spent and self.amount and not self.original else None
+
+    @property
     def sentences(self) -> list[str]:
         """What failed it and what was said of it, a sentence each, without its name in front."""
         lines = [*self.reason.splitlines(), *self.notes.splitlines()]
@@ -216,12 +279,24 @@ def read_case(record: Mapping[str, Any]) -> Case:
     columns = Measure(metric, number(record.get("value")), number(record.get("ci_low")), number(record.get("ci_high")), "")
     main = measures.pop(metric, columns)
     words = {name: text(record.get(name)) for name in _WORDS}
+    change, work = record.get("change") or {}, record.get("work") or {}
+    tolerance = number(record.get("tolerance"))
+    # Of a case whose results were partly found in the store only a part of the time was taken.
+    spent = {} if any((work.get("reused") or {}).values()) else record.get("seconds") or {}
     figures = {name: number(record.get(name)) for name in _FIGURES}
     return Case(
         samples=int(number(record.get("samples")) or 0),
-        main=replace(columns, unit=main.unit or ("dB" if metric == "sdr" else ""), agreement=words["targets"] == OWN_ANSWERS),
+        main=replace(
+            columns,
+            unit=main.unit or ("dB" if metric == "sdr" else ""),
+            agreement=words["targets"] == OWN_ANSWERS,
+            method=main.method,
+        ),
         further=tuple(measures.values()),
         failures=tuple(record.get("failures") or ()),
+        margin=number(change.get("margin")) or tolerance,
+        rate_margin=number(change.get("rate_margin")),
+        seconds={str(step): taken for step, value in spent.items() if (taken := number(value))},
         **words,  # type: ignore[arg-type]
         **figures,  # type: ignore[arg-type]
     )
@@ -237,12 +312,34 @@ def _measure(name: str, found: Mapping[str, Any]) -> Measure:
         "" if unit in NAMELESS_UNITS else unit,
         int(number(found.get("missing")) or 0),
         text(found.get("why_missing")),
+        method=text(found.get("method")),
     )
 
 
+def read_cases(records: Iterable[Mapping[str, Any]]) -> list[Case]:
+    """Read all cases; where an evaluation's originals are compressed already, each case gets its ratio against the files as stored."""
+    cases = [read_case(record) for record in records]
+    stored = {
+        (case.suite, case.evaluation): case
+        for case in cases
+        if case.original and case.bytes and case.compression_ratio and case.compression_ratio > STORED_RAW
+    }
+    found = []
+    for case in cases:
+        of = stored.get((case.suite, case.evaluation))
+        comparable = of is not None and of.bytes and case.bytes and case.samples == of.samples and not case.original
+        found.append(replace(case, stored_ratio=of.bytes / case.bytes) if comparable and of and of.bytes and case.bytes else case)
+    return found
+
+
 def worst_first(cases: Iterable[Case]) -> list[Case]:
-    """Order cases by `STATUSES`; those alike stay in the order of the suite."""
-    return sorted(cases, key=lambda case: STATUSES.index(case.status) if case.status in STATUSES else 0)
+    """Order cases by `STATUSES`, red ones then by how bad it is and by name; all others that are alike stay in the order of the suite."""
+
+    def key(case: Case) -> tuple[int, float, str]:
+        place = STATUSES.index(case.status) if case.status in STATUSES else 0
+        return (place, -case.severity, case.case) if case.is_red else (place, 0.0, "")
+
+    return sorted(cases, key=key)
 
 
 def count_statuses(cases: Iterable[Case]) -> dict[str, int]:
@@ -266,15 +363,15 @@ def sentence(cases: Sequence[Case], complete: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Lowest:
-    """The cheapest measured point of a codec that keeps `KEPT` of the original's score; ``case`` is None where none does."""
+    """The cheapest measured point of a codec that keeps a share of the original's score; ``case`` is None where none does."""
 
     codec: str
     case: Case | None
     note: str
 
 
-def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
-    """Find for each codec of one evaluation the lowest measured rate that keeps `KEPT`, cheapest codec first.
+def lowest_rates(cases: Iterable[Case], share: float = KEPT) -> list[Lowest]:
+    """Find for each codec of one evaluation the lowest measured rate that keeps ``share``, cheapest codec first.
 
     Nothing is interpolated. A case with failed samples does not count, since its value leaves them out.
     """
@@ -282,7 +379,7 @@ def lowest_rates(cases: Iterable[Case]) -> list[Lowest]:
     for case in cases:
         if not case.original:
             ladders.setdefault(case.series, []).append(case)
-    found = [_lowest(codec, ladder) for codec, ladder in ladders.items()]
+    found = [_lowest(codec, ladder, share) for codec, ladder in ladders.items()]
     return sorted(found, key=lambda lowest: math.inf if lowest.case is None else lowest.case.rate or 0.0)
 
 
@@ -295,26 +392,26 @@ def status_of(verdict: str, outcome: str) -> str:
     return verdict if verdict in STATUSES else outcome or "not run"
 
 
-def keeps(retention: float | None) -> bool:
-    """Whether a case keeps `KEPT` of the original's score."""
-    return keeps_share(retention, KEPT)
+def keeps(retention: float | None, share: float = KEPT) -> bool:
+    """Whether a case keeps ``share`` of the original's score."""
+    return keeps_share(retention, share)
 
 
-def _lowest(codec: str, ladder: list[Case]) -> Lowest:
+def _lowest(codec: str, ladder: list[Case], share: float) -> Lowest:
     usable = [case for case in ladder if case.rate is not None and case.retention is not None and not case.failures]
     usable.sort(key=lambda case: case.rate or 0.0)
     left_out = [case for case in ladder if case not in usable]
     notes = [f"not counted: {', '.join(case.rung for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
     if not usable:
         return Lowest(codec, None, _why_left_out(left_out))
-    place = int(lowest([case.rate for case in usable], [case.retention for case in usable], KEPT))
+    place = int(lowest([case.rate for case in usable], [case.retention for case in usable], share))
     best = usable[place] if place >= 0 else None
     if best is None:
         most = max(usable, key=lambda case: case.retention or 0.0)
         return Lowest(codec, None, "; ".join([f"{most.rung} keeps most, {percent(most.retention)}", *notes]))
     if best is usable[0]:
         notes.insert(0, "even its lowest point keeps it" if ladder[0] is best else "the lowest point that was measured")
-    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case.retention)]
+    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case.retention, share)]
     if above:
         notes.insert(0, "not monotone: " + ", ".join(f"{case.rung} keeps {percent(case.retention)}" for case in above))
     return Lowest(codec, best, "; ".join(notes))
@@ -328,12 +425,14 @@ def _why_left_out(cases: Sequence[Case]) -> str:
     return "not measured"
 
 
-def percent(share: float | None) -> str:
-    """Write a share as per cent with one decimal: ``94.9 %``; never rounded up over `KEPT`."""
+def percent(share: float | None, unit: bool = True) -> str:
+    """Write a share as per cent with one decimal: ``94.9 %``; never rounded up over one of `SHARES`."""
     if share is None:
         return ""
-    figure = math.floor(share * 1000 + 1e-6) / 10 if share < KEPT else round(share * 100, 1)
-    return f"{figure:.1f} %".replace("-", "\N{MINUS SIGN}")
+    figure = round(share * 100, 1)
+    if any(share < kept - 1e-9 <= figure / 100 for kept in SHARES):
+        figure = math.floor(share * 1000 + 1e-6) / 10
+    return f"{figure:.1f}{' %' if unit else ''}".replace("-", "\N{MINUS SIGN}")
 
 
 def rate(value: float | None, unit: str = "") -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mpq_fixtures.report.cases import UNIT_TITLES, Case, percent, rate
@@ -61,25 +62,30 @@ def marks(cases: Sequence[Case]) -> dict[str, tuple[str, str]]:
     return given
 
 
-def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[str, Any] | None:
+def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]], front: Sequence[str] = ()) -> dict[str, Any] | None:
     """Describe the chart of one evaluation in Vega-Lite; None when no point was measured.
 
-    ``style`` is what `marks` gave. The interval of each point is a bar, the original's level a labelled rule; a click in
-    the legend brings one codec forward. Written as it is: Altair would take longer to put it together than all the rest of the page.
+    ``style`` is what `marks` gave, ``front`` the ids of the cases on the Pareto front. The interval of each point is a bar, the original's
+    level a labelled rule, a red point has a line from its approved place, which is hollow. Two parameters are for the page's script: the
+    codecs that are ``hidden``, and ``zoom``. Written as it is: Altair would take longer to put it together than all the rest of the page.
     """
     points = [case for case in cases if not case.original and case.main.value is not None and case.rate is not None and case.rate > 0]
     if not points:
         return None
-    main, unit, level = points[0].main, points[0].rate_unit, _level(cases)
-    codecs, rates = list(dict.fromkeys(case.series for case in points)), [case.rate or 0.0 for case in points]
+    main, unit = points[0].main, points[0].rate_unit
+    bottom, top = _reach(cases)
+    codecs = list(dict.fromkeys(case.series for case in points))
+    approved = [_approved(case, style, (bottom, top)) for case in points if case.is_red and case.baseline is not None]
+    rates = [figure for row in approved for figure in (row["rate"], row["now"])] + [case.rate or 0.0 for case in points]
+    level = _level(cases, (bottom, top))
 
     def by_codec(place: int) -> dict[str, Any]:
         scale = {"domain": codecs, "range": [style[codec][place] for codec in codecs]}
         return {"field": "codec", "type": "nominal", "legend": {"symbolOpacity": 1, "title": None}, "scale": scale}
 
-    def layer(data: str, mark: Mapping[str, Any], picked: float = 1, others: float = 1, **encoding: Any) -> dict[str, Any]:
-        fading = {"opacity": {"condition": [{"param": "picked", "value": picked}], "value": others}} if picked != others else {}
-        return {"data": {"name": data}, "mark": dict(mark), "encoding": encoding | fading}
+    def layer(data: str, mark: Mapping[str, Any], **encoding: Any) -> dict[str, Any]:
+        shown = {} if data == "level" else {"transform": [{"filter": "indexof(hidden, datum.codec) < 0"}]}
+        return {"data": {"name": data}, **shown, "mark": {"clip": True, **mark}, "encoding": encoding}
 
     x = {
         "field": "rate",
@@ -88,8 +94,9 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         "scale": {"type": "log", "domain": _span(rates)},
         "axis": {"values": _ticks(rates), "format": "~g"},
     }
-    y = {"field": "value", "type": "quantitative", "title": main.axis, "scale": {"domain": _reach(cases), "nice": False}}
+    y = {"field": "shown", "type": "quantitative", "title": main.axis, "scale": {"domain": [bottom, top], "nice": False}}
     low, high, colour, shape = {"field": "low", "type": "quantitative"}, {"field": "high"}, by_codec(0), by_codec(1)
+    own_colour = {"field": "colour", "type": "nominal", "scale": None, "legend": None}
     original = [
         layer(
             "level",
@@ -115,62 +122,130 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]]) -> dict[s
         retention_text="retention",
         status="verdict",
     )
-    bars = layer("points", {"type": "rule", "strokeWidth": 1.4, "aria": False}, 0.45, 0.06, x=x, y=low, y2=high, color=colour)
-    lines = layer("points", {"type": "line", "strokeWidth": 1.8, "aria": False}, 0.85, 0.1, x=x, y=y, color=colour)
-    dots = layer("points", {"type": "point", "filled": True, "size": 70}, 1, 0.15, x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
+    red = [
+        layer("approved", {"type": "rule", "strokeWidth": 2}, x=x, y=y, x2={"field": "now"}, y2={"field": "end"}, color=own_colour),
+        layer(
+            "approved",
+            {"type": "point", "filled": False, "size": 90, "strokeWidth": 2},
+            x=x,
+            y=y,
+            color=own_colour,
+            tooltip=_texts(case="approved", value_text=main.title, rate_text="rate"),
+        ),
+    ]
+    on_front = [_row(case, (bottom, top)) for name in front for case in points if case.case == name]
+    band = layer(
+        "front", {"type": "line", "strokeWidth": 9, "strokeJoin": "round", "opacity": 0.22, "color": FAINT, "aria": False}, x=x, y=y
+    )
+    bars = layer("points", {"type": "rule", "strokeWidth": 1.4, "opacity": 0.45, "aria": False}, x=x, y=low, y2=high, color=colour)
+    lines = layer("points", {"type": "line", "strokeWidth": 1.8, "opacity": 0.85, "aria": False}, x=x, y=y, color=colour)
+    dots = layer(
+        "points", {"type": "point", "filled": True, "opacity": 1, "size": 70}, x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+    )
+    datasets = {"points": [_row(case, (bottom, top)) for case in points]}
+    datasets |= {"level": [level]} if level else {}
+    datasets |= {"front": on_front} if len(on_front) > 1 else {}
+    datasets |= {"approved": approved} if approved else {}
+    zooming = {"type": "interval", "encodings": ["x", "y"], "zoom": "wheel![event.ctrlKey || event.metaKey]"}
     return {
         "$schema": SCHEMA,
         "description": f"{main.axis} of {points[0].evaluation} against the rate, one line for each of {', '.join(codecs)}",
         "width": WIDTH,
         "height": HEIGHT,
-        "datasets": {"points": [_row(case) for case in points]} | ({"level": [level]} if level else {}),
-        "params": [{"name": "picked", "select": {"type": "point", "fields": ["codec"]}, "bind": "legend", "views": ["dots"]}],
-        "layer": [*(original if level else []), bars, lines, dots | {"name": "dots"}],
+        "datasets": datasets,
+        "params": [{"name": "hidden", "value": []}, {"name": "zoom", "select": zooming, "bind": "scales", "views": ["dots"]}],
+        "layer": [
+            *([band] if "front" in datasets else []),
+            *(original if level else []),
+            bars,
+            lines,
+            *(red if approved else []),
+            dots | {"name": "dots"},
+        ],
         "config": CONFIG,
     }
+
+
+def above(cases: Sequence[Case]) -> int:
+    """Count the points that lie above the frame and are drawn at its top."""
+    _, top = _reach(cases)
+    return sum(case.main.value > top for case in cases if not case.original and case.main.value is not None)
 
 
 def _texts(**titles: str) -> list[dict[str, str]]:
     return [{"field": field, "type": "nominal", "title": title} for field, title in titles.items()]
 
 
-def _level(cases: Sequence[Case]) -> dict[str, Any] | None:
+def _level(cases: Sequence[Case], frame: tuple[float, float]) -> dict[str, Any] | None:
     """Return the originals' level as a row; None where nothing says it."""
     original = next((case for case in cases if case.original and case.main.value is not None), None)
     measured = original or next((case for case in cases if case.reference is not None), None)
-    if measured is None:
+    level = None if measured is None else measured.main.value if original else measured.reference
+    if measured is None or level is None:
         return None
-    level = measured.main.value if original else measured.reference
-    return {"value": level, "label": f"original {measured.main.show(level)}", "interval_text": measured.main.interval if original else ""}
+    label = f"original {measured.main.show(level)}{', above' if level > frame[1] else ''}"
+    return {"shown": _inside(level, frame), "label": label, "interval_text": measured.main.interval if original else ""}
 
 
-def _row(case: Case) -> dict[str, Any]:
-    main = case.main
+def _row(case: Case, frame: tuple[float, float]) -> dict[str, Any]:
+    main, value = case.main, case.main.value
+    if value is None:
+        raise ValueError(f"{case.case} was not measured")
     return {
         "case": case.case,
         "codec": case.series,
         "rate": case.rate,
-        "value": main.value,
-        "low": main.value if main.low is None else main.low,
-        "high": main.value if main.high is None else main.high,
-        "rate_text": rate(case.rate, case.rate_unit),
+        "shown": _inside(value, frame),
+        "low": _inside(value if main.low is None else main.low, frame),
+        "high": _inside(value if main.high is None else main.high, frame),
+        "rate_text": " ".join(filter(None, (rate(case.rate, case.rate_unit), case.rate_interval))),
         "kbps_text": rate(case.kbps, "kbit/s"),
-        "value_text": main.show(main.value),
+        "value_text": " ".join(filter(None, (main.show(value), main.error_rate))),
         "interval_text": main.interval,
-        "retention_text": percent(case.retention),
+        "retention_text": " ".join(filter(None, (percent(case.retention), case.retention_interval))),
         "status": case.status,
     }
 
 
-def _reach(cases: Sequence[Case]) -> list[float]:
-    """Return the span of the values with their intervals and the original's level; a share stays between 0 and 1."""
-    figures = [
-        figure for case in cases for figure in (case.main.value, case.main.low, case.main.high, case.reference) if figure is not None
-    ]
-    low, high = min(figures), max(figures)
+def _approved(case: Case, style: Mapping[str, tuple[str, str]], frame: tuple[float, float]) -> dict[str, Any]:
+    """Return where a red point was approved, and where it is ``now`` and ``end``s."""
+    return {
+        "case": case.case,
+        "codec": case.series,
+        "colour": style[case.series][0],
+        "rate": case.baseline_rate or case.rate,
+        "shown": _inside(case.baseline or 0.0, frame),
+        "now": case.rate,
+        "end": _inside(case.main.value or 0.0, frame),
+        "value_text": case.main.show(case.baseline),
+        "rate_text": rate(case.baseline_rate, case.rate_unit),
+    }
+
+
+def _inside(figure: float, frame: tuple[float, float]) -> float:
+    """Move what lies above the frame to its top edge, a little below."""
+    bottom, top = frame
+    return min(figure, top - 0.015 * (top - bottom))
+
+
+def _reach(cases: Sequence[Case]) -> tuple[float, float]:
+    """Return the span of the values with their intervals and the original's level; a share stays between 0 and 1.
+
+    In decibels, points that kept nearly everything lie far above all others, at 100 dB where a metric ends, and would flatten them: those
+    beyond a gap wider than all that half of the points or more span stay outside.
+    """
+    share = not any(case.main.unit for case in cases)
+    values = sorted(case.main.value for case in cases if case.main.value is not None and not case.original)
+    gaps = [(above - below, place) for place, (below, above) in enumerate(pairwise(values), 1) if 2 * place >= len(values)]
+    widest, place = max(gaps, default=(0.0, 0))
+    ceiling = values[place - 1] if gaps and not share and widest > values[place - 1] - values[0] > 0 else math.inf
+    figures = [figure for case in cases for figure in (case.main.value, case.main.low, case.main.high, case.reference, case.approved)]
+    inside = [figure for figure in figures if figure is not None and figure <= ceiling]
+    low, high = min(inside), max(inside)
     room = 0.06 * (high - low) or 0.05
-    share = not any(case.main.unit for case in cases) and low >= 0 and high <= 1
-    return [max(low - room, 0.0), min(high + room, 1.0)] if share else [low - room, high + room]
+    if share and low >= 0 and high <= 1:
+        return max(low - room, 0.0), min(high + room, 1.0)
+    return low - room, high + room
 
 
 def _span(rates: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
-"""Results into one HTML file that works offline and without scripts.
+"""Results into a page that works offline and without scripts: one file, or with many cases a folder of pages beside it.
 
 Whatever comes from data is text: Jinja escapes it in the page, JSON for the charts has no ``<`` in it, media are ``data:`` URIs of the
-types in `gallery.MEDIA_TYPES`, and the page's own policy allows neither a connection nor a script but the two that were written here.
+types in `gallery.MEDIA_TYPES`, and the page's own policy allows neither a connection nor a script but those that were written here.
 """
 
 from __future__ import annotations
@@ -11,184 +11,211 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.chain import PLURAL
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.report import cases as reading
-from mpq_fixtures.report import curves, drawing, replication
-from mpq_fixtures.report.cases import Case, Lowest, Measure, read_case
+from mpq_fixtures.report import drawing, replication
+from mpq_fixtures.report.answers import whole as whole_percent
+from mpq_fixtures.report.cases import Case, Measure, read_cases
 from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.flips import Flips, counts_of, flips_of, rows_of, wanted, weight_of
-from mpq_fixtures.report.gallery import Example, examples_of, media_budget, share_budget, show_example, weight
-from mpq_fixtures.report.history import OverTime, find_history, over_time
+from mpq_fixtures.report.flips import counts_of, flips_of, rows_of, weight_of
+from mpq_fixtures.report.folder import Beside
+from mpq_fixtures.report.gallery import examples_of, media_budget, share_budget, show_example, weight
+from mpq_fixtures.report.history import OverTime, find_history
+from mpq_fixtures.report.sections import Section, sections_of
 from mpq_fixtures.results.courses import History
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.samples import read_examples
-from mpq_fixtures.tasks import title_of
+from mpq_fixtures.results.times import moment
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Environment
+
+MOST_CASES = 100
+"""Cases up to which the report is one file."""
 
 MOST_FAILURES, ALL_FAILURES = 200, 10_000
 """Samples that are named for a case and for all of them together; all others are in samples.parquet."""
 
+NAMED, LISTED, CARDS = 12, 500, 200
+"""Red cases that are named at the top, those that are one click away, and evaluations whose answers stand in tables in an index."""
+
 ROW_TEXT = 600
 """Characters that a point takes in the table of all points over time."""
 
-FLIPS_SHARE = 2 / 3
-"""Of the room for pictures and sounds, what flips may take; the rest is for the sample of every point."""
-
-ATTENTION = ("failed", "regressed", "rate", "not run", "skipped", "underpowered")
+LACKING = {"not run": "did not run", "skipped": "skipped"}
 
 
 def write_report(folder: Path, history: Path | None = None) -> Path:
     """Render ``report.html`` of a run's folder from its ``results.json`` and ``samples.parquet``, and return its path.
 
-    ``history`` is the folder to which runs were added; by default the one that the run's options name, where it is still there.
-    Raises `ValueError`, with a sentence, where one of the two cannot be read.
+    With more than `MOST_CASES` cases it is an index, beside a folder ``report_files`` with a page for each evaluation; what an earlier
+    report left there goes. ``history`` is the folder to which runs were added; by default the one that the run's options name, where it is
+    still there. Raises `ValueError`, with a sentence, where one of the two cannot be read.
     """
     results, file = read_results(folder), folder / "samples.parquet"
     try:
-        samples = read_examples(file, partial(wanted, results["cases"]))
+        samples = read_examples(file)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None
-    page = render(results, samples, find_history(results, history))
+    report, beside = Report(results, find_history(results, history)), Beside(folder)
+    if len(report.cases) <= MOST_CASES:
+        page = report.one_page(samples)
+    else:
+        page = report.index()
+        script = beside.keep(drawing.script().encode("utf-8", "replace"), "js") if report.charted else ""
+        examples, counts = examples_of(samples), counts_of(results.get("cases", ()))
+        for section in report.sections:
+            section.example = show_example(section.cases, examples, math.inf, beside)
+            section.flips = flips_of(section.cases, samples, counts, math.inf, beside)
+            beside.write(f"{section.key}.html", report.page_of(section, script))
+            section.example = section.flips = None
     write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
+    beside.sweep()
     return folder / "report.html"
 
 
 def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History | None = None) -> str:
-    """Lay out the page from the content of ``results.json`` and ``samples.parquet``, as ``reports/README.md`` describes them."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    here = Path(__file__).parent
-    cases = [read_case(record) for record in results.get("cases", ())]
-    with drawing.unchecked():
-        sections = _sections(cases, results.get("similarity") or (), history)
-    charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(section, section.chart) for section in sections if section.chart]
-    charted += [(section.history, section.history.drawn) for section in sections if section.history and section.history.drawn]
-    for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
-        shown.picture = Markup(drawing.lighter(picture))
-    scripts = [drawing.script()] if charted else []
-    scripts.append("".join((here / name).read_text(encoding="utf-8") for name in ("report.js", "flips.js")))
-    _show_samples(sections, cases, results, samples, sum(map(len, scripts)))
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters |= {"rate": reading.rate, "ratio": reading.ratio, "percent": reading.percent, "sentence": _sentence, "key": _key}
-    page: str = environment.get_template("report.html.j2").render(
-        suites=list(dict.fromkeys(case.suite for case in cases if case.suite)),
-        created=_moment(results.get("created")),
-        sentence=reading.sentence(cases, bool(results.get("complete", True))),
-        well=bool(cases) and all(case.outcome == "passed" for case in cases),
-        statuses=reading.count_statuses(cases),
-        changed=changes(results.get("cases", ())),
-        pooled=results.get("pooled") or (),
-        attention=[case for case in reading.worst_first(cases) if case.status in ATTENTION],
-        sections=sections,
-        replication=replication.replicate(results["cases"]) if replication.concerns(cases) else None,
-        cases=reading.worst_first(cases),
-        further=_further(cases),
-        most_failures=max(1, min(MOST_FAILURES, ALL_FAILURES // max(1, sum(bool(case.failures) for case in cases)))),
-        links=PLURAL,
-        off=reading.OFF,
-        kept=f"{reading.KEPT:.0%}".replace("%", " %"),
-        provenance=results.get("provenance") or {},
-        time=_time(results.get("seconds") or {}),
-        work=_work(results.get("work") or {}),
-        schema=results.get("schema"),
-        exit_status=results.get("exit_status"),
-        complete=results.get("complete"),
-        css=Markup("".join((here / name).read_text(encoding="utf-8") for name in ("report.css", "flips.css"))),
-        scripts=[Markup(script) for script in scripts],
-        policy=" ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts),
-    )
-    return page
+    """Lay out one page from the content of ``results.json`` and ``samples.parquet``, as ``reports/README.md`` describes them."""
+    return Report(results, history).one_page(samples)
 
 
-@dataclass
-class Section:
-    """One evaluation as the page shows it; ``picture`` is its chart as SVG, drawn with those of the others."""
+class Report:
+    """What a run's pages have in common; making it draws the charts."""
 
-    key: str
-    suite: str
-    name: str
-    task: str
-    model: str
-    dataset: str
-    samples: int
-    main: Measure
-    original: Case | None
-    reference: str
-    lowest: list[Lowest]
-    dearest: float
-    rate_unit: str
-    chart: dict[str, Any] | None
-    picture: str
-    ledger: list[Case]
-    similarity: list[Similarity]
-    history: OverTime | None
-    cases: list[Case]
-    example: Example | None = None
-    flips: Flips | None = None
+    def __init__(self, results: Mapping[str, Any], history: History | None = None) -> None:
+        """Read the content of ``results.json``."""
+        from markupsafe import Markup
 
+        self.results, self.cases = results, read_cases(results.get("cases", ()))
+        with drawing.unchecked():
+            self.sections = sections_of(self.cases, results, history)
+        charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(one, one.chart) for one in self.sections if one.chart]
+        charted += [(one.history, one.history.drawn) for one in self.sections if one.history and one.history.drawn]
+        for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
+            shown.picture = Markup(drawing.lighter(picture))
+        self.charted = bool(charted)
+        self.since = _red_since(history)
 
-@dataclass(frozen=True)
-class Similarity:
-    """How a signal metric orders an evaluation's points against the task's metric: Spearman's rho with its interval, and over what."""
+    def one_page(self, samples: pd.DataFrame) -> str:
+        """Return everything as one page."""
+        scripts = [drawing.script()] if self.charted else []
+        _show_samples(self.sections, self.cases, self.results, samples, sum(map(len, [*scripts, self._own_script])))
+        return self._page("report.html.j2", scripts, whole=True, sections=self.sections, **self._about_the_run)
 
-    title: str
-    rho: float | None
-    low: float | None
-    high: float | None
-    points: int
-    missing: str
+    def index(self) -> str:
+        """Return the page that leads to those of the evaluations."""
+        return self._page("report.html.j2", [], whole=False, sections=self.sections, **self._about_the_run)
 
+    def page_of(self, section: Section, script: str) -> str:
+        """Return the page of one evaluation, for the folder beside the index; ``script`` is the file there that draws charts."""
+        ordered = reading.worst_first(section.cases)
+        return self._page("evaluation_page.html.j2", [], script, whole=True, section=section, cases=ordered, further=_further(ordered))
 
-def _sections(cases: Sequence[Case], similarity: Sequence[Mapping[str, Any]], history: History | None) -> list[Section]:
-    style = curves.marks(cases)
-    groups: dict[tuple[str, str], list[Case]] = {}
-    for case in cases:
-        groups.setdefault((case.suite, case.evaluation), []).append(case)
-    sections = []
-    for index, ((suite, name), group) in enumerate(groups.items(), 1):
-        first = next((case for case in group if case.main.name), group[0])
-        original = next((case for case in group if case.original), None)
-        reference = next((case.reference for case in group if case.reference is not None), None)
-        lowest = reading.lowest_rates(group)
-        chart = curves.curve(group, style)
-        sections.append(
-            Section(
-                key=f"evaluation-{index}",
-                suite=suite,
-                name=name,
-                task=title_of(first.task),
-                model=first.model,
-                dataset=first.dataset,
-                samples=max(case.samples for case in group),
-                main=first.main,
-                original=original,
-                reference=first.main.show(original.main.value if original and original.main.value is not None else reference),
-                lowest=lowest,
-                dearest=max((found.case.rate or 0.0 for found in lowest if found.case), default=0.0),
-                rate_unit=next((case.rate_unit for case in group if case.rate_unit), ""),
-                chart=chart,
-                picture="",
-                ledger=[case for case in group if not case.original and case.bytes_payload is not None],
-                similarity=_similarity(similarity, suite, name, group),
-                history=over_time(history, suite, name),
-                cases=group,
-            )
+    def _page(self, template: str, scripts: Sequence[str], script: str = "", *, whole: bool, **content: Any) -> str:
+        from markupsafe import Markup
+
+        scripts = [*scripts, self._own_script]
+        hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8", "replace")).digest()).decode() for text in scripts]
+        page: str = self._environment.get_template(template).render(
+            whole=whole,
+            suites=list(dict.fromkeys(case.suite for case in self.cases if case.suite)),
+            created=_moment(self.results.get("created")),
+            shares=[(f"{100 * share:g}", share == reading.KEPT) for share in reading.SHARES],
+            since=self.since,
+            method=_method(self.cases),
+            most_failures=max(1, min(MOST_FAILURES, ALL_FAILURES // max(1, sum(bool(case.failures) for case in self.cases)))),
+            off=reading.OFF,
+            css=Markup("".join((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "flips.css"))),
+            scripts=[Markup(text) for text in scripts],
+            script=script,
+            beside=template == "evaluation_page.html.j2",
+            hashes=hashes,
+            **content,
         )
-    return sections
+        return page
+
+    @cached_property
+    def _own_script(self) -> str:
+        return "".join((HERE / name).read_text(encoding="utf-8") for name in ("report.js", "flips.js"))
+
+    @cached_property
+    def _environment(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        environment = Environment(
+            loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+        environment.filters |= {
+            "rate": reading.rate, "ratio": reading.ratio, "percent": reading.percent, "whole": whole_percent, "pace": _pace,
+            "sentence": _sentence, "key": _key,
+        }  # fmt: skip
+        return environment
+
+    @cached_property
+    def _about_the_run(self) -> dict[str, Any]:
+        """Return what the first page says of all cases."""
+        results, cases = self.results, reading.worst_first(self.cases)
+        places = {id(case): section.key for section in self.sections for case in section.cases}
+        red = [case for case in cases if case.is_red]
+        return {
+            "sentence": reading.sentence(self.cases, bool(results.get("complete", True))),
+            "first_red": min((self.since[case.case] for case in red if case.case in self.since), default=""),
+            "well": bool(cases) and all(case.outcome == "passed" for case in cases),
+            "statuses": reading.count_statuses(cases),
+            "changed": changes(results.get("cases", ())),
+            "pooled": results.get("pooled") or (),
+            "attention": red + [case for case in cases if case.status == "underpowered"],
+            "page_of": {case.case: places[id(case)] for case in cases},
+            "lacking": [(status, words, found) for status, words in LACKING.items() if (found := _lacking(cases, status))],
+            "named": NAMED,
+            "listed": LISTED,
+            "tables": len(self.sections) <= CARDS,
+            "replication": replication.replicate(results["cases"]) if replication.concerns(cases) else None,
+            "cases": cases,
+            "further": _further(cases),
+            "links": PLURAL,
+            "provenance": results.get("provenance") or {},
+            "time": _time(results.get("seconds") or {}),
+            "work": _work(results.get("work") or {}),
+            "schema": results.get("schema"),
+            "exit_status": results.get("exit_status"),
+            "complete": results.get("complete"),
+        }
+
+
+HERE = Path(__file__).parent
+
+
+def _red_since(history: History | None) -> dict[str, str]:
+    """Return for each case that is red when the first run was in which it was, as a time."""
+    found = {}
+    for course in history.courses if history else ():
+        if course.red_since is not None:
+            found[course.case] = moment(course.entries[course.red_since].run.started)
+    return found
+
+
+def _lacking(cases: Iterable[Case], status: str) -> dict[str, list[Case]]:
+    """Return the cases of a status by evaluation."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.status == status:
+            found.setdefault(case.evaluation, []).append(case)
+    return found
+
+
+def _method(cases: Iterable[Case]) -> str:
+    """Name how the values' intervals are made, where results say it."""
+    return ", ".join(dict.fromkeys(case.main.method for case in cases if case.main.method))
 
 
 def _show_samples(
@@ -200,43 +227,15 @@ def _show_samples(
         if history := section.history:
             others += len(history.picture) + len(json.dumps(history.chart)) + ROW_TEXT * len(history.rows)
     examples, counts = examples_of(samples), counts_of(results.get("cases", ()))
-    left = media_budget(cases, others)
-    weights = {section.key: sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
-    budgets = share_budget(weights, int(FLIPS_SHARE * left))
-    left -= sum(min(weights[key], budget) for key, budget in budgets.items())
-    for section in sections:
-        section.flips = flips_of(section.cases, samples, counts, budgets[section.key])
     weights = {
-        section.key: sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples) for section in sections
+        (section.key, "example"): sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples)
+        for section in sections
     }
-    budgets = share_budget(weights, left)
+    weights |= {(section.key, "flips"): sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
+    budgets = share_budget(weights, media_budget(cases, others))
     for section in sections:
-        section.example = show_example(section.cases, examples, budgets[section.key])
-
-
-def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cases: Sequence[Case]) -> list[Similarity]:
-    """Return how an evaluation's signal metrics go with its task's metric, the strongest first and those without a correlation last."""
-    known = {str(entry.get("metric")): entry for entry in entries if (entry.get("suite"), entry.get("evaluation")) == (suite, name)}
-    measures: dict[str, list[Measure]] = {}
-    for case in cases:
-        for measure in case.further:
-            measures.setdefault(measure.name, []).append(measure)
-    found = []
-    for metric, own in measures.items():
-        entry, missing = known.get(metric, {}), sum(measure.missing for measure in own)
-        reason = next((measure.why_missing for measure in own if measure.missing), "")
-        if entry or missing:
-            found.append(
-                Similarity(
-                    title=own[0].title,
-                    rho=reading.number(entry.get("rho")),
-                    low=reading.number(entry.get("ci_low")),
-                    high=reading.number(entry.get("ci_high")),
-                    points=int(reading.number(entry.get("points")) or 0),
-                    missing=f"{missing} of {sum(case.samples for case in cases if not case.original)}: {reason}" if missing else "",
-                )
-            )
-    return sorted(found, key=lambda one: -math.inf if one.rho is None else one.rho, reverse=True)
+        section.example = show_example(section.cases, examples, budgets[section.key, "example"])
+        section.flips = flips_of(section.cases, samples, counts, budgets[section.key, "flips"])
 
 
 def _further(cases: Iterable[Case]) -> list[Measure]:
@@ -252,6 +251,13 @@ def _sentence(words: str) -> str:
 def _key(figure: float | None) -> str:
     """Write a figure to sort by, as exactly as anybody sees it; nothing where there is none."""
     return "" if figure is None else f"{figure:.7g}"
+
+
+def _pace(seconds: float | None) -> str:
+    """Write seconds with two significant digits: ``0.012``, ``1.3``, ``25``."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.0f}" if seconds >= 9.5 else f"{seconds:.{max(0, 1 - math.floor(math.log10(seconds)))}f}"
 
 
 def _moment(created: Any) -> str:
