@@ -75,7 +75,7 @@ def curve(cases: Sequence[Case], style: Mapping[str, tuple[str, str]], front: Se
     main, unit = points[0].main, points[0].rate_unit
     bottom, top = _reach(cases)
     codecs = list(dict.fromkeys(case.series for case in points))
-    approved = [_approved(case, style, (bottom, top)) for case in points if case.is_red and case.baseline is not None]
+    approved = [_approved(case, style, (bottom, top)) for case in points if case.approved is not None]
     rates = [figure for row in approved for figure in (row["rate"], row["now"])] + [case.rate or 0.0 for case in points]
     level = _level(cases, (bottom, top))
 

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from mpq_fixtures.files import write_atomically
 
 TRIES, SECONDS = 2, 150
 """How often drawing is tried, and how long it may take: it takes some 10 s on an idle core."""
+
+MOST = 24
+"""Charts that one process draws at most, some 5 s of work: more are shared among as many processes as there are cores."""
 
 
 class DrawingError(RuntimeError):
@@ -46,7 +50,9 @@ def lighter(picture: str) -> str:
 def pictures(descriptions: Sequence[Mapping[str, Any]]) -> list[str]:
     """Draw Vega-Lite descriptions as SVG that scales with the page; each chart's ids are kept apart from those of the others."""
     charts = [{"chart": description, "vegalite": _vegalite(description)} for description in descriptions]
-    drawn = _ask(charts) if charts else []
+    shares = [charts[place : place + MOST] for place in range(0, len(charts), MOST)]
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        drawn = [picture for share in cores.map(_ask, shares) for picture in share]
     return [re.sub(r'(?<= id=")(?=\w+")|(?<=url\(#)(?=\w+\))', f"chart-{number}-", picture) for number, picture in enumerate(drawn, 1)]
 
 
