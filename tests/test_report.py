@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import io
 import json
@@ -20,10 +22,11 @@ from PIL import Image as Picture
 
 from mpq_fixtures.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example
 from mpq_fixtures.report import drawing
-from mpq_fixtures.report.cases import KEPT, lowest_rates, percent, rate, ratio, read_case, sentence, worst_first
-from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, curve, marks
+from mpq_fixtures.report.answers import answers, deltas, whole
+from mpq_fixtures.report.cases import KEPT, SHARES, lowest_rates, percent, rate, ratio, read_case, read_cases, sentence, worst_first
+from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, above, curve, marks
 from mpq_fixtures.report.gallery import compare_words
-from mpq_fixtures.report.html import render, write_report
+from mpq_fixtures.report.html import MOST_CASES, render, write_report
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.tasks import find_task
 
@@ -219,9 +222,6 @@ class TestNothingFromDataRuns:
         assert tags <= {"svg", "g", "path", "rect", "line", "text", "defs", "clipPath"}
 
     def test_policy_names_the_hash_of_each_script(self, full: str) -> None:
-        import base64
-        import hashlib
-
         page = Page(full)
         (policy,) = [a["content"] or "" for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
         assert policy.startswith("default-src 'none'")
@@ -364,6 +364,248 @@ class TestLowestRate:
         assert "webp none: q0 keeps most, 50.0 %" in text
 
 
+def choice(codec: str, case: str | None, **changes: Any) -> dict[str, Any]:
+    """One codec's answer in ``decisions``, as ``reports/README.md`` describes it."""
+    figures = {"rate": 0.16, "rate_low": 0.13, "rate_high": 0.21, "compression_ratio": 150.0, "reached": 0.97, "cheapest": 0.83}
+    return {"codec": codec, "case": case, "quality": "q1", "note": ""} | (figures if case else dict.fromkeys(figures)) | changes
+
+
+def delta(number: float | None, low: float | None = None, high: float | None = None, word: str = "") -> dict[str, Any]:
+    return {"delta": number, "low": low, "high": high, "word": word}
+
+
+def decided(**changes: Any) -> dict[str, Any]:
+    """An entry of ``decisions``: jpeg is the cheapest at 95 %, webp at 99 %, and nothing keeps 90 % in it."""
+    first = [choice("jpeg", "vit-jpeg-q5"), choice("webp", "vit-webp-q10", cheapest=0.17), choice("avif", None, reached=0.004, cheapest=0)]
+    keep = {"0.99": [choice("webp", "vit-webp-q10", cheapest=0.998)], "0.98": [choice("jpeg", None)], "0.95": first, "0.9": []}
+    pairs = [
+        {"codec": "jpeg", "anchor": "webp", "rate": delta(-0.314, -0.36, -0.25), "value": delta(0.02, 0.01, 0.03)},
+        {"codec": "webp", "anchor": "jpeg", "rate": delta(None, word="dominated"), "value": delta(None, word="not comparable")},
+    ]
+    shape = {"suite": "pocket", "evaluation": "vit", "samples": 10, "clusters": 4, "resamples": 1000}
+    return shape | {"keep": keep, "front": ["vit-jpeg-q5", "vit-webp-q10"], "bjontegaard": pairs} | changes
+
+
+DECIDED = (original(), record("jpeg", "q5", rate=0.16), record("webp", "q10", rate=0.3, value=0.95, retention=0.95))
+
+
+class TestAnswers:
+    def test_say_what_to_use_and_how_sure_it_is(self) -> None:
+        found = {one.key: one.sentence for one in answers([read_case(entry) for entry in DECIDED], decided())}
+        assert found == {
+            "99": "webp-q10, 0.300 bpp [0.130, 0.210], keeps 99 %; kept in 97 % of resamples.",
+            "98": "No codec keeps 98 %.",
+            "95": "jpeg-q5, 0.160 bpp [0.130, 0.210], keeps 95 %; the cheapest codec in 83 % of resamples; runner-up webp-q10, 0.300 bpp.",
+            "90": "",
+        }
+
+    def test_of_older_results_are_the_lowest_rates(self) -> None:
+        cases = [read_case(entry) for entry in (original(), *ladder((0.1, 0.91), (0.2, 0.955), (0.4, 0.985)))]
+        found = {one.key: one.sentence for one in answers(cases, None)}
+        assert found == {
+            "99": "No codec keeps 99 %.",
+            "98": "jpeg-q2, 0.400 bpp, keeps 98 %.",
+            "95": "jpeg-q1, 0.200 bpp, keeps 95 %.",
+            "90": "jpeg-q0, 0.100 bpp, keeps 90 %.",
+        }
+
+    def test_of_sounds_are_in_kilobits(self) -> None:
+        cases = [read_case(record("opus", "6k", rate=0.5, rate_unit="bits/sample", kbps=8.0))]
+        entry = {"keep": {"0.95": [choice("opus", "vit-opus-6k", rate_low=0.25, rate_high=1.0)]}}
+        (row,) = next(one for one in answers(cases, entry) if one.key == "95").rows
+        assert (row.shown_rate, row.interval) == ("8.00 kbit/s", "[4.00, 16.0]")
+
+    def test_all_shares_are_in_the_page_and_one_is_checked(self) -> None:
+        page = render(results(*DECIDED, decisions=[decided()]), samples())
+        stops = [attributes for tag, attributes in Page(page).tags if tag == "input"]
+        assert [(stop["id"], "checked" in stop) for stop in stops] == [
+            ("keep-99", False), ("keep-98", False), ("keep-95", True), ("keep-90", False),
+        ]  # fmt: skip
+        for share in SHARES:
+            assert page.count(f'class="answer at-{100 * share:g}"') == 3  # in the overview, beside the chart, under it
+        assert "in how many of 1000 resamples of 10 samples in 4 groups" in page
+        row = " ".join(Page(page[page.index('<div class="wide" role="region" aria-label="Lowest rates that keep 95 %') :]).text.split())
+        assert "jpeg q5 0.160 [0.130, 0.210] 48:1 1.0:1 0.900 [0.850, 0.950] 90.0 % 97 % 83 %" in row
+        assert "avif none under 1 % 0 %" in row
+
+    def test_codec_against_codec(self) -> None:
+        main = read_case(DECIDED[1]).main
+        found = deltas(decided(), main, ["jpeg", "webp"])
+        assert list(found) == ["jpeg", "webp"]
+        assert [(one.codec, one.rate, one.value) for one in found["jpeg"]] == [("webp", "dominated", "not comparable")]
+        assert [(one.codec, one.rate, one.value) for one in found["webp"]] == [
+            ("jpeg", "\N{MINUS SIGN}31 % [\N{MINUS SIGN}36, \N{MINUS SIGN}25]", "+0.020 [+0.010, +0.030]"),
+        ]  # fmt: skip
+        assert deltas(None, main, ["jpeg"]) == {}
+
+    @pytest.mark.parametrize(
+        ("share", "text"), [(0, "0 %"), (0.004, "under 1 %"), (0.834, "83 %"), (0.998, "99 %"), (1, "100 %"), (0.29, "29 %")]
+    )
+    def test_all_and_none_of_the_resamples_are_said_of_all_and_none_alone(self, share: float, text: str) -> None:
+        assert whole(share) == text
+
+
+class TestWhatIsRed:
+    def test_the_worst_is_what_fell_the_most_over_its_margin(self) -> None:
+        red = {"verdict": "regressed", "outcome": "failed"}
+        entries = [
+            record("a", "q1", value=0.80, baseline=0.90, change={"margin": 0.05}, **red),  # 2 margins
+            record("a", "q2", value=0.88, baseline=0.90, change={"margin": 0.005}, **red),  # 4 margins
+            record("b", "q2", value=0.80, baseline=0.90, change={"margin": 0.05}, **red),
+            record("a", "q3", rate=1.0, baseline_rate=0.5, change={"rate_margin": 0.1}, **red),  # 10 margins of its rate
+        ]
+        assert [case.point for case in worst_first(map(read_case, entries))] == ["a-q3", "a-q2", "a-q1", "b-q2"]
+
+    def test_missing_cases_are_one_line(self) -> None:
+        entries = [unmeasured("jpeg", f"q{place}", reason="worker gw1 crashed") for place in range(24)]
+        entries += [
+            unmeasured("opus", "6k") | {"evaluation": "demucs", "case": "demucs-opus-6k"},
+            unmeasured("opus", "8k", "skipped", "gated model"),
+        ]
+        page = render(results(original(), *entries, complete=False), samples())
+        text = " ".join(Page(page).text.split())
+        assert "25 cases did not run: vit (24), demucs (1)" in text
+        assert "1 case was skipped: vit (1)" in text
+        lines = page[page.index('id="attention"') : page.index('id="overview"')]
+        assert lines.count("worker gw1 crashed") == 1
+
+    def test_what_follows_the_first_line_of_a_reason_is_one_click_away(self) -> None:
+        failure = {"sample": "s", "step": "decode", "reason": "ffmpeg ended with 1\nTraceback:\n  <b>line</b> 3"}
+        page = render(results(original(), record("jpeg", "q5", outcome="failed", failures=[failure])), samples())
+        assert "<summary>ffmpeg ended with 1</summary><pre>Traceback:\n  &lt;b&gt;line&lt;/b&gt; 3</pre>" in page
+
+    def test_a_regressed_point_is_tied_to_its_approved_place(self) -> None:
+        red = {"verdict": "regressed", "outcome": "failed", "value": 0.7, "baseline": 0.9, "rate": 0.5, "baseline_rate": 0.4}
+        cases = [read_case(entry) for entry in (original(), record("jpeg", "q5", **red), record("jpeg", "q10"))]
+        description = curve(cases, marks(cases)) or {}
+        (approved,) = description["datasets"]["approved"]
+        assert [approved[name] for name in ("case", "rate", "shown", "now", "end")] == ["vit-jpeg-q5", 0.4, 0.9, 0.5, 0.7]
+        assert "approved" not in (curve(cases[2:], marks(cases)) or {})["datasets"]
+
+
+class TestFigures:
+    def test_retention_and_rate_have_their_intervals(self) -> None:
+        entry = record("jpeg", "q5", retention_low=0.88, retention_high=0.9499, rate_low=0.45, rate_high=0.55)
+        page = render(results(original(), entry), samples())
+        row = " ".join(Page(page[page.index('<tr id="case-vit-jpeg-q5"') :]).text.split())
+        assert "0.500 bpp [0.450, 0.550]" in row
+        assert "90.0 % [88.0, 94.9]" in row
+
+    def test_intervals_are_named_by_their_method(self) -> None:
+        entry = record("jpeg", "q5")
+        entry["metrics"]["top1"]["method"] = "Wilson"
+        assert "Bars are 95 % intervals over samples (Wilson)" in render(results(entry), samples())
+
+    def test_word_accuracy_has_its_error_rate(self) -> None:
+        case = read_case(record("opus", "6k", metric="word_accuracy", value=0.929))
+        assert case.main.error_rate == "WER 7.1 %"
+        assert read_case(record("jpeg", "q5")).main.error_rate == ""
+
+    def test_ratio_against_the_stored_files(self) -> None:
+        stored = original(bytes=3100, compression_ratio=7.7)
+        cases = read_cases([stored, record("opus", "6k", bytes=1000, compression_ratio=24.0), record("opus", "8k", bytes=500, samples=9)])
+        assert [case.stored_ratio for case in cases] == [None, 3.1, None]  # other samples are no comparison
+        raw = read_cases([original(bytes=3100, compression_ratio=1.0), record("opus", "6k", bytes=1000)])
+        assert [case.stored_ratio for case in raw] == [None, None]
+
+    def test_seconds_for_a_megapixel_and_for_a_second_of_sound(self) -> None:
+        # 250,000 bytes at 1 bit a pixel are 2 megapixels; 16,000 bytes at 64 kbit/s are 2 seconds.
+        spent = {"seconds": {"encode": 3.0, "decode": 0.0}, "work": {"computed": {"statistic": 10}, "reused": {}}}
+        picture = read_case(record("jpeg", "q5", bytes=250_000, rate=1.0, **spent))
+        assert (picture.pace("encode"), picture.pace("decode")) == (1.5, None)
+        sound = read_case(record("opus", "64k", bytes=16_000, rate=4.0, rate_unit="bits/sample", kbps=64.0, **spent))
+        assert sound.pace("encode") == 1.5
+
+    def test_reused_results_took_no_time_that_says_anything(self) -> None:
+        spent = {"seconds": {"encode": 3.0}, "work": {"computed": {"statistic": 5}, "reused": {"statistic": 5}}}
+        assert read_case(record("jpeg", "q5", bytes=250_000, rate=1.0, **spent)).pace("encode") is None
+
+
+class TestFolder:
+    """With many cases: an index, a page for each evaluation, media as files."""
+
+    @staticmethod
+    def write(folder: Path, per_evaluation: int = 60, evaluations: tuple[str, ...] = ("vit", "seg"), **changes: Any) -> Path:
+        entries = [
+            record("jpeg", f"q{place}", case=f"{name}-jpeg-q{place}", evaluation=name, rate=0.1 + place, **changes)
+            for name in evaluations
+            for place in range(per_evaluation)
+        ]
+        (folder / "results.json").write_text(json.dumps(results(*entries)), encoding="utf-8")
+        part = {**image_example(picture(), "brick"), "label": HOSTILE}
+        rows = [{"case": entry["case"], "sample": "../../x", "prediction": "brick", "example": [part]} for entry in entries]
+        samples(*rows).to_parquet(folder / "samples.parquet")
+        return write_report(folder)
+
+    def test_index_leads_to_pages_and_pages_to_media(self, tmp_path: Path) -> None:
+        index = self.write(tmp_path)
+        assert index == tmp_path / "report.html"
+        links = [a["href"] or "" for tag, a in Page(index.read_text(encoding="utf-8")).tags if tag == "a"]
+        pages = {link for link in links if not link.startswith("#")}
+        assert pages == {"report_files/evaluation-1.html", "report_files/evaluation-2.html"}
+        for link in pages:
+            page = Page((tmp_path / link).read_text(encoding="utf-8"))
+            loaded = [(tag, a) for tag, a in page.tags if tag in ("img", "audio", "script") and a.get("src")]
+            assert {tag for tag, _ in loaded} == {"img", "script"}
+            assert all((tmp_path / "report_files" / (a["src"] or "?")).is_file() for _, a in loaded)
+            assert all(a.get("loading") == "lazy" for tag, a in loaded if tag == "img")
+            assert all((a["href"] or "").startswith(("#", "../report.html")) for tag, a in page.tags if tag == "a")
+            assert sum(a.get("id", "").startswith("case-") for _, a in page.tags if a.get("id")) == 60
+
+    def test_names_come_from_the_content_alone(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        names = sorted(file.name for file in (tmp_path / "report_files").iterdir())
+        assert [name for name in names if name.endswith("html")] == ["evaluation-1.html", "evaluation-2.html"]
+        (media,) = [name for name in names if name.endswith("webp")]  # the same picture everywhere is one file
+        content = (tmp_path / "report_files" / media).read_bytes()
+        assert content == image_example(picture())["data"]
+        assert media == f"{hashlib.sha256(content).hexdigest()[:32]}.webp"
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "report_files", "results.json", "samples.parquet"]
+
+    def test_policy_lets_in_what_is_beside_the_page_and_nothing_else(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        page = Page((tmp_path / "report_files" / "evaluation-1.html").read_text(encoding="utf-8"))
+        (policy,) = [a["content"] or "" for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+        rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+        own = next(text for kind, text in page.scripts if kind is None and text)
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        assert rules["default-src"] == "'none'"
+        assert rules["script-src"] == f"'sha256-{digest}' 'self'"
+        assert rules["img-src"] == rules["media-src"] == "data: 'self' file:"
+
+    def test_what_an_earlier_report_left_goes_and_the_rest_stays(self, tmp_path: Path) -> None:
+        self.write(tmp_path, evaluations=("a", "b", "c"))
+        beside = tmp_path / "report_files"
+        (beside / f"{'0' * 32}.png").write_bytes(b"of an earlier report")
+        (beside / "notes.txt").write_text("mine")
+        self.write(tmp_path)
+        assert sorted(file.name for file in beside.glob("*.html")) == ["evaluation-1.html", "evaluation-2.html"]
+        assert not (beside / f"{'0' * 32}.png").exists()
+        self.write(tmp_path, per_evaluation=5)
+        assert [file.name for file in beside.iterdir()] == ["notes.txt"]
+
+    def test_up_to_a_hundred_cases_are_one_file(self, tmp_path: Path) -> None:
+        self.write(tmp_path, per_evaluation=MOST_CASES // 2)
+        assert not (tmp_path / "report_files").exists()
+
+    def test_red_cases_are_linked_where_they_are(self, tmp_path: Path) -> None:
+        index = self.write(tmp_path, verdict="regressed", outcome="failed").read_text(encoding="utf-8")
+        assert (
+            '<a href="report_files/evaluation-2.html#case-seg-jpeg-q7" data-page="report_files/evaluation-2.html#case-seg-jpeg-q7">'
+            in index
+        )
+
+    def test_index_stays_small(self, tmp_path: Path) -> None:
+        entries = [
+            record("jpeg", f"q{place}", case=f"e{number}-jpeg-q{place}", evaluation=f"e{number}", verdict="regressed", outcome="failed",
+                   reason="fell by a lot " * 10, value=None, rate=None)
+            for number in range(250) for place in range(8)
+        ]  # fmt: skip
+        (tmp_path / "results.json").write_text(json.dumps(results(*entries)), encoding="utf-8")
+        samples().to_parquet(tmp_path / "samples.parquet")
+        assert 100_000 < write_report(tmp_path).stat().st_size <= 3_000_000
+
+
 class TestWords:
     def test_sentence(self) -> None:
         cases = [read_case(record("jpeg", f"q{place}")) for place in range(3)]
@@ -424,6 +666,38 @@ class TestCurve:
         description = curve(cases, marks(cases))
         chart = altair.LayerChart.from_dict(description or {}, validate=True)
         assert (chart.to_dict()["$schema"], len(chart.layer)) == (SCHEMA, 5)
+
+    def test_with_everything_is_vega_lite_too(self) -> None:
+        entries = [original(), record("jpeg", "q5", verdict="regressed", baseline=0.95), record("webp", "q5", rate=0.1)]
+        cases = [read_case(entry) for entry in entries]
+        description = curve(cases, marks(cases), ["vit-webp-q5", "vit-jpeg-q5"]) or {}
+        chart = altair.LayerChart.from_dict(description, validate=True)
+        assert len(chart.layer) == 8
+        assert [row["case"] for row in description["datasets"]["front"]] == ["vit-webp-q5", "vit-jpeg-q5"]
+
+    @pytest.mark.parametrize(
+        ("values", "unit", "outside"),
+        [
+            ((2.0, 5.0, 7.0, 8.0, 100.0), "dB", 1),
+            ((2.0, 5.0, 7.0, 8.0, 99.0, 100.0), "dB", 2),
+            ((2.0, 5.0, 7.0, 8.0, 12.0), "dB", 0),
+            ((2.0, 100.0), "dB", 0),
+            ((0.1, 0.11, 0.12, 0.9), "accuracy", 0),
+        ],
+    )
+    def test_points_far_above_all_others_do_not_flatten_them(self, values: tuple[float, ...], unit: str, outside: int) -> None:
+        entries = [
+            record("flac", f"q{place}", value=value, rate=1.0 + place, metrics={"top1": {"value": value, "unit": unit}})
+            for place, value in enumerate(values)
+        ]
+        cases = [read_case(entry | {"ci_low": None, "ci_high": None, "reference": None}) for entry in entries]
+        description = curve(cases, marks(cases)) or {}
+        bottom, top = description["layer"][-1]["encoding"]["y"]["scale"]["domain"]
+        assert above(cases) == outside == sum(value > top for value in values)
+        rows = description["datasets"]["points"]
+        assert all(bottom < row["shown"] <= top for row in rows)
+        assert [row["shown"] for row in rows][: len(rows) - outside] == list(values)[: len(rows) - outside]
+        assert all(f"{value:.{2 if unit == 'dB' else 3}f}" in row["value_text"] for value, row in zip(values, rows, strict=True))
 
     def test_codecs_keep_their_marks(self) -> None:
         entries = [record(codec, "q5", evaluation=evaluation) for evaluation, codecs in (("a", "xyz"), ("b", "zyx")) for codec in codecs]

@@ -99,8 +99,8 @@ def answers(cases: Sequence[Case], decisions: Mapping[str, Any] | None) -> list[
     return [Answers(share, _rows(cases, share, (decisions or {}).get("keep", {}).get(f"{share:g}"))) for share in SHARES]
 
 
-def deltas(decisions: Mapping[str, Any] | None, measure: Measure) -> dict[str, list[Delta]]:
-    """Return for each anchor how the other codecs compare."""
+def deltas(decisions: Mapping[str, Any] | None, measure: Measure, codecs: Sequence[str]) -> dict[str, list[Delta]]:
+    """Return for each anchor how the other codecs compare; anchors in the order of ``codecs``."""
 
     def as_share(figure: float) -> str:
         return f"{100 * figure:+.0f}".replace("-", "\N{MINUS SIGN}")
@@ -108,7 +108,7 @@ def deltas(decisions: Mapping[str, Any] | None, measure: Measure) -> dict[str, l
     def as_value(figure: float) -> str:
         return measure.show(figure, sign=True, unit=False)
 
-    found: dict[str, list[Delta]] = {}
+    found: dict[str, list[Delta]] = {codec: [] for codec in codecs}
     for entry in (decisions or {}).get("bjontegaard") or ():
         one = Delta(
             text(entry.get("codec")),
@@ -116,7 +116,7 @@ def deltas(decisions: Mapping[str, Any] | None, measure: Measure) -> dict[str, l
             _delta(entry.get("value") or {}, as_value, f" {measure.unit}" if measure.unit else ""),
         )
         found.setdefault(text(entry.get("anchor")), []).append(one)
-    return found
+    return {anchor: rows for anchor, rows in found.items() if rows}
 
 
 def whole(share: float) -> str:

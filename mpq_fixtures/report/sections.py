@@ -107,7 +107,7 @@ def sections_of(cases: Sequence[Case], results: Mapping[str, Any], history: Hist
                 original=original,
                 reference=first.main.show(original.main.value if original and original.main.value is not None else reference),
                 answers=answers(group, decisions),
-                deltas=deltas(decisions, first.main),
+                deltas=deltas(decisions, first.main, list(dict.fromkeys(case.series for case in group if not case.original))),
                 front=front,
                 decided=decisions or {},
                 rate_unit=next((case.rate_unit for case in group if case.rate_unit), ""),
