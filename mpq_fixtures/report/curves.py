@@ -238,7 +238,8 @@ def _reach(cases: Sequence[Case]) -> tuple[float, float]:
     values = sorted(case.main.value for case in cases if case.main.value is not None and not case.original)
     gaps = [(above - below, place) for place, (below, above) in enumerate(pairwise(values), 1) if 2 * place >= len(values)]
     widest, place = max(gaps, default=(0.0, 0))
-    ceiling = values[place - 1] if gaps and not share and widest > values[place - 1] - values[0] > 0 else math.inf
+    span = values[place - 1] - values[0] if values else 0.0
+    ceiling = values[place - 1] + span / 2 if not share and widest > span > 0 else math.inf  # room for intervals and approved values
     figures = [figure for case in cases for figure in (case.main.value, case.main.low, case.main.high, case.reference, case.approved)]
     inside = [figure for figure in figures if figure is not None and figure <= ceiling]
     low, high = min(inside), max(inside)
