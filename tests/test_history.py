@@ -490,6 +490,11 @@ class TestReport:
         assert "a 2026-10-21 02:00 pillow 12.0 -> 13.0; jpeg libjpeg 3.1" in text
         assert re.search(r"jpeg-q5 30 0\.90\d 0\.8\d\d \S0\.0\d\d 0\.8\d\d 0\.90\d regressed 2026-10-21 02:00 2026-10-21 02:00: top1", text)
 
+    def test_says_at_the_top_since_when_it_is_red(self, page: str) -> None:
+        text = " ".join(Page(page[: page.index('id="overview"')]).text.split())
+        assert "1 of 3 cases pass; 2 regressed. Red since 2026-10-21 02:00 UTC." in text
+        assert "regressed vit-jpeg-q5 red since 2026-10-21 02:00 UTC" in text
+
     def test_gives_the_script_the_same_with_every_run(self, page: str) -> None:
         charts = [json.loads(text) for kind, text in Page(page).scripts if kind == "application/json"]
         (chart,) = [chart for chart in charts if "facet" in chart]

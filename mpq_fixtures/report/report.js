@@ -21,8 +21,10 @@ function readAddress() {
   if (!hash.includes("=")) return;
   state.keep = parts.get("keep") ?? USUAL;
   state.hide = new Set(list("hide"));
-  state.sort = new Map(list("sort").map((text) => text.split(".")).map(([table, column, way]) => [table, [Number(column), way]]));
-  state.zoom = new Map(list("zoom").map((text) => text.split("~")).map(([chart, ...ends]) => [chart, ends.map(Number)]));
+  const sorted = list("sort").map((text) => /^(.+)\.(\d+)\.(up|down)$/.exec(text)).filter(Boolean);
+  state.sort = new Map(sorted.map(([, table, column, way]) => [table, [Number(column), way]]));
+  const zoomed = list("zoom").map((text) => text.split("~")).map(([chart, ...ends]) => [chart, ends.map(Number)]);
+  state.zoom = new Map(zoomed.filter(([, ends]) => ends.length === 4 && ends.every(Number.isFinite)));
 }
 
 function hashOf({ at, keep, hide, sort, zoom }) {
@@ -126,8 +128,8 @@ function enliven(drawing) {
     for (const { encoding } of description.layer) for (const channel of [encoding.color, encoding.shape]) if (channel) channel.legend = null;
     const [hidden, zoom] = description.params;
     hidden.value = [...state.hide];
-    const [left, right, bottom, top] = state.zoom.get(name) ?? [];
-    if (top !== undefined) zoom.value = { x: [left, right], y: [bottom, top] };
+    const ends = state.zoom.get(name);
+    if (ends) zoom.value = { x: ends.slice(0, 2), y: ends.slice(2) };
   } else {
     description.columns = Math.max(1, Math.min(description.columns, Math.floor(drawing.clientWidth / 205)));
   }
