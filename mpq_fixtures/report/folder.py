@@ -1,32 +1,36 @@
 """The files beside a report of many cases: pages of evaluations, and what they load when it is looked at.
 
-A page comes with its media inside, as ``data:`` URIs. Here they become files, named after their content and never after anything that data
-say, so that the same sound at two points is one file. Files that no page names any more are removed, others in the folder are left alone.
+Media are named after their content and never after anything that data say; the same sound at two points is one file. Files that no page
+names any more are removed, others in the folder are left alone.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mpq_fixtures.files import write_atomically
-from mpq_fixtures.report.gallery import MEDIA_TYPES
+from mpq_fixtures.report.gallery import MEDIA_TYPES, MediaSink
 
 NAME = "report_files"
 ENDINGS = {kind: kind.rpartition("/")[2] for kind in MEDIA_TYPES}
 _OURS = re.compile(rf"evaluation-\d+\.html|[0-9a-f]{{32}}\.({'|'.join(ENDINGS.values())}|js)")
-_MEDIA = re.compile(r'(?<==")data:([a-z]+/[a-z]+);base64,([A-Za-z0-9+/=]+)(?=")')  # data cannot write it: a quote of theirs is escaped
 
 
-class Beside:
+class Beside(MediaSink):
     """The folder ``report_files`` beside a report, and what of it is in use."""
 
     def __init__(self, folder: Path) -> None:
         """Take the folder of the report."""
         self.folder = folder / NAME
         self._used: set[str] = set()
+
+    def uri(self, part: Mapping[str, Any]) -> str:
+        """Have a picture or a sound as a file, and return its name, which is its address on a page beside it."""
+        return self.keep(bytes(part["data"]), ENDINGS[part["media_type"]])
 
     def keep(self, content: bytes, ending: str) -> str:
         """Have a file of this content, and return its name."""
@@ -37,13 +41,8 @@ class Beside:
         return name
 
     def write(self, name: str, page: str) -> None:
-        """Write a page, its media to files of their own."""
-
-        def moved(found: re.Match[str]) -> str:
-            ending = ENDINGS.get(found[1])
-            return self.keep(base64.b64decode(found[2]), ending) if ending else found[0]
-
-        write_atomically(self.folder / name, _MEDIA.sub(moved, page).encode("utf-8", "replace"))
+        """Write a page."""
+        write_atomically(self.folder / name, page.encode("utf-8", "replace"))
         self._used.add(name)
 
     def sweep(self) -> None:

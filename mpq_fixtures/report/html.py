@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from mpq_fixtures.report import drawing, replication
 from mpq_fixtures.report.answers import whole as whole_percent
 from mpq_fixtures.report.cases import Case, Measure, read_cases
 from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.flips import counts_of, flips_of, rows_of, weight_of
+from mpq_fixtures.report.flips import counts_of, flips_of, rows_of, wanted, weight_of
 from mpq_fixtures.report.folder import Beside
 from mpq_fixtures.report.gallery import examples_of, media_budget, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history
@@ -49,6 +49,9 @@ NAMED, LISTED, CARDS = 12, 500, 200
 ROW_TEXT = 600
 """Characters that a point takes in the table of all points over time."""
 
+FLIPS_SHARE = 2 / 3
+"""Of the room for pictures and sounds, what flips may take; the rest is for the sample of every point."""
+
 LACKING = {"not run": "did not run", "skipped": "skipped"}
 
 
@@ -61,7 +64,7 @@ def write_report(folder: Path, history: Path | None = None) -> Path:
     """
     results, file = read_results(folder), folder / "samples.parquet"
     try:
-        samples = read_examples(file)
+        samples = read_examples(file, partial(wanted, results["cases"]))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{file} cannot be read: {reason}; give the folder that a run wrote, such as reports/latest") from None
@@ -227,15 +230,18 @@ def _show_samples(
         if history := section.history:
             others += len(history.picture) + len(json.dumps(history.chart)) + ROW_TEXT * len(history.rows)
     examples, counts = examples_of(samples), counts_of(results.get("cases", ()))
-    weights = {
-        (section.key, "example"): sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples)
-        for section in sections
-    }
-    weights |= {(section.key, "flips"): sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
-    budgets = share_budget(weights, media_budget(cases, others))
+    left = media_budget(cases, others)
+    weights = {section.key: sum(map(weight_of, rows_of(section.cases, samples))) for section in sections}
+    budgets = share_budget(weights, int(FLIPS_SHARE * left))
+    left -= sum(min(weights[key], budget) for key, budget in budgets.items())
     for section in sections:
-        section.example = show_example(section.cases, examples, budgets[section.key, "example"])
-        section.flips = flips_of(section.cases, samples, counts, budgets[section.key, "flips"])
+        section.flips = flips_of(section.cases, samples, counts, budgets[section.key])
+    weights = {
+        section.key: sum(weight(examples[case.case]["example"]) for case in section.cases if case.case in examples) for section in sections
+    }
+    budgets = share_budget(weights, left)
+    for section in sections:
+        section.example = show_example(section.cases, examples, budgets[section.key])
 
 
 def _further(cases: Iterable[Case]) -> list[Measure]:

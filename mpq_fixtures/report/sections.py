@@ -11,6 +11,7 @@ from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report import curves
 from mpq_fixtures.report.answers import Answers, Delta, answers, deltas
 from mpq_fixtures.report.cases import Case, Measure
+from mpq_fixtures.report.flips import Flips
 from mpq_fixtures.report.gallery import Example
 from mpq_fixtures.report.history import OverTime, over_time
 from mpq_fixtures.results.courses import History
@@ -44,6 +45,7 @@ class Section:
     history: OverTime | None
     cases: list[Case]
     example: Example | None = None
+    flips: Flips | None = None
 
     @property
     def statuses(self) -> dict[str, int]:
