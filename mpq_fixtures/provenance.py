@@ -22,6 +22,7 @@ from mpq_fixtures import signals, statistics
 from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.history import this_host
+from mpq_fixtures.suite import Evaluation
 
 PACKAGES = (
     "mpq", "ai-edge-litert", "av", "cdpam", "datasets", "demucs", "imageio-ffmpeg", "jiwer", "lc3py", "museval", "numpy", "pandas", "pesq",
@@ -59,13 +60,37 @@ def provenance(
 
     ``loaded`` is what `loaded_libraries` said in each of the run's workers.
     """
-    evaluations = {evaluation.name: evaluation for evaluation in options.evaluations}
+    chosen = {
+        "suite": options.suites,
+        "samples": options.samples,
+        "device": options.device,
+        "update_baselines": options.update_baselines,
+        "strict": options.strict,
+        "baselines": {evaluation.suite: _below(options.baselines_of(evaluation), config.rootpath) for evaluation in options.evaluations},
+        "history": str(options.history),
+        "chosen": list(options.cases) + ([f"-k {keyword}"] if (keyword := config.getoption("keyword", "")) else []),
+    }
+    command = ["pytest", *config.invocation_params.args]
+    return origin_of(records, options.evaluations, command, config.rootpath, options.device, chosen, loaded)
+
+
+def origin_of(
+    records: Sequence[Record],
+    evaluations: Iterable[Evaluation],
+    command: Sequence[str],
+    root: Path,
+    device: str,
+    options: Mapping[str, Any],
+    loaded: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return `provenance` for whatever command made the records, in the project's folder ``root`` and with these options."""
+    known = {evaluation.name: evaluation for evaluation in evaluations}
     asked: dict[str, Any] = {"libraries": {}, "settings": {}}
     for one in (*loaded, loaded_libraries()):
         asked = {part: known | one.get(part, {}) for part, known in asked.items()}
     models, metrics, data, code = {}, {}, {}, {}
     for record in records:
-        evaluation = evaluations[record.evaluation]
+        evaluation = known[record.evaluation]
         parts = record.parts.get("model", {})
         models[record.evaluation] = {
             "source": record.model,
@@ -84,9 +109,9 @@ def provenance(
         if "codec" in record.parts:
             code[record.codec] = record.parts["codec"]
     return {
-        "command": ["pytest", *config.invocation_params.args],
+        "command": list(command),
         "version": version("mpq"),
-        "commit": _commit(config.rootpath),
+        "commit": _commit(root),
         "python": platform.python_version(),
         "machine": {
             "host": this_host(),
@@ -95,7 +120,7 @@ def provenance(
             "instruction_set": _instruction_set(),
             **asked["settings"],
         },
-        "device": ", ".join(sorted({record.device for record in records})) or options.device,
+        "device": ", ".join(sorted({record.device for record in records})) or device,
         "packages": _versions(code.values()),
         "libraries": asked["libraries"],
         "codecs": {record.codec: record.build for record in records if record.build},
@@ -103,18 +128,7 @@ def provenance(
         "models": models,
         "metrics": metrics,
         "data": data,
-        "options": {
-            "suite": options.suites,
-            "samples": options.samples,
-            "device": options.device,
-            "update_baselines": options.update_baselines,
-            "strict": options.strict,
-            "baselines": {
-                evaluation.suite: _below(options.baselines_of(evaluation), config.rootpath) for evaluation in options.evaluations
-            },
-            "history": str(options.history),
-            "chosen": list(options.cases) + ([f"-k {keyword}"] if (keyword := config.getoption("keyword", "")) else []),
-        },
+        "options": dict(options),
         "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
     }
 

@@ -5,6 +5,7 @@ Every mistake in a file is a `SuiteError` that says where it is and what would b
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -173,6 +174,15 @@ def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
 
 def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own: Mapping[str, Codec]) -> Evaluation:
     place = f"{path}: evaluation {number}" + (f" ({table['name']})" if "name" in table else "")
+    return dataclasses.replace(read_evaluation(table, suite, path.resolve().parent, place, own), file=path)
+
+
+def read_evaluation(table: dict[str, Any], suite: str, folder: Path, place: str, own: Mapping[str, Codec] | None = None) -> Evaluation:
+    """Return the evaluation that a table describes, as it stands in a suite file; raises `SuiteError`, which begins with ``place``.
+
+    ``folder`` is where its relative paths start, and ``own`` are the codecs that its suite declares.
+    """
+    own = own or {}
     check_keys(table, _REQUIRED, _REQUIRED + _OPTIONAL, place)
     name = table.get("name", suite)
     if not isinstance(name, str) or not _PART.fullmatch(name):
@@ -208,7 +218,7 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         codecs=chosen,
         similarity=similarity,
         left_out=left_out,
-        folder=path.resolve().parent,
+        folder=folder,
         samples=samples,
         thresholds=read_thresholds(table.get("thresholds", {}), metric, f"{place}: thresholds"),
         margins=read_margins(table.get("margins", {}), metric, task, similarity, f"{place}: margins"),
@@ -217,7 +227,6 @@ def _evaluation(table: dict[str, Any], suite: str, path: Path, number: int, own:
         model_options=model_options,
         targets=targets,
         limits=read_limits(table.get("limits", {}), f"{place}: limits"),
-        file=path,
     )
 
 

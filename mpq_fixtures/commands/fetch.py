@@ -37,7 +37,7 @@ def fetch(suite: str | None, codec_names: Sequence[str] = (), metric_names: Sequ
     except (SuiteError, CodecError, MetricError) as error:
         sys.stderr.write(f"mpq fetch: {error}\n")
         return 2
-    complaints = _fetch_assets(assets(evaluations)) if evaluations else []
+    complaints = fetch_assets(assets(evaluations)) if evaluations else []
     complaints += _bring(
         "codec",
         {codec.name: (partial(codec.missing, qualities), partial(codec.fetch, qualities=qualities)) for codec, qualities in used.items()},
@@ -92,7 +92,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _fetch_assets(needed: Iterable[Asset]) -> list[str]:
+def fetch_assets(needed: Iterable[Asset]) -> list[str]:
     """Download models and data sets; return what cannot be had."""
     looks = [(asset, asset.look()) for asset in needed]
     wanted = [(asset.repository, status) for asset, status in looks if asset.repository and status.state is State.FETCHABLE]

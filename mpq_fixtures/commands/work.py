@@ -8,12 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
-import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +18,7 @@ import pytest
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
+from mpq_fixtures.commands.progress import Progress, stoppable
 from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.local import LocalEngine
@@ -30,11 +28,9 @@ from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case, SuiteError
-from mpq_fixtures.words import counted
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 
 DONE, FAILED, CANNOT, STOPPED = 0, 1, 2, 130
-_PAUSE_TERMINAL, _PAUSE_FILE = 0.5, 60.0
 
 
 class Share(NamedTuple):
@@ -100,13 +96,13 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
         return _cannot(str(error))
     except pytest.UsageError as error:
         return _cannot(str(error).replace("--mpq-", "--"))
-    threads, memory, progress = threads_for_worker(1), Memory(memory_for_signals(1)), _Progress(share)
+    threads, memory, progress = threads_for_worker(1), Memory(memory_for_signals(1)), Progress(f"mpq work {share}")
     points = Counter(case.evaluation.name for case in cases)
     bench = Workbench(store, Clock(), threads, progress, LocalEngine(), memory=memory, points=points)
     opened = OpenEvaluation(device, 0, threads, samples, memory)
     code = DONE
     try:
-        with _stoppable(progress):
+        with stoppable(progress):
             for place, case in enumerate(cases):
                 code = max(code, _measure(case, share, place, opened, bench))
     except KeyboardInterrupt:
@@ -125,7 +121,7 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
 def _measure(case: Case, share: Share, place: int, opened: OpenEvaluation, bench: Workbench) -> int:
     """Measure a share of a case, and say what could not be measured."""
     progress = bench.progress
-    assert isinstance(progress, _Progress)
+    assert isinstance(progress, Progress)
     try:
         dataset, codec = opened.dataset(case.evaluation), case.open_codec()
         if codec is not None:
@@ -140,62 +136,6 @@ def _measure(case: Case, share: Share, place: int, opened: OpenEvaluation, bench
         return CANNOT
     progress.say(*(f"{case.id}: sample {one.sample} failed to {one.step}: {one.reason}" for one in failures.values()))
     return FAILED if failures else DONE
-
-
-@contextmanager
-def _stoppable(progress: _Progress) -> Iterator[None]:
-    """Stop after the batch that is under way where somebody wants that or the machine is taken away; at once when told again."""
-
-    def stop(number: int, frame: object) -> None:
-        if progress.stopping:
-            raise KeyboardInterrupt
-        progress.stopping = True
-
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
-        wanted.append(hangup)
-    before = {number: signal.signal(number, stop) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Progress:
-    """Says on standard error how far a share is: in one line on a terminal, else once a minute and at the end of a case."""
-
-    def __init__(self, share: Share) -> None:
-        self._share, self._live = share, sys.stderr.isatty()
-        self._pause = _PAUSE_TERMINAL if self._live else _PAUSE_FILE
-        self._case, self._there, self._said = "", 0, 0.0
-        self.stopping = False
-
-    def __call__(self, case: str, done: int, total: int) -> None:
-        """Note how far a case is, between batches; raises `KeyboardInterrupt` where that is the end."""
-        if self.stopping:
-            raise KeyboardInterrupt
-        if case != self._case:  # the others' samples count as done
-            self._case, self._there = case, done
-        own, now = total - self._there, time.monotonic()
-        if own and (done == total or now - self._said > self._pause):
-            self._said = now
-            line = f"mpq work {self._share}: {case} {done - self._there}/{counted(own, 'sample')}"
-            sys.stderr.write(f"\r{line}\x1b[K" if self._live else f"{line}\n")
-            sys.stderr.flush()
-
-    def say(self, *lines: str) -> None:
-        """Write lines that stay."""
-        if lines:
-            self.end()
-        for line in lines:
-            sys.stderr.write(f"mpq work {self._share}: {line}\n")
-
-    def end(self) -> None:
-        """Leave the line that changes."""
-        if self._live and self._said:
-            sys.stderr.write("\n")
-            self._said = 0.0
 
 
 def _cannot(reason: str) -> int:
