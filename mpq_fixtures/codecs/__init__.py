@@ -27,6 +27,9 @@ _PART = re.compile(r"[a-z0-9_.]+")
 _TAKEN = ("original", "evaluations", "test_evaluations")
 """What stands in the ids of tests besides codecs: the name of the reference, and of folders and files."""
 
+_MOST, _APART = 101, 0.04
+"""Beyond so many, numbers name bit rates or ratios, whose steps of one are too fine to tell apart: they are looked for in such shares."""
+
 _registry: dict[str, type[Codec]] = {}
 
 
@@ -53,6 +56,18 @@ class Numbers:
         if match is None or not low <= int(match[1]) <= high:
             raise CodecError(f"{quality!r} is not one of {self}")
         return int(match[1])
+
+    def in_order(self) -> list[str]:
+        """Return them, the one of the lowest rate first; of more than a hundred and one those that are 4 % apart at least."""
+        step = 1 if self.best >= self.worst else -1
+        numbers = list(range(self.worst, self.best + step, step))
+        if len(numbers) > _MOST:
+            apart = numbers[:1]
+            for number in numbers[1:-1]:
+                if abs(number - apart[-1]) >= _APART * apart[-1]:
+                    apart.append(number)
+            numbers = [*apart, self.best]
+        return [f"{self.prefix}{number}{self.suffix}" for number in numbers]
 
     def __str__(self) -> str:
         return f"{self.prefix}{self.worst}{self.suffix} to {self.prefix}{self.best}{self.suffix}"
@@ -82,7 +97,8 @@ class Codec(ABC):
     same bytes in every run. Decoded signals have the shape, and decoded sounds the sample rate, of what was encoded. The arrays of a
     signal are write-protected; what `decode` returns is copied before anything else happens.
 
-    ``qualities`` are those that a suite may ask for besides the ladder's. ``automatic`` says whether suites that name no codecs take
+    ``qualities`` are those that a suite may ask for besides the ladder's; `range` has all that a search may try, in order, and
+    `command_line` names the program that would do the same to a file. ``automatic`` says whether suites that name no codecs take
     this one: not where it needs weights, a binary, or a package that mpq does not bring.
 
     An instance serves one process for as long as it runs, from several threads; making one loads nothing.
@@ -122,6 +138,20 @@ class Codec(ABC):
         except CodecError as error:
             others = [rung for rung in self.ladder if not _understands(self.qualities, rung)]
             raise CodecError(f"{error}{' or ' + ', '.join(others) if others else ''}") from None
+
+    def range(self, signal: Any = None) -> Sequence[str]:
+        """Return the qualities among which the best one is looked for, the one of the lowest rate first: ``qualities``, or the ladder.
+
+        ``signal`` is one of those to be encoded, for codecs whose rates depend on a sample rate.
+        """
+        return self.ladder if self.qualities is None else self.qualities.in_order()
+
+    def command_line(self, quality: str) -> str:
+        """Return the command that encodes a file as nearly as can be as this does, for a shell; "" where there is none.
+
+        What a program does otherwise stands behind it, as a shell's comment.
+        """
+        return ""
 
     def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say what this machine lacks for ``qualities``, or for the ladder, and the one command that brings it; "" where it can run.

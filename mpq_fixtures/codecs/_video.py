@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FULL_RANGE, BT_601 = 2, 5
 """FFmpeg's numbers for them (AVCOL_RANGE_JPEG, AVCOL_SPC_BT470BG)."""
 
+FULL_RANGE_420 = "scale=out_range=full:out_color_matrix=bt601,format=yuv420p"
+"""FFmpeg's filter for the planes that these codecs code."""
+
 LARGEST = 16384  # pixels a side; SVT-AV1 takes a width modulo 65536
 HALF = 1 << 15  # of one in 16 bits behind the point
 

@@ -39,6 +39,15 @@ class Aac(AudioCodec):
         highest = 16000 if kbps < 16 else 24000 if kbps < 32 else 32000
         return min(lowest(RATES, sample_rate), highest) if kbps < 64 else lowest(RATES, max(sample_rate, 16000))
 
+    def command_line(self, quality: str) -> str:
+        """Return FFmpeg's command with the same encoder."""
+        kbps = self.qualities.number(quality)
+        rate = f"-ar {self.coded_rate(48000, quality)} " if kbps < 64 else ""
+        settings = f"-c:a aac -aac_coder fast -aac_pns 0 -b:a {kbps}k {rate}"
+        return (
+            f"ffmpeg -i input.wav {settings}output.m4a  # an MP4 file's tables come on top{', -ar for sounds above that' if rate else ''}"
+        )
+
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
         """Return the configuration and the access units."""
         bit_rate = 1000 * self.qualities.number(quality)

@@ -40,6 +40,14 @@ class Amr(AudioCodec):
         if quality not in MODES:
             raise CodecError(f"{quality!r} is not one of {', '.join(MODES)}")
 
+    def range(self, signal: Any = None) -> Sequence[str]:
+        """Return the format's bit rates."""
+        return tuple(MODES)
+
+    def command_line(self, quality: str) -> str:
+        """Return FFmpeg's command with the same encoder."""
+        return f"ffmpeg -i input.wav -ar 8000 -ac 1 -c:a libopencore_amrnb -b:a {quality} output.amr"
+
     def prepare(self, qualities: Sequence[str] = ()) -> None:
         """Raise `MissingAsset` where PyAV lacks the coder."""
         require("libopencore_amrnb")

@@ -6,7 +6,7 @@ import os
 
 from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._audio import read_varint
-from mpq_fixtures.codecs._video import VideoCodec
+from mpq_fixtures.codecs._video import FULL_RANGE_420, VideoCodec
 
 FRAME_HEADER, TILE_GROUP, FRAME = 3, 4, 6
 
@@ -28,6 +28,11 @@ class Av1(VideoCodec):
         """Return SVT-AV1's parameters: one thread, and the tools for still pictures."""
         os.environ.setdefault("SVT_LOG", "1")  # errors only; it would tell its settings on the terminal for every picture
         return {"preset": "4", "qp": str(self.qualities.number(quality)), "svtav1-params": "lp=1:avif=1"}
+
+    def command_line(self, quality: str) -> str:
+        """Return FFmpeg's command with the same encoder."""
+        settings = f"-c:v libsvtav1 -preset 4 -qp {self.qualities.number(quality)} -svtav1-params avif=1"
+        return f"ffmpeg -i input.png -frames:v 1 -vf {FULL_RANGE_420} {settings} output.obu"
 
     def stream_ledger(self, stream: bytes) -> Ledger:
         """Count the frame as payload, and the heads of the units and the sequence header as container."""

@@ -24,6 +24,10 @@ class Avif(PillowCodec):
         """Return what Pillow's ``save`` takes for ``quality``."""
         return {"quality": self.qualities.number(quality), "speed": 10, "max_threads": 1}
 
+    def command_line(self, quality: str) -> str:
+        """Return libavif's ``avifenc``, of 1.0 and later."""
+        return f"avifenc -q {self.qualities.number(quality)} -s 10 -y 420 -j 1 input.png output.avif"
+
     def ledger(self, data: bytes) -> Ledger:
         """Count the media data as payload, and all other boxes as container."""
         payload = media_data(data)

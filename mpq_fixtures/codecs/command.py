@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import shutil
 import signal as signals
 import subprocess
@@ -77,6 +78,15 @@ class CommandCodec(Codec):
         lacking = next((word for word, path in zip(words, self._programs(), strict=True) if not path), "")
         advice = self._commands.install or "install it, or name it by its path"
         return f"its program {lacking.strip('{}')!r} is not here: {advice}" if lacking else ""
+
+    def command_line(self, quality: str) -> str:
+        """Return the command that the suite file gives, with the quality and names of files filled in."""
+        commands = self._commands
+        names = {"{input}": f"input{commands.signal}", "{output}": f"output{commands.bitstream}", "{quality}": commands.qualities[quality]}
+        words = ["ffmpeg" if word == "{ffmpeg}" else word for word in commands.encode]
+        for name, stands_for in names.items():
+            words = [word.replace(name, stands_for) for word in words]
+        return shlex.join(words)
 
     def _programs(self) -> list[str]:
         return [find_program(self._commands.encode[0]), find_program(self._commands.decode[0])]

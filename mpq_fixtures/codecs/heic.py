@@ -48,6 +48,10 @@ class Heic(Codec):
             raise ValueError(f"heic cannot hold a picture of {width}x{height}") from error
         return buffer.getvalue()
 
+    def command_line(self, quality: str) -> str:
+        """Return libheif's ``heif-enc``."""
+        return f"heif-enc -q {self.qualities.number(quality)} -p chroma=420 -o output.heic input.png"
+
     def decode(self, data: bytes) -> Image:
         """Restore the picture; raises `ValueError` for bytes that are not a whole file of this codec."""
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]

@@ -6,7 +6,7 @@ import re
 
 from mpq_fixtures.codecs import Ledger, Numbers
 from mpq_fixtures.codecs._audio import read_varint, varint
-from mpq_fixtures.codecs._video import VideoCodec
+from mpq_fixtures.codecs._video import FULL_RANGE_420, VideoCodec
 
 START = b"\0\0\0\1"
 
@@ -28,6 +28,11 @@ class Hevc(VideoCodec):
         """Return x265's parameters: one thread, no message with its version, and the quantiser as it is, not less for a key frame."""
         qp = self.qualities.number(quality)
         return {"preset": "medium", "x265-params": f"qp={qp}:ipratio=1:keyint=1:info=0:pools=none:frame-threads=1:wpp=0:log-level=none"}
+
+    def command_line(self, quality: str) -> str:
+        """Return FFmpeg's command with the same encoder."""
+        settings = f"-c:v libx265 -preset medium -x265-params qp={self.qualities.number(quality)}:ipratio=1:keyint=1:info=0"
+        return f"ffmpeg -i input.png -frames:v 1 -vf {FULL_RANGE_420} {settings} output.hevc"
 
     def pack(self, stream: bytes) -> bytes:
         """Return the units, each behind its length."""

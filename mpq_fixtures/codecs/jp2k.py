@@ -29,6 +29,10 @@ class Jpeg2000(PillowCodec):
         """Return what Pillow's ``save`` takes for ``quality``."""
         return {"quality_mode": "rates", "quality_layers": [self.qualities.number(quality)], "irreversible": True, "no_jp2": True}
 
+    def command_line(self, quality: str) -> str:
+        """Return OpenJPEG's ``opj_compress``; the ending asks for the bare codestream."""
+        return f"opj_compress -i input.png -o output.j2k -r {self.qualities.number(quality)} -I"
+
     def ledger(self, data: bytes) -> Ledger:
         """Count the packets of the tile-parts as payload, and the headers of the picture and of the tile-parts as container."""
         place, payload = _find(data, 2, TILE_PART), 0

@@ -25,6 +25,10 @@ class Jpeg(PillowCodec):
         """Return what Pillow's ``save`` takes for ``quality``."""
         return {"quality": self.qualities.number(quality)}
 
+    def command_line(self, quality: str) -> str:
+        """Return libjpeg-turbo's ``cjpeg``; Pillow, too, keeps tables to 8 bits."""
+        return f"cjpeg -quality {self.qualities.number(quality)} -sample 2x2 -baseline -outfile output.jpg input.ppm"
+
     def ledger(self, data: bytes) -> Ledger:
         """Count what follows the headers of the scans as payload, restart markers with it; all other segments are container."""
         place, payload = 2, 0

@@ -44,6 +44,10 @@ class JpegXL(Codec):
         )
         return bytes(encoder(pixels.tobytes(), width, height, jpeg_encode=False, exif=None, jumb=None, xmp=None, compress=False))  # type: ignore[call-arg]
 
+    def command_line(self, quality: str) -> str:
+        """Return libjxl's ``cjxl``."""
+        return f"cjxl input.png output.jxl -q {self.qualities.number(quality)} -e 3"
+
     def decode(self, data: bytes) -> Image:
         """Restore the picture; raises `ValueError` for bytes that are not a whole stream of this codec."""
         from pillow_jxl import Decoder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.codecs import CodecError, Ledger, Numbers
 from mpq_fixtures.codecs._audio import AudioCodec, decode_packets, encode_packets, lowest, pyav_build, scipy_build
@@ -15,6 +16,8 @@ DELAY = 576 + 529  # samples: LAME's encoder, and the synthesis filter bank of a
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MPEG_1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s, from 32 kHz on
 MPEG_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # below; up to 64 below 16 kHz
+COARSEST = {8: 32, 16: 40, 24: 48}
+"""What the lowest stand for from 32 kHz on, in kbit/s."""
 KBPS = tuple(sorted({*MPEG_1, *MPEG_2} - {144}))
 
 
@@ -38,8 +41,19 @@ class Mp3(AudioCodec):
 
     def check(self, quality: str) -> None:
         """Raise `CodecError`, with the bit rates that there are, for another one."""
-        if quality not in (known := [f"{kbps}k" for kbps in KBPS]):
+        if quality not in (known := self.range()):
             raise CodecError(f"{quality!r} is not one of {', '.join(known)}")
+
+    def range(self, signal: Any = None) -> Sequence[str]:
+        """Return the format's bit rates; where its lowest stand for higher ones, only these."""
+        coarse = signal is not None and signal.sample_rate >= 32000
+        return [f"{kbps}k" for kbps in KBPS if not (coarse and kbps in COARSEST)]
+
+    def command_line(self, quality: str) -> str:
+        """Return LAME's own command."""
+        kbps = self.qualities.number(quality)
+        least = f"  # from 32 kHz on the format begins at 32 kbit/s, here {COARSEST[kbps]}" if kbps in COARSEST else ""
+        return f"lame --cbr -b {kbps} -q 7 -t input.wav output.mp3{least}"
 
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return the nearest of MPEG's sample rates from above."""
@@ -50,7 +64,7 @@ class Mp3(AudioCodec):
         """Return the MPEG frames, which say themselves where they end."""
         kbps = self.qualities.number(quality)
         if sample_rate >= 32000:
-            kbps = {8: 32, 16: 40, 24: 48}.get(kbps, kbps)
+            kbps = COARSEST.get(kbps, kbps)
         frames, _ = encode_packets("libmp3lame", waveform, sample_rate, 1000 * kbps, compression_level="7")
         return b"".join(frames)
 

@@ -36,6 +36,12 @@ class Opus(AudioCodec):
         kbps = self.qualities.number(quality)
         return min(lowest((8000, 12000, 16000, 24000, 48000), sample_rate), 8000 if kbps < 12 else 16000 if kbps < 64 else 48000)
 
+    def command_line(self, quality: str) -> str:
+        """Return the command of opus-tools."""
+        kbps = self.qualities.number(quality)
+        rate = f"  # measured at {'8' if kbps < 12 else '16'} kHz at most: libopus chooses for itself" if kbps < 64 else ""
+        return f"opusenc --bitrate {kbps} --cvbr --padding 0 input.wav output.opus{rate}"
+
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
         """Return an Ogg file."""
         import av

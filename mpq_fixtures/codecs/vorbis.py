@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,15 @@ class Vorbis(AudioCodec):
     def build(self) -> str:
         """Name soundfile, whose libsndfile holds libvorbis, and the resampler."""
         return f"{soundfile_build()}, {scipy_build()}"
+
+    def range(self, signal: Any = None) -> Sequence[str]:
+        """Return the whole qualities behind the one at 8 kHz."""
+        return [self.ladder[0], *self.qualities.in_order()]
+
+    def command_line(self, quality: str) -> str:
+        """Return the command of vorbis-tools."""
+        resample = "--resample 8000 " if quality.endswith("_8khz") else ""
+        return f"oggenc -q {self.qualities.number(quality.removesuffix('_8khz'))} {resample}-o output.ogg input.wav"
 
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return the rate that libvorbis takes nearest to the sound's."""

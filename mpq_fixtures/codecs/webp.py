@@ -23,6 +23,10 @@ class WebP(PillowCodec):
         """Return what Pillow's ``save`` takes for ``quality``."""
         return {"quality": self.qualities.number(quality)}
 
+    def command_line(self, quality: str) -> str:
+        """Return libwebp's ``cwebp``."""
+        return f"cwebp -q {self.qualities.number(quality)} -m 4 input.png -o output.webp"
+
     def ledger(self, data: bytes) -> Ledger:
         """Count the bitstreams as payload, and RIFF with its chunks' heads as container (RFC 9649, section 2)."""
         place, payload = 12, 0
