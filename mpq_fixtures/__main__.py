@@ -19,6 +19,8 @@ examples:
   mpq fetch --codec lyra         download what a codec needs; for metrics, --metric lpips
   mpq list codecs                what a suite file may name; also tasks, qualities, metrics, suites
   mpq doctor my.toml             what is wrong or missing in a suite of your own
+  mpq advise photos/ --model google/vit-base-patch16-224 --keep 0.99
+                                 which codec and quality keep 99 % of what the model does, and what that saves
   mpq compare nightly/1 nightly/2
   mpq approve reports/latest     accept what the run measured as the baselines
   mpq history --case '*-jpeg-*'  how these cases went over all runs, and what changed on the way
@@ -78,6 +80,25 @@ examples:
 
 exit code: 0 done, 1 samples failed, which are named, 2 something could not be done, 130 stopped.
 docs/machines.md has more.
+"""
+
+
+ADVISE = """\
+Of each codec the lowest quality is looked for at which the model keeps a share of what it does on the originals, by a few qualities and
+on as few samples as will do; what was measured is in the store, so that a second call is quick and one that was stopped goes on. DATA is a
+folder of pictures or sounds, a data set on the hub, or an evaluation of a suite. Without labels, or where the model's classes are not those
+of the data, answers are held against the model's own on the originals.
+
+examples:
+  mpq advise photos/ --model google/vit-base-patch16-224 --keep 0.99
+  mpq advise calls/ --model openai/whisper-base --codec opus --codec mp3 --samples 200
+  mpq advise photos/ --model python:my_model:load --task image_embedding      a model of your own
+  mpq advise my.toml:whisper_calls --keep 0.95            an evaluation of a suite, with its data, model and codecs
+  mpq advise photos/ --model MODEL --out reports/advice   a report with the curves, which mpq report renders again
+  mpq advise photos/ --model MODEL --json                 for programs
+
+exit code: 0 an answer, 4 none: out of reach of every codec, or the samples cannot tell, 2 it cannot be looked for, 130 stopped.
+docs/advise.md says how it decides, and what its words mean.
 """
 
 
@@ -187,6 +208,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.add_argument("--samples", type=_above_zero, metavar="N", help="at most N samples an evaluation, as --mpq-samples (default: all)")
     work.add_argument("--device", type=_device, default="auto", metavar="NAME", help="as --mpq-device (default: auto)")
     work.formatter_class, work.epilog = argparse.RawDescriptionHelpFormatter, WORK
+    advise = add("advise", "say how far data can be compressed for a model: codec, quality, rate, saving, and how sure that is", _advise)
+    advise.add_argument("data", metavar="DATA", help="a folder, a data set on the hub (OWNER/NAME), or SUITE:EVALUATION")
+    advise.add_argument("--model", metavar="MODEL", help="a hub id, a folder, or python:package.module:callable")
+    advise.add_argument("--task", metavar="TASK", help="what the model does (default: what data and model say)")
+    advise.add_argument("--labels", action=argparse.BooleanOptionalAction, default=None,
+                        help="hold answers against labels, or against those to the originals (default: labels where they fit)")  # fmt: skip
+    advise.add_argument("--keep", type=_share_to_keep, default=0.95, metavar="SHARE", help="above 0, at most 1 (default: 0.95)")
+    advise.add_argument("--codec", action="append", default=[], metavar="NAME", help="repeatable (default: those that need nothing)")
+    advise.add_argument("--samples", type=_above_zero, metavar="N", help="at most N samples, a seeded choice (default: all)")
+    advise.add_argument("--split", metavar="NAME", help="the split of the data, or a stretch of it: test[:200]")
+    advise.add_argument("--level", type=_level, default=0.95, metavar="SHARE", help="of the intervals (default: 0.95)")
+    advise.add_argument("--mpq-cache", metavar="DIR|URL", help="the store, as in pytest (default: $MPQ_CACHE or the user's cache folder)")
+    advise.add_argument("--device", type=_device, default="auto", metavar="NAME", help="as --mpq-device (default: auto)")
+    advise.add_argument("--json", action="store_true", help="for programs: the answer and every quality that was tried")
+    advise.add_argument("--out", type=Path, metavar="DIR", help="write results and a report with the curves there")
+    advise.formatter_class, advise.epilog = argparse.RawDescriptionHelpFormatter, ADVISE
     options = parser.parse_args(arguments)
     code: int = options.run(options)
     return code
@@ -332,6 +369,34 @@ def _work(options: argparse.Namespace) -> int:
 
     sys.path.append(str(Path.cwd()))
     return work(options.suite, options.share, options.mpq_cache, options.samples, options.device)
+
+
+def _share_to_keep(text: str) -> float:
+    return _number(text, lambda share: 0 < share <= 1, "is not a share to keep: give a number above 0 and at most 1, such as 0.99")
+
+
+def _level(text: str) -> float:
+    return _number(text, lambda level: 0 < level < 1, "is not a level: give a number between 0 and 1, such as 0.95")
+
+
+def _number(text: str, holds: Callable[[float], bool], wanted: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not holds(number):
+        raise argparse.ArgumentTypeError(f"{text!r} {wanted}")
+    return number
+
+
+def _advise(options: argparse.Namespace) -> int:
+    from mpq_fixtures.commands.advise import advise
+    from mpq_fixtures.commands.advise_data import Asked
+
+    sys.path.append(str(Path.cwd()))
+    asked = Asked(options.data, options.model, options.task, options.labels, tuple(options.codec), options.samples, options.split)
+    command = ["mpq", *sys.argv[1:]]
+    return advise(asked, options.keep, options.level, options.mpq_cache, options.device, options.json, options.out, command)
 
 
 def _conformance(options: argparse.Namespace) -> int:

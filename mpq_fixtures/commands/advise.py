@@ -1,0 +1,263 @@
+"""``mpq advise``: how far data can be compressed for a model, by which codec and at which quality, and how sure that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import random
+import sys
+from array import array
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs import Codec, CodecError
+from mpq_fixtures.commands.advise_data import AdviceError, Asked, candidates, choose
+from mpq_fixtures.commands.advise_words import as_json, as_text
+from mpq_fixtures.commands.progress import Progress, stoppable
+from mpq_fixtures.conformance.stored import audited
+from mpq_fixtures.decisions.advice import Advice, Answer, Figures, Point, describe_failure
+from mpq_fixtures.decisions.search import Estimate, parts, search
+from mpq_fixtures.devices import set_up_process, threads_for_worker
+from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.errors import AssetError
+from mpq_fixtures.evaluate import finish
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.options import available, store_location
+from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.record import Record
+from mpq_fixtures.signals import SEED, Dataset, LazySamples
+from mpq_fixtures.store import StoreError, open_store
+from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
+from mpq_fixtures.tasks import TaskError
+from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+
+ANSWERED, CANNOT, UNTOLD, STOPPED = 0, 2, 4, 130
+COMMAND = "mpq advise"
+
+
+class _Unusable(Exception):
+    """A codec that cannot be measured on these samples; the message says why."""
+
+
+def advise(
+    asked: Asked, keep: float, level: float, cache: str | None, device: str, json: bool, out: Path | None, command: Sequence[str] = ()
+) -> int:
+    """Write the answer and return the exit code: 0, 4 where none could be told, 2 where it cannot be looked for, 130 when stopped."""
+    set_up_process()
+    progress = _Progress(COMMAND)
+    try:
+        store, device = open_store(store_location(cache)), available(device)
+        found = candidates(asked)
+    except (AdviceError, AssetError, SuiteError, CodecError, TaskError, StoreError) as error:
+        return _cannot(str(error))
+    except pytest.UsageError as error:
+        return _cannot(str(error).replace("--mpq-", "--"))
+    threads, memory = threads_for_worker(1), Memory(memory_for_signals(1))
+    opened = OpenEvaluation(device, 0, threads, asked.samples, memory)
+    with TemporaryDirectory(prefix="mpq-advise-") as parts:
+        bench = Workbench(store, Clock(), threads, progress, LocalEngine(), Path(parts), memory)
+        try:
+            with stoppable(progress):
+                evaluation, dataset, notes = choose(asked, found, opened)
+                bench.points[evaluation.name] = 1 + 7 * len(evaluation.codecs)
+                looking = Looking(evaluation, shuffled(dataset), opened.model(evaluation), bench, keep, level)
+                advice = looking.advice(notes)
+            progress.clear()
+            if out is not None:
+                write(out, looking, advice, command)
+        except KeyboardInterrupt:
+            progress.say("stopped; what was measured is in the store, and the same command goes on from there")
+            return STOPPED
+        except (AssetError, AdviceError, StoreError) as error:
+            progress.end()
+            return _cannot(str(error))
+        except OSError as error:
+            progress.end()
+            return _cannot(f"{out} could not be written: {error.strerror or error}")
+        finally:
+            bench.engine.close()
+            opened.close()
+    sys.stdout.write(as_json(advice) if json else as_text(advice))
+    return ANSWERED if advice.best is not None else UNTOLD
+
+
+def shuffled(dataset: Dataset) -> Dataset:
+    """Return a data set in a seeded order, the same everywhere, so that its first so many samples are a choice of all."""
+    order = array("q", range(len(dataset.samples)))
+    random.Random(SEED).shuffle(order)
+    return _first(dataset, order)
+
+
+def _first(dataset: Dataset, order: Sequence[int]) -> Dataset:
+    samples = LazySamples(
+        len(order),
+        lambda index: dataset.samples[order[index]],
+        lambda indices: dataset.sources([order[index] for index in indices]),
+        lambda indices: dataset.names([order[index] for index in indices]),
+    )
+    return dataclasses.replace(dataset, samples=samples)
+
+
+class _Progress(Progress):
+    """Says how far a quality is, of which only the first so many samples are ``wanted``."""
+
+    wanted = 0
+
+    def __call__(self, case: str, done: int, total: int) -> None:
+        """Note how far a case is, between batches; raises `KeyboardInterrupt` where that is the end."""
+        lacking = min(total - done, self.wanted)
+        if lacking or self.stopping:
+            super().__call__(case, self.wanted - lacking, self.wanted)
+
+
+class _Beginning(Pipeline):
+    """A case of which only the first so many samples are wanted; batches are those of all samples, so that more can follow."""
+
+    def __init__(self, wanted: int, *others: Any) -> None:
+        super().__init__(*others)
+        self._wanted = wanted
+
+    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
+        """Return the positions of the wanted samples that have no row in the store and did not fail."""
+        return [position for position in super().lacking(failed, positions) if position < self._wanted]
+
+
+class Looking:
+    """Measures codecs on the samples of an evaluation, some at a time, and says what came of it."""
+
+    def __init__(self, evaluation: Evaluation, dataset: Dataset, model: OpenModel, bench: Workbench, keep: float, level: float) -> None:
+        self.evaluation, self.dataset, self.model, self.bench = evaluation, dataset, model, bench
+        self.keep, self.level = keep, level
+        self.metric = evaluation.task.metric(dataset, **evaluation.options)
+        self.records: dict[str, Record] = {}  # of each case, on the most samples on which it was measured
+        self._figures: dict[tuple[str, int], Figures] = {}
+        self.sizes = parts(len(dataset.samples))
+
+    def advice(self, notes: Sequence[str] = ()) -> Advice:
+        """Look at each codec and return what is best; raises `AssetError` where the originals are nothing to compare with."""
+        original = self._check_originals()
+        answers = [self._answer(name, codec, original) for name, codec in self.evaluation.codecs.items()]
+        return Advice.of(self.evaluation, self.metric, original, answers, self.keep, self.level, self.model.device, tuple(notes))
+
+    def _check_originals(self) -> Figures:
+        original = self._measured(ORIGINAL, "", None, self.sizes[-1])
+        name = self.evaluation.name
+        if not original.ids:
+            raise AssetError(f"{name}: no sample could be measured; {describe_failure(original.failures)}")
+        value = self.metric.value(original.statistics)
+        floor = self.metric.value(original.floors) if len(original.floors) else 0.0
+        if not value > floor:
+            over = "no better than the unprocessed mixture" if len(original.floors) else "right of none"
+            advice = (
+                "; are the labels meant for this model? --no-labels holds its answers against its own" if self.evaluation.has_labels else ""
+            )
+            raise AssetError(f"{name}: on the {len(original.ids)} originals the model is {over}, so that there is nothing to keep{advice}")
+        return original
+
+    def _answer(self, name: str, codec: Codec, original: Figures) -> Answer:
+        ladder = [quality for codec_name, quality in self.evaluation.points if codec_name == name]
+        try:
+            qualities = self._ready(name, codec)
+            found = search(qualities, lambda *asked: self._estimate(name, codec, *asked), self.sizes, self.keep, ladder or codec.ladder)
+        except _Unusable as error:
+            return Answer(name, problem=str(error))
+        points = tuple(self._point(name, codec, probe.quality, probe.samples) for probe in found.probes)
+        commands = tuple(codec.command_line(probe.quality) for probe in found.probes)
+        failures = [one for probe in found.probes for one in self._measured(name, probe.quality, codec, probe.samples).failures]
+        return Answer(name, found, points, commands, len(qualities), failure=describe_failure(failures))
+
+    def _ready(self, name: str, codec: Codec) -> Sequence[str]:
+        """Return the qualities of a codec that is ready and honest; raises `_Unusable`."""
+        case = Case(dataclasses.replace(self.evaluation, points=tuple((name, rung) for rung in codec.ladder)), name, codec.ladder[0])
+        try:
+            codec.prepare(case.siblings())
+            if faults := audited(case, codec, self.dataset, self.bench):
+                raise _Unusable(f"codec {faults[0]}")
+        except AssetError as error:
+            raise _Unusable(str(error).removeprefix(f"codec {name}: ")) from None
+        for sample in self.dataset.samples:
+            try:
+                return list(codec.range(sample.signal()))
+            except Exception:  # which the sample's own failure says
+                continue
+        return list(codec.range())
+
+    def _estimate(self, name: str, codec: Codec, quality: str, samples: int) -> Estimate:
+        point = self._point(name, codec, quality, samples)
+        return Estimate(point.retention, point.retention_low, point.retention_high, point.rate)
+
+    def _point(self, name: str, codec: Codec, quality: str, samples: int) -> Point:
+        figures, original = self._measured(name, quality, codec, samples), self._measured(ORIGINAL, "", None, samples)
+        point = Point.of(quality, figures, original, self.metric, self.level)
+        if not point.samples:
+            raise _Unusable(f"no sample could be measured at {quality}; {describe_failure([*figures.failures, *original.failures])}")
+        if not math.isfinite(point.retention):
+            raise _Unusable(f"{point.samples} samples have no {self.metric.name} at {quality} that could be compared with the originals'")
+        return point
+
+    def _measured(self, name: str, quality: str, codec: Codec | None, samples: int) -> Figures:
+        case = Case(self.evaluation, name, quality)
+        if (known := self._figures.get((case.id, samples))) is None:
+            if isinstance(self.bench.progress, _Progress):
+                self.bench.progress.wanted = samples
+            self.bench.engine.complete(_Beginning(samples, case, self.dataset, self.model, codec, self.bench))
+            beginning = _first(self.dataset, range(samples))
+            record = finish(Pipeline(case, beginning, self.model, codec, self.bench))
+            known = self._figures[case.id, samples] = Figures.of(record)
+            if case.id not in self.records or samples >= len(self.records[case.id].rows) + len(self.records[case.id].failures):
+                self.records[case.id] = record
+        return known
+
+
+def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]) -> None:
+    """Write what was measured as the results of a run, and its report."""
+    from mpq_fixtures.provenance import loaded_libraries, origin_of
+    from mpq_fixtures.report.html import write_report
+    from mpq_fixtures.results.files import PASSED, Result, write_results
+
+    points = tuple((answer.codec, point.quality) for answer in advice.answers for point in answer.points)
+    evaluation = dataclasses.replace(looking.evaluation, points=points)
+    original = looking.records[evaluation.cases[0].id]
+    results = []
+    for case in evaluation.cases:
+        record = looking.records[case.id]
+        record.relate_to(original)
+        results.append(Result(case, PASSED, record))
+    asked = {
+        "suite": [evaluation.suite],
+        "keep": advice.keep,
+        "level": advice.level,
+        "samples": len(looking.dataset.samples),
+        "device": looking.model.device,
+    }
+    about = {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "complete": True,
+        "exit_status": 0,
+        "suites": [evaluation.suite],
+        "provenance": origin_of(
+            [result.record for result in results if result.record],
+            [evaluation],
+            command,
+            Path.cwd(),
+            looking.model.device,
+            asked,
+            [loaded_libraries()],
+        ),
+        "seconds": looking.bench.clock.seconds,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder, results, about)
+    write_report(folder)
+
+
+def _cannot(reason: str) -> int:
+    sys.stderr.write(f"{COMMAND}: {reason}\n")
+    return CANNOT
