@@ -1,4 +1,4 @@
-"""Write tests/jpeg_hits.npz anew: which pocket textures vit_pocket names rightly at each of JPEG's qualities. A quarter of an hour on one core.
+"""Write tests/jpeg_hits.npz anew: which pocket textures vit_pocket names rightly at each of JPEG's qualities. 15 minutes on one core.
 
 python benchmarks/jpeg_hits.py 1000
 """
