@@ -383,7 +383,7 @@ class TestBadInput:
             (["photos", "--model", "python:model:named", "--codec", "jpg"], "there is no codec 'jpg'; did you mean"),
             (["photos", "--model", "python:model:named", "--task", "telepathy"], "there is no task 'telepathy'"),
             (["photos", "--model", "python:model:missing"], "has no callable 'missing'"),
-            (["photos", "--model", "./nothing"], "there is no folder"),
+            (["photos", "--model", "./nothing"], "there is no model folder"),
             (["pocket:nothing"], "pocket has no evaluation 'nothing'"),
             (["pocket:vit_pocket", "--model", "python:model:named"], "--model: pocket:vit_pocket says that itself"),
             (["photos", "--model", "python:model:embedder", "--task", "image_embedding", "--labels"], "image_embedding reads none"),
