@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs._ogg import checksum
 from mpq_fixtures.conformance.fresh import FreshCodec
 from mpq_fixtures.isolation.client import ProcessError, RemoteError
 
@@ -13,6 +14,7 @@ MEMORY = 1 << 30
 """Bytes that a decoder may take for a damaged stream, beyond what it takes for a whole one."""
 SECONDS = 10.0
 """What a damaged stream may take, or twenty times what a whole one takes if that is more."""
+_OGG = b"OggS"
 HEAD = 64
 """Formats keep lengths, sizes and tables in their first bytes: half of the damage goes there."""
 
@@ -22,7 +24,26 @@ def damaged(streams: Sequence[bytes], seed: int) -> bytes:
     rng = random.Random(seed)
     data = rng.choice([stream for stream in streams if stream] or [b"\0"])
     result = rng.choice(_WAYS)(rng, data, rng.choice(streams))
+    if rng.random() < 0.5:
+        result = with_checksums(result)
     return result if result not in streams else data[:-1]
+
+
+def with_checksums(data: bytes) -> bytes:
+    """Return a stream whose Ogg pages have the checksums of what is in them now: else a decoder looks at no page that was damaged.
+
+    Other formats of this project's codecs have no checksums.
+    """
+    start, *pages = data.split(_OGG)
+    return start + b"".join(_with_checksum(_OGG + page) for page in pages)
+
+
+def _with_checksum(page: bytes) -> bytes:
+    if len(page) < 27 or len(page) < (end := 27 + page[26] + sum(page[27 : 27 + page[26]])):
+        return page
+    whole, rest = page[:end], page[end:]
+    serial = whole[14:18]
+    return whole[:22] + (checksum(whole) if serial == bytes(4) else whole[22:26]) + whole[26:] + rest
 
 
 def _place(rng: random.Random, data: bytes) -> int:
@@ -78,14 +99,14 @@ def _append(rng: random.Random, data: bytes, other: bytes) -> bytes:
 _WAYS = (_flip, _flip, _overwrite, _fill, _truncate, _truncate, _cut, _repeat, _field, _field, _splice, _append)
 
 
-def survive(codec: Codec, streams: Sequence[bytes], count: int, told: Callable[[int], None] = lambda done: None) -> Iterator[str]:
-    """Decode ``count`` damaged streams in a fresh process of limited memory; yield a sentence with the seed for each that was too much.
+def survive(codec: Codec, streams: Sequence[bytes], seeds: Iterable[int], told: Callable[[int], None] = lambda seed: None) -> Iterator[str]:
+    """Decode damaged streams in a fresh process of limited memory, one of each seed; yield a sentence for each that was too much.
 
     A process that died or took too long is ended, and another one goes on with the next stream.
     """
     process: FreshCodec | None = None
     try:
-        for seed in range(count):
+        for seed in seeds:
             told(seed)
             if process is None:
                 process = FreshCodec(codec)

@@ -165,7 +165,7 @@ def _damage(trial: Trial) -> Faults:
         return
     streams = [trial.encode(trial.small, quality) for quality in spread(trial.qualities)]
     faults = list(
-        islice(survive(trial.codec, streams, trial.streams, lambda done: trial.told(f"{done} of {trial.streams} streams")), ENOUGH)
+        islice(survive(trial.codec, streams, range(trial.streams), lambda done: trial.told(f"{done} of {trial.streams} streams")), ENOUGH)
     )
     yield from faults
     if len(faults) == ENOUGH:
