@@ -136,7 +136,6 @@ class Looking:
         self.evaluation, self.dataset, self.model, self.bench = evaluation, dataset, model, bench
         self.keep, self.level = keep, level
         self.metric = evaluation.task.metric(dataset, **evaluation.options)
-        self.records: dict[str, Record] = {}  # of each case, on the most samples on which it was measured
         self._figures: dict[tuple[str, int], Figures] = {}
         self.sizes = parts(len(dataset.samples))
 
@@ -209,27 +208,34 @@ class Looking:
                 self.bench.progress.wanted = samples
             self.bench.engine.complete(_Beginning(samples, case, self.dataset, self.model, codec, self.bench))
             beginning = _first(self.dataset, range(samples))
-            record = finish(Pipeline(case, beginning, self.model, codec, self.bench))
-            known = self._figures[case.id, samples] = Figures.of(record)
-            if case.id not in self.records or samples >= len(self.records[case.id].rows) + len(self.records[case.id].failures):
-                self.records[case.id] = record
+            known = self._figures[case.id, samples] = Figures.of(finish(Pipeline(case, beginning, self.model, codec, self.bench)))
         return known
+
+    def record(self, case: Case) -> Record:
+        """Return what the store has of a case that was measured on all samples."""
+        return finish(Pipeline(case, self.dataset, self.model, self.evaluation.codecs.get(case.codec), self.bench))
 
 
 def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]) -> None:
-    """Write what was measured as the results of a run, and its report."""
+    """Write what was measured as the results of a run, and its report.
+
+    Cases are the qualities that were measured on all samples, which can be compared; a note at the originals names those given up before.
+    """
+    from mpq_fixtures.decisions import decide
     from mpq_fixtures.provenance import loaded_libraries, origin_of
     from mpq_fixtures.report.html import write_report
     from mpq_fixtures.results.files import PASSED, Result, write_results
 
-    points = tuple((answer.codec, point.quality) for answer in advice.answers for point in answer.points)
+    whole, probes = len(looking.dataset.samples), [(answer.codec, probe) for answer in advice.answers for probe in answer.probes]
+    points = tuple((codec, probe.quality) for codec, probe in probes if probe.samples == whole)
+    given_up = [f"{codec} {probe.quality} on {probe.samples}" for codec, probe in probes if probe.samples < whole]
     evaluation = dataclasses.replace(looking.evaluation, points=points)
-    original = looking.records[evaluation.cases[0].id]
-    results = []
-    for case in evaluation.cases:
-        record = looking.records[case.id]
-        record.relate_to(original)
-        results.append(Result(case, PASSED, record))
+    records = [looking.record(case) for case in evaluation.cases]
+    for record in records:
+        record.relate_to(records[0])
+    results = [Result(case, PASSED, record) for case, record in zip(evaluation.cases, records, strict=True)]
+    if given_up:
+        results[0].notes = f"given up on a part of the {whole} samples, which told enough, and not shown: {', '.join(given_up)}"
     asked = {
         "suite": [evaluation.suite],
         "keep": advice.keep,
@@ -243,7 +249,7 @@ def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]
         "exit_status": 0,
         "suites": [evaluation.suite],
         "provenance": origin_of(
-            [result.record for result in results if result.record],
+            records,
             [evaluation],
             command,
             Path.cwd(),
@@ -252,6 +258,7 @@ def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]
             [loaded_libraries()],
         ),
         "seconds": looking.bench.clock.seconds,
+        "decisions": [decide(records)] if points else [],
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, results, about)

@@ -135,6 +135,11 @@ class Answer:
             return LOWEST if self.found.lowest else ENOUGH
         return OUT_OF_REACH if self.found.out_of_reach else UNTOLD
 
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """What was tried, in the order of `points`."""
+        return self.found.probes if self.found else ()
+
     def at(self, probe: Probe | None) -> Point | None:
         """Return what was measured at a quality that was tried."""
         return None if probe is None or self.found is None else self.points[self.found.probes.index(probe)]

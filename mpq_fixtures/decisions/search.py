@@ -7,7 +7,8 @@ and in between the samples cannot tell; it is *likely* where the estimate itself
 
 - The lowest quality that is sure is bracketed. The search looks where the codec's ladder is dense, since its rungs stand where something
   changes, and never so far from the middle that halving what is left could not end within the qualities that it may try, which are
-  ``ceil(log2(qualities + 1))``, 7 of a hundred. Where the samples cannot tell, it does not part qualities of nearly the same rate.
+  ``ceil(log2(qualities + 1))``, 7 of a hundred. Where the samples cannot tell of a quality, the curve may be flat, and the lowest sure one
+  near: the search looks close above it, twice at most, before it halves again. It does not part such qualities of nearly the same rate.
 - Each quality is begun with a part of the samples, the same ones everywhere, and is given up as soon as these foretell, at the level of the
   intervals, what all of them will say (stochastic curtailment: Lan, Simon and Halperin 1982). What is answered was measured on all.
 """
@@ -21,8 +22,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-NEAR = 0.05
+NEAR = 0.1
 """Rates that differ by no more are as good as each other where the samples cannot tell what they keep."""
+
+CLOSE = 2
+"""How many times the search looks close above a quality of which the samples cannot tell, one place on, then two."""
 
 ROUGH, WIDE = 0.25, 0.5
 """How exactly the rate of the likely quality is looked for, which only stands beside the sure one; and from which distance on it is looked
@@ -172,7 +176,8 @@ class _Search:
             if probable and probable.gap > max(WIDE, certain.gap if certain else 0.0):
                 return self._between(probable, len(self.qualities))
             if certain:
-                return self._between(certain, 2 ** (left - 1))
+                place = self._between(certain, 2 ** (left - 1))
+                return min(place, certain.low + untold) if 0 < (untold := self._untold_below(certain)) <= CLOSE else place
         answered = self.sure or self.likely or self.tried.get(self.last)
         if answered and answered.samples < self.samples[-1]:
             return answered.place
@@ -185,6 +190,12 @@ class _Search:
         bracket = self._bracket(self.sure)
         plain = bracket.below is None or self.sure is None or self._fails(bracket.below)
         return bracket if bracket.open and (plain or bracket.gap > NEAR) else None
+
+    def _untold_below(self, bracket: _Bracket) -> int:
+        """Return how many of the qualities tried below a bracket the samples cannot tell of, where there is a sure one above."""
+        if self.sure is None or bracket.below is None or self._fails(bracket.below):
+            return 0
+        return sum(probe.place < bracket.high and not self._fails(probe) for probe in self.probes)
 
     def _edge_of_likely(self) -> _Bracket | None:
         """Return where the lowest quality that is likely lies; None where that is known, or where it is the one that is sure."""
