@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -90,8 +91,20 @@ def empty(content: dict[str, Any]) -> None:
     content["cases"], content["similarity"], content["decisions"], content["pooled"] = [], [], [], []
 
 
+def picture(generator: np.random.Generator) -> bytes:
+    """Return a small PNG unlike any other."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(generator.integers(0, 256, (48, 64, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def large(folder: Path) -> None:
-    """Leave what a run of 2,050 cases leaves: two codecs of twenty qualities in fifty evaluations, with 200 samples in the first."""
+    """Leave what a run of 2,050 cases leaves: two codecs of twenty qualities in fifty evaluations.
+
+    The first has 200 samples, and pictures: an example at every point, which at the coded ones is a flip.
+    """
     generator = np.random.default_rng(0)
     cases, rows = [], []
     for number in range(50):
@@ -114,13 +127,32 @@ def large(folder: Path) -> None:
                 "reason": "", "notes": "", "outcome": "passed", "failures": [], "tolerance": 0.02, "seconds": {},
                 "metrics": {"top1": main}, "bytes_payload": int(9e5 * rate), "bytes_container": int(1e5 * rate), "bytes_side": 0,
             })  # fmt: skip
-            some = range(200 if number == 0 else 1)
-            rows += [
-                {"case": cases[-1]["case"], "sample": f"s{place}", "target": "dog", "prediction": "cat", "score": 0.0} for place in some
-            ]
+            for place in range(200 if number == 0 else 1):
+                row = {"case": cases[-1]["case"], "sample": f"s{place}", "target": "dog", "prediction": "cat", "score": 0.0, "rate": rate}
+                if number == place == 0:
+                    labels = ["cat", "original dog"] if quality else ["dog"]
+                    row["example"] = [{"label": label, "media_type": "image/png", "data": picture(generator)} for label in labels]
+                    row |= (
+                        {"shown": "example harmful", "original_prediction": "dog", "original_score": 1.0}
+                        if quality
+                        else {"shown": "example"}
+                    )
+                rows.append(row)
     content = {"schema": 2, "created": "2026-07-01T02:00:00+00:00", "complete": True, "exit_status": 0, "cases": cases}
     (folder / "results.json").write_text(json.dumps(content))
-    pd.DataFrame(rows).assign(example=None).to_parquet(folder / "samples.parquet")
+    pd.DataFrame(rows).to_parquet(folder / "samples.parquet")
+
+
+def worse(content: dict[str, Any], samples: pd.DataFrame) -> pd.DataFrame:
+    """Let the first evaluation's JPEG at quality 20 be what it was at 5, and the case at 90 be lost; return the samples of that run."""
+    cases = {case["case"]: case for case in content["cases"]}
+    low, high, lost = (next(name for name in cases if name.endswith(f"jpeg-q{quality}")) for quality in (5, 20, 90))
+    names = {key: cases[high][key] for key in ("case", "quality")}
+    cases[high] |= {**cases[low], **names}
+    content["cases"] = [case for name, case in cases.items() if name != lost]
+    content["provenance"]["packages"]["pillow"] = "0.1"
+    moved = samples[samples["case"] == low].assign(case=high)
+    return pd.concat([samples[~samples["case"].isin((high, lost))], moved])
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {"green": green, "red": red, "partial": partial, "empty": empty}
@@ -147,3 +179,20 @@ def page_of(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
         return built[state]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def comparison(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of two runs, of which the second is worse, as the command writes it."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("before", "after")]
+    for folder in folders:
+        content, samples = json.loads((run / "results.json").read_text()), pd.read_parquet(run / "samples.parquet")
+        if folder == folders[1]:
+            samples = worse(content, samples)
+        (folder / "results.json").write_text(json.dumps(content))
+        samples.to_parquet(folder / "samples.parquet")
+        write_report(folder)
+    command = [sys.executable, "-m", "mpq_fixtures", "report", *map(str, folders)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())

@@ -423,7 +423,7 @@ class TestAnswers:
         ]  # fmt: skip
         for share in SHARES:
             assert page.count(f'class="answer at-{100 * share:g}"') == 3  # in the overview, beside the chart, under it
-        assert "in how many of 1000 resamples of 10 samples in 4 groups" in page
+        assert "in how many of 1,000 resamples of 10 samples in 4 groups" in page
         row = " ".join(Page(page[page.index('<div class="wide" role="region" aria-label="Lowest rates that keep 95 %') :]).text.split())
         assert "jpeg q5 0.160 [0.130, 0.210] 48:1 1.0:1 0.900 [0.850, 0.950] 90.0 % 97 % 83 %" in row
         assert "avif none under 1 % 0 %" in row
