@@ -214,5 +214,6 @@ def run_suite(suite: Path, folder: Path, *arguments: str, **environment: str) ->
 
 
 def heed_interrupts() -> None:
-    """Take Ctrl-C as in a terminal, also where the tests are a job in the background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Take Ctrl-C and a hangup as in a terminal, also where the tests are a job in the background, or under nohup, and ignore them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

@@ -226,7 +226,7 @@ class TestIniFile:
         assert warm.run("-k", "words-original", "--mpq-samples", "3", "--mpq-out", "there", suite="").ret == 0
         assert warm.rows("there")["words-original"]["samples"] == "3"
         warm.write("pytest.ini", "\n".join(["[pytest]", lines[0], *lines[3:], "mpq_strict = true", "mpq_update_baselines = new"]))
-        assert warm.run("-k", "words-original", suite="").ret == 0
+        assert warm.run("-k", "words-original", suite="", report=True).ret == 0
         assert (warm.folder / "approved" / "tried" / "words.json").is_file()
 
     def test_names_a_suite_s_file_from_where_it_lies(self, warm: Project) -> None:
