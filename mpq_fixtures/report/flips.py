@@ -126,8 +126,12 @@ def rows_of(cases: Sequence[Case], samples: pd.DataFrame) -> tuple[list[dict[str
     """Return the rows that an evaluation shows as most harmful, and as random ones, each in their order: see `_places`."""
     if "shown" not in samples or samples.empty:
         return [], []
-    harmful, others = (samples.iloc[places].to_dict("records") for places in _places([case.case for case in cases], samples))
-    return harmful, others  # type: ignore[return-value]
+    harmful, others = _places([case.case for case in cases], samples)
+    return _rows(samples, harmful), _rows(samples, others)
+
+
+def _rows(samples: pd.DataFrame, places: Sequence[int]) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in samples.iloc[list(places)].to_dict("records")]
 
 
 def _places(cases: Sequence[str], samples: pd.DataFrame) -> tuple[list[int], list[int]]:
