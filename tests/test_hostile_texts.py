@@ -78,7 +78,7 @@ def no_test_is_lost(project: Project, *arguments: str, failed: tuple[str, ...] =
     return output
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["2"])  # whose reports cross from process to process: there most was lost
 class TestTexts:
     def test_of_a_failure(self, project, workers):
         fails = f"if signal.pixels[0, 0, 0] == picture(2).pixels[0, 0, 0]:\n        raise ValueError({SURROGATE + ESCAPE + OVERRIDE!r})"
