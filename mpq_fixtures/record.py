@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mpq_fixtures.intervals import NONE, Interval, intervals, rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric, Statistic, restore_metric
 from mpq_fixtures.rows import LEDGER, Failure, Rows
-from mpq_fixtures.statistics import retention
+from mpq_fixtures.statistics import retention, take
 from mpq_fixtures.suite import OWN_ANSWERS, Case
 
 _Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
@@ -121,9 +121,9 @@ class Record:
         places = {sample: place for place, sample in enumerate(others.samples)}
         here = [place for place, sample in enumerate(own.samples) if sample in places]
         there = [places[own.samples[place]] for place in here]
-        floors = _of(others.floors(), there) if original.floor is not None else ()
+        floors = take(others.floors(), there) if original.floor is not None else ()
         groups = [own.groups[place] for place in here]
-        return retention_interval(metric, _of(own.statistics(), here), _of(others.statistics(), there), floors, groups)
+        return retention_interval(metric, take(own.statistics(), here), take(others.statistics(), there), floors, groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain dictionaries, lists, strings, numbers and bytes; of rows that lie in a file, where that is."""
@@ -140,11 +140,6 @@ class Record:
                 "failures": [Failure(**failure) for failure in content["failures"]],
             }
         )
-
-
-def _of(statistics: Sequence[Statistic], places: Sequence[int]) -> Sequence[Statistic]:
-    """Return the statistics of some samples."""
-    return statistics[np.asarray(places)] if isinstance(statistics, np.ndarray) else [statistics[place] for place in places]
 
 
 def summarise(

@@ -162,14 +162,21 @@ class Dataset:
         """Return at most ``count`` samples in their old order: a seeded choice, in which a smaller one lies inside a larger one."""
         if count is None or count >= len(self.samples):
             return self
+        return self.take(array("q", sorted(self.seeded_order()[:count])))
+
+    def seeded_order(self) -> array[int]:
+        """Return all places in an order that is the same everywhere: its first so many are a choice of all."""
         order = array("q", range(len(self.samples)))
         random.Random(SEED).shuffle(order)
-        chosen = array("q", sorted(order[:count]))
+        return order
+
+    def take(self, places: Sequence[int]) -> Dataset:
+        """Return the samples at some places, in the order of these."""
         samples = LazySamples(
-            len(chosen),
-            lambda index: self.samples[chosen[index]],
-            lambda indices: self.sources([chosen[index] for index in indices]),
-            lambda indices: self.names([chosen[index] for index in indices]),
+            len(places),
+            lambda index: self.samples[places[index]],
+            lambda indices: self.sources([places[index] for index in indices]),
+            lambda indices: self.names([places[index] for index in indices]),
         )
         return Dataset(samples, self.labels, self.ignored)
 

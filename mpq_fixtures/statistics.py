@@ -38,6 +38,13 @@ Statistics = Sequence[Statistic] | NDArray[np.float64]
 """What a metric keeps of some samples: a sequence, or stacked ``[samples, *shape]``."""
 
 
+def take(statistics: Sequence[Any] | NDArray[Any], places: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
+    """Return the statistics of some samples, by their places, in an array where they are in one."""
+    if isinstance(statistics, np.ndarray):
+        return statistics[np.asarray(places, np.intp)]
+    return [statistics[place] for place in places]
+
+
 def clusters(groups: Sequence[str]) -> list[list[int]]:
     """Return the positions of each group's samples, in the order in which groups first occur; "" is no group, but a sample alone."""
     members: dict[str | int, list[int]] = {}

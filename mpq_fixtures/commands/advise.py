@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-import random
 import sys
-from array import array
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +30,7 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record
-from mpq_fixtures.signals import SEED, Dataset, LazySamples
+from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
 from mpq_fixtures.tasks import TaskError
@@ -67,7 +65,7 @@ def advise(
             with stoppable(progress):
                 evaluation, dataset, notes = choose(asked, found, opened)
                 bench.points[evaluation.name] = 1 + 7 * len(evaluation.codecs)
-                looking = Looking(evaluation, shuffled(dataset), opened.model(evaluation), bench, keep, level)
+                looking = Looking(evaluation, dataset.take(dataset.seeded_order()), opened.model(evaluation), bench, keep, level)
                 advice = looking.advice(notes)
             progress.clear()
             if out is not None:
@@ -86,23 +84,6 @@ def advise(
             opened.close()
     sys.stdout.write(as_json(advice) if json else as_text(advice))
     return ANSWERED if advice.best is not None else UNTOLD
-
-
-def shuffled(dataset: Dataset) -> Dataset:
-    """Return a data set in a seeded order, the same everywhere, so that its first so many samples are a choice of all."""
-    order = array("q", range(len(dataset.samples)))
-    random.Random(SEED).shuffle(order)
-    return _first(dataset, order)
-
-
-def _first(dataset: Dataset, order: Sequence[int]) -> Dataset:
-    samples = LazySamples(
-        len(order),
-        lambda index: dataset.samples[order[index]],
-        lambda indices: dataset.sources([order[index] for index in indices]),
-        lambda indices: dataset.names([order[index] for index in indices]),
-    )
-    return dataclasses.replace(dataset, samples=samples)
 
 
 class _Progress(Progress):
@@ -207,7 +188,7 @@ class Looking:
             if isinstance(self.bench.progress, _Progress):
                 self.bench.progress.wanted = samples
             self.bench.engine.complete(_Beginning(samples, case, self.dataset, self.model, codec, self.bench))
-            beginning = _first(self.dataset, range(samples))
+            beginning = self.dataset.take(range(samples))
             known = self._figures[case.id, samples] = Figures.of(finish(Pipeline(case, beginning, self.model, codec, self.bench)))
         return known
 

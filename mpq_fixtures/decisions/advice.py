@@ -15,7 +15,7 @@ from mpq_fixtures.intervals import rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.statistics import retention
+from mpq_fixtures.statistics import retention, take
 from mpq_fixtures.suite import Evaluation
 
 ENOUGH, LOWEST, OUT_OF_REACH, UNTOLD, UNUSABLE = "enough", "lowest", "out of reach", "cannot tell", "unusable"
@@ -46,18 +46,14 @@ class Figures(NamedTuple):
 
     def at(self, places: Sequence[int]) -> Figures:
         """Return those of some samples, by their places."""
-
-        def some(values: Sequence[Any]) -> Sequence[Any]:
-            return values[np.asarray(places, np.intp)] if isinstance(values, np.ndarray) else [values[place] for place in places]
-
-        floors = some(self.floors) if len(self.floors) == len(self.ids) else self.floors
+        floors = take(self.floors, places) if len(self.floors) == len(self.ids) else self.floors
         return self._replace(
-            ids=[self.ids[place] for place in places],
-            groups=[self.groups[place] for place in places],
-            statistics=some(self.statistics),
+            ids=take(self.ids, places),
+            groups=take(self.groups, places),
+            statistics=take(self.statistics, places),
             floors=floors,
-            bytes=self.bytes[list(places)],
-            elements=self.elements[list(places)],
+            bytes=take(self.bytes, places),
+            elements=take(self.elements, places),
         )
 
 

@@ -16,6 +16,7 @@ from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.samples import SHORT
 from mpq_fixtures.rows import Rows, from_hex
+from mpq_fixtures.statistics import take
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +101,7 @@ class Measured:
             samples=[self.samples[i] for i in chosen],
             sources=[self.sources[i] for i in chosen],
             groups=[self.groups[i] for i in chosen],
-            statistics=self.statistics[chosen] if isinstance(self.statistics, np.ndarray) else [self.statistics[i] for i in chosen],
+            statistics=take(self.statistics, chosen),
             bytes=self.bytes[chosen],
             elements=self.elements[chosen],
             similarity={name: values[chosen] for name, values in self.similarity.items()},

@@ -13,7 +13,7 @@ from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics, r
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Rows
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.statistics import FEWEST_POINTS, Correlation, rank_correlation, values_of_points
+from mpq_fixtures.statistics import FEWEST_POINTS, Correlation, rank_correlation, take, values_of_points
 from mpq_fixtures.suite import ORIGINAL
 
 MOST = 0.5
@@ -98,7 +98,7 @@ def _of(statistics: Sequence[Statistic], present: NDArray[np.int64], wanted: NDA
         return statistics
     places = np.empty(int(present.max()) + 1, np.int64)
     places[present] = np.arange(len(present))
-    return statistics[places[wanted]] if isinstance(statistics, np.ndarray) else [statistics[place] for place in places[wanted]]
+    return take(statistics, places[wanted])  # type: ignore[no-any-return]
 
 
 def _oriented(metric: Metric, points: Iterable[Sequence[Statistic]]) -> NDArray[np.float64]:
