@@ -28,6 +28,7 @@ from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, k
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import BOTH, LABELS, Case
 from mpq_fixtures.texts import plain
+from mpq_fixtures.under_way import Place
 from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Pipeline:
         self.encoded_by = codec.fingerprint() if codec else ""
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
+        self.shunned: set[str] = set()  # ids of samples that processes died at
 
     @cached_property
     def batch_size(self) -> int:
@@ -113,7 +115,9 @@ class Pipeline:
         with self.store.lock(AUDIT, key), self.clock.step("predict"):
             if (known := self.store.get(AUDIT, key)) is None:
                 calls = len(self.dataset.samples) * self.bench.points.get(self.case.evaluation.name, 1)
-                choice = choose_batch(model, self._originals(), calls, clock=clock_of(model.device, threads))
+                model.ready()
+                with self.bench.under_way.at("predict", (), self._patience * _FIRST) as at:
+                    choice = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
                 choice = Choice.from_bytes(known)
@@ -122,13 +126,23 @@ class Pipeline:
         quick = int(_BATCH_MILLISECONDS / choice.milliseconds[choice.size]) if choice.size in choice.milliseconds else 0
         return choice.size * max(1, min(quick, _BATCH_SAMPLES) // choice.size)
 
-    def _originals(self) -> Iterator[Signal]:
-        """Yield the signals that can be read, from the first on."""
+    def _originals(self, at: Place) -> Iterator[Signal]:
+        """Yield the signals that can be read, from the first on, and note that the process is at them."""
+        seen = []
         for sample in self.dataset.samples:
+            if sample.id in self.shunned:
+                continue
+            seen.append(sample.id)
+            at.note("predict", seen)
             try:
                 yield self.read(sample)
             except SampleError:  # which its own failure says
                 continue
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a step of a sample may take."""
+        return self.case.evaluation.limits.step_seconds
 
     @cached_property
     def reference(self) -> Pipeline | None:
@@ -238,7 +252,8 @@ class Pipeline:
                     if isinstance(signal, Received) and signal.encoded is not None:
                         outcome.bitstreams[sample.source] = signal.encoded
                     if sample.source in wanted:
-                        scored = self.score(sample, signal, answer, original)
+                        with self.bench.under_way.at("score", [sample.id], self._patience):
+                            scored = self.score(sample, signal, answer, original)
                         (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
                 yield outcome
 
@@ -258,14 +273,21 @@ class Pipeline:
 
     def receive(self, sample: Sample, stored: bytes | None = None) -> Received | SampleError:
         """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
+        with self.bench.under_way.at("read", [sample.id], self._patience) as at:
+            return self._receive(sample, stored, at)
+
+    def _receive(self, sample: Sample, stored: bytes | None, at: Place) -> Received | SampleError:
         try:
             signal = self.read(sample)
             links = {chain.SIGNAL: digest_of_signal(signal)}
             if self.codec is None:
                 spent = Ledger(sample.stored_bytes)
                 return Received(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
+            at.step("encode")
             data = self._encode(signal, self.codec) if stored is None else stored
+            at.step("decode")
             decoded = self.decode(data, signal, self.codec)
+            at.step("score")
             with self.clock.step("score"):
                 ledger = _ledger(self.codec, data)
                 nominal = attempt("score", self.codec.nominal_bits, signal, self.case.quality)
@@ -346,7 +368,9 @@ class Pipeline:
         came = [sample for sample, item in zip(batch, received, strict=True) if isinstance(item, Received)]
         if all(sample.source in stored for sample in came):
             return [stored[sample.source] if isinstance(item, Received) else item for sample, item in zip(batch, received, strict=True)], {}
-        answers = self.answer(received)
+        self.model.ready()  # a crash in it is no sample's
+        with self.bench.under_way.at("predict", [sample.id for sample in came], self._patience):
+            answers = self.answer(received)
         asked = {sample.source: one for sample, one in zip(batch, answers, strict=True) if isinstance(one, Answer)}
         return answers, asked
 
@@ -434,6 +458,7 @@ class Pipeline:
 _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
 """A batch takes about that long, or is so many samples, where the model's own is shorter: each costs some dozen calls of the system."""
 
+_FIRST = 100  # times the patience for a signal, for finding out how many at once
 _LOOKED_UP = 4096  # samples at once
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 

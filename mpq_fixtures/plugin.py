@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
+import uuid
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.engines.overseer import Overseer, can_be_copied, go_on_as_copy
 from mpq_fixtures.engines.ray import RayEngine
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.gate.comparison import Comparison
@@ -43,6 +47,7 @@ from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.summary import step_summary, summary_lines
 from mpq_fixtures.texts import is_utf8, plain
+from mpq_fixtures.under_way import UnderWay
 from mpq_fixtures.words import counted
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 
@@ -53,7 +58,13 @@ RESULT = pytest.StashKey[Result]()
 COMPARISON = pytest.StashKey[Comparison | None]()
 SENT = pytest.StashKey[set[str]]()
 CASES = pytest.StashKey[int]()
-_STARTED = time.monotonic()
+REPEATED = "repeated"
+_MOST_TOLD = 10
+_PATIENCE = 5.0
+"""Seconds that a worker may take to end after it hung up."""
+_MOST_RESTARTS = "200"  # xdist's four a worker would end a run over two bad samples; what dies in its collection must end
+STARTED = pytest.StashKey[float]()
+_IMPORTED = time.monotonic()
 _CASE = ("evaluation", "case")
 _NO_CASE = object()
 
@@ -70,6 +81,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.getoption("dist", "no") == "no":
         config.option.dist = "worksteal"
+    if config.getoption("maxworkerrestart", None) is None:
+        config.option.maxworkerrestart = _MOST_RESTARTS
     if not is_utf8(os.fsencode(here := Path.cwd())):  # which xdist would end in a traceback for
         raise pytest.UsageError(
             f"-n: workers cannot be started in a folder whose name is not UTF-8, {plain(here)}: rename it, or leave out -n"
@@ -81,10 +94,10 @@ def pytest_configure(config: pytest.Config) -> None:
     set_up_process()
     config.addinivalue_line("markers", MARKER)
     options = read_options(config)
-    config.stash[OPTIONS] = options
+    config.stash[OPTIONS], config.stash[STARTED] = options, _IMPORTED
     worker = getattr(config, "workerinput", None)
     workers = worker["workercount"] if worker else 1
-    session, name = (worker["testrunuid"], worker["workerid"]) if worker else ("", "here")
+    session, name = (worker["testrunuid"], worker["workerid"]) if worker else (uuid.uuid4().hex, "here")
     store, clock, threads = open_store(options.cache), Clock(), threads_for_worker(workers)
     writer = ProgressWriter(worker["mpq_board"], worker["workerid"]) if worker and worker.get("mpq_board") else None
     if worker is None:
@@ -100,12 +113,22 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    memory = Memory(memory_for_signals(workers))
-    engine = RayEngine(options, memory) if options.engine == RAY else LocalEngine(folder_of(options.cache), session, workers)
+    memory, at = Memory(memory_for_signals(workers)), UnderWay()
+    engine = RayEngine(options, memory) if options.engine == RAY else _local_engine(config, session, workers, at)
     progress = writer or (lambda case, done, total: None)
-    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, memory)
+    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, memory, under_way=at)
     number = int(name.removeprefix("gw")) if name.startswith("gw") else 0
     config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, memory)
+
+
+def _local_engine(config: pytest.Config, session: str, workers: int, at: UnderWay) -> LocalEngine:
+    """Return an engine that takes notes where somebody oversees this process: the controller, or whom it is a copy of."""
+    worker = hasattr(config, "workerinput")
+    alone = not worker and not config.getoption("numprocesses", None)
+    debugged = config.getoption("usepdb", False) or config.getoption("trace", False)
+    overseen = worker or (alone and can_be_copied() and not debugged and not config.invocation_params.plugins)
+    folder = folder_of(config.stash[OPTIONS].cache)
+    return LocalEngine(folder, session, workers, at if overseen else None, partial(_account, config))
 
 
 @pytest.hookimpl(tryfirst=True)  # before the controller expects anything of a run that cannot be
@@ -119,6 +142,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         engine.join()
     if isinstance(engine, RayEngine) and cases and not session.config.option.collectonly:
         session.config.stash[OPENED] = engine.connect(session.config.stash[BENCH], cases)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note which case this process is at, and let one fail at which processes died."""
+    case, bench = _case_of(item), item.config.stash[BENCH]
+    if case is None:
+        return
+    bench.under_way.about(test=case.id)
+    try:
+        doomed = bench.engine.doomed(case.id)
+    except StoreError:  # which the case itself will say
+        return
+    if doomed:
+        pytest.fail(f"{case.id}: {doomed}", pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Note that this process is at no case."""
+    item.config.stash[BENCH].under_way.about(test="")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -207,8 +251,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Help the workers that still have tests, and tell the controller how this one spent its time."""
     if not hasattr(session.config, "workeroutput"):
         return
+    engine = session.config.stash[BENCH].engine
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         _help_others(session)
+    if isinstance(engine, LocalEngine):
+        with contextlib.suppress(StoreError):
+            engine.settle()
     session.config.workeroutput["mpq"] = _account(session.config)
 
 
@@ -241,8 +289,24 @@ def _case_of(item: pytest.Item) -> Case | None:
     return case if isinstance(case, Case) else None
 
 
+def _process_of(node: Any) -> Any:
+    return getattr(getattr(node.gateway, "_io", None), "popen", None)  # execnet has no public way to a worker's process
+
+
+def _told(deaths: Sequence[str]) -> list[str]:
+    """Sum up what processes died of."""
+    if not deaths:
+        return []
+    counts = Counter(deaths).most_common(_MOST_TOLD)
+    lines = [words + (f", {count} times" if count > 1 else "") for words, count in counts]
+    more = len(deaths) - sum(count for _, count in counts)
+    return [*lines, *([f"... and {more} more that died"] if more else [])]
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
+    if (controller := config.pluginmanager.getplugin("mpq_controller")) is not None and controller.workers and controller.overseer:
+        controller.overseer.close()
     if (bench := config.stash.get(BENCH, None)) is not None:
         bench.engine.close()
 
@@ -250,7 +314,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _account(config: pytest.Config) -> dict[str, Any]:
     bench = config.stash[BENCH]
     return {
-        "worker": time.monotonic() - _STARTED,
+        "worker": time.monotonic() - config.stash[STARTED],
         "busy": bench.clock.busy,
         **dict(bench.clock.seconds),
         "computed": dict(bench.store.computed),
@@ -270,12 +334,12 @@ class Controller:
         self.cases = {case.id: case for evaluation in options.evaluations for case in evaluation.cases}
         self.run = Run(options)
         self.workers: list[Any] = []
+        self.overseer: Overseer | None = None
 
     def interrupt(self, number: int, frame: object) -> None:
         """End as after Ctrl-C, so that what was measured is still written. A terminal interrupts the workers itself; others do not."""
         for node in self.workers:
-            process = getattr(getattr(node.gateway, "_io", None), "popen", None)  # execnet has no public way to a worker's process
-            if process is not None:
+            if (process := _process_of(node)) is not None:
                 process.send_signal(signal.SIGINT)
         raise KeyboardInterrupt("terminated")
 
@@ -303,6 +367,40 @@ class Controller:
         """Tell a worker where to note its progress."""
         node.workerinput["mpq_board"] = self.board.folder
         self.workers.append(node)
+        if self.overseer is None and (overseer := self._oversee(node.workerinput["testrunuid"])) is not None:
+            overseer.watch(lambda: [process.pid for one in self.workers if (process := _process_of(one)) is not None])
+
+    def _oversee(self, session: str) -> Overseer | None:
+        with contextlib.suppress(OSError):  # which the cases will say
+            self.overseer = Overseer(folder_of(self.options.cache), session)
+        return self.overseer
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Without workers, run the tests in a copy of this process, which a crash may cost."""
+        engine = self.config.stash[BENCH].engine
+        if not self.run.expected or self.config.option.collectonly or not isinstance(engine, LocalEngine):
+            return
+        if engine.overseen and (overseer := self._oversee(engine.session)) is not None:
+            terminal = self.config.get_terminal_writer()
+            if go_on_as_copy(overseer, lambda words: terminal.line(f"\nmpq: {words}; going on from the store")):
+                self.config.stash[STARTED] = time.monotonic()
+            end_with_parent()
+            engine.join()
+        self.board.start(self.config)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> None:
+        """Give a case to another worker where one died at it: what it died at will be left out."""
+        if self._case(crashitem) is None or self.overseer is None:
+            return
+        with contextlib.suppress(NotImplementedError):  # of --dist loadscope and the like, which keep tests together
+            sched.mark_test_pending(crashitem)
+            report.outcome = REPEATED  # type: ignore[assignment]
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Show a case that is given to another worker as what it is."""
+        return (REPEATED, "R", ("WORKER DIED, REPEATED", {"yellow": True})) if report.outcome == REPEATED else None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
@@ -312,7 +410,7 @@ class Controller:
     def _expect(self, nodeids: list[str]) -> None:
         found = [case for nodeid in nodeids if (case := self._case(nodeid)) is not None]
         self.run.expect(found)
-        if found:
+        if found and self.workers:
             self.board.start(self.config)
 
     def _case(self, nodeid: str) -> Case | None:
@@ -355,10 +453,14 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Add up a worker's account; one that died sends none."""
+        """Add up a worker's account, and note how one that sends none ended."""
         account = getattr(node, "workeroutput", {}).get("mpq")
+        self.board.forget(node.gateway.id)
         if account:
             self.run.accounts.append(account)
+        elif self.overseer is not None and (process := _process_of(node)) is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.overseer.note_end(process.pid, process.wait(_PATIENCE))
 
     @pytest.hookimpl(tryfirst=True)  # before junit's file is written
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -371,9 +473,16 @@ class Controller:
             self._fail(name, sentence)
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        engine = self.config.stash[BENCH].engine
         if not self.workers:
-            account, engine = _account(self.config), self.config.stash[BENCH].engine
+            account = _account(self.config)
             self.run.accounts += engine.accounts(account) if isinstance(engine, RayEngine) else [account]
+        if isinstance(engine, LocalEngine):
+            with contextlib.suppress(StoreError):
+                engine.settle()
+        if self.overseer is not None:
+            self.run.accounts += self.overseer.accounts()
+            self.run.notes += _told(self.overseer.deaths())
         if session.exitstatus == pytest.ExitCode.OK and (complaint := self.run.complaint()):
             self.run.notes.append(complaint)
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

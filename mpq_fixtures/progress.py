@@ -64,6 +64,11 @@ class ProgressBoard:
         """Return the writer of the controller itself, which runs the cases where there are no workers."""
         return ProgressWriter(self.folder, "here") if self.folder else None
 
+    def forget(self, worker: str) -> None:
+        """Show nothing more of a worker that died."""
+        if self.folder:
+            Path(self.folder, worker).unlink(missing_ok=True)
+
     def start(self, config: pytest.Config) -> None:
         """Begin to show progress."""
         if self._file is None or self._thread is not None:

@@ -91,10 +91,14 @@ class Audio:
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest signals that are taken: a small file may hold one that takes all of a machine's memory."""
+    """The largest signals that are taken, and how long a step of a sample may take.
+
+    A small file may hold a signal that takes all of a machine's memory, and libraries know of files from which they do not return.
+    """
 
     pixels: int = 100_000_000
     seconds: float = 7200.0
+    step_seconds: float = 600.0
 
     def check_picture(self, height: int, width: int) -> None:
         """Raise `ValueError`, which names the limit, for a picture beyond it."""

@@ -1,4 +1,4 @@
-"""Limits in a suite file: the thresholds that a figure must keep, the margins by which it may get worse, and how large signals may be."""
+"""Limits in a suite file: thresholds that a figure must keep, margins by which it may get worse, and limits of signals and steps."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def _bounds(figure: str, metric: Metric) -> tuple[float, float]:
 
 
 def read_limits(table: Any, place: str) -> Limits:
-    """Return how large signals may be."""
+    """Return how large signals may be, and how long a step of a sample may take."""
     if not isinstance(table, dict):
-        raise SuiteError(f"{place}: write a table, {{ pixels = 100_000_000, seconds = 7200 }}")
+        raise SuiteError(f"{place}: write a table, {{ pixels = 100_000_000, seconds = 7200, step_seconds = 600 }}")
     for name, value in table.items():
-        choice(name, ("pixels", "seconds"), place)
+        choice(name, ("pixels", "seconds", "step_seconds"), place)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise SuiteError(f"{place}: {name}: {value!r} must be a number above 0")
     return Limits(**table)

@@ -12,6 +12,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.engines import Engine
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.store import Store
+from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ class Workbench:
     """What a case is evaluated with.
 
     ``threads`` encode and decode while the model predicts; ``parts`` is where rows are laid down; ``points`` says how many cases of each
-    evaluation this run has.
+    evaluation this run has; ``under_way`` notes what this process is at.
     """
 
     store: Store
@@ -93,3 +94,4 @@ class Workbench:
     parts: Path | None = None
     memory: Memory = field(default_factory=lambda: Memory(0))
     points: dict[str, int] = field(default_factory=dict)
+    under_way: UnderWay = field(default_factory=UnderWay)

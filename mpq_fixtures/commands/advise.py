@@ -22,7 +22,7 @@ from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.decisions.advice import Advice, Answer, Figures, Point, describe_failure
 from mpq_fixtures.decisions.search import Estimate, parts, search
 from mpq_fixtures.devices import set_up_process, threads_for_worker
-from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.engines.overseer import engine_of_command
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.evaluate import finish
 from mpq_fixtures.models import OpenModel
@@ -58,9 +58,10 @@ def advise(
     except pytest.UsageError as error:
         return _cannot(str(error).replace("--mpq-", "--"))
     threads, memory = threads_for_worker(1), Memory(memory_for_signals(1))
+    engine, under_way = engine_of_command(progress.say)
     opened = OpenEvaluation(device, 0, threads, asked.samples, memory)
     with TemporaryDirectory(prefix="mpq-advise-") as parts:
-        bench = Workbench(store, Clock(), threads, progress, LocalEngine(), Path(parts), memory)
+        bench = Workbench(store, Clock(), threads, progress, engine, Path(parts), memory, under_way=under_way)
         try:
             with stoppable(progress):
                 evaluation, dataset, notes = choose(asked, found, opened)
@@ -156,6 +157,9 @@ class Looking:
     def _ready(self, name: str, codec: Codec) -> Sequence[str]:
         """Return the qualities of a codec that is ready and honest; raises `_Unusable`."""
         case = Case(dataclasses.replace(self.evaluation, points=tuple((name, rung) for rung in codec.ladder)), name, codec.ladder[0])
+        self.bench.under_way.about(test=name)
+        if doomed := self.bench.engine.doomed(name):
+            raise _Unusable(doomed)
         try:
             codec.prepare(case.siblings())
             if faults := audited(case, codec, self.dataset, self.bench):

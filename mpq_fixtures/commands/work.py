@@ -21,7 +21,7 @@ from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.commands.progress import Progress, stoppable
 from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.devices import set_up_process, threads_for_worker
-from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.engines.overseer import engine_of_command
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
@@ -98,7 +98,8 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
         return _cannot(str(error).replace("--mpq-", "--"))
     threads, memory, progress = threads_for_worker(1), Memory(memory_for_signals(1)), Progress(f"mpq work {share}")
     points = Counter(case.evaluation.name for case in cases)
-    bench = Workbench(store, Clock(), threads, progress, LocalEngine(), memory=memory, points=points)
+    engine, notes = engine_of_command(progress.say)
+    bench = Workbench(store, Clock(), threads, progress, engine, memory=memory, points=points, under_way=notes)
     opened = OpenEvaluation(device, 0, threads, samples, memory)
     code = DONE
     try:
@@ -122,6 +123,10 @@ def _measure(case: Case, share: Share, place: int, opened: OpenEvaluation, bench
     """Measure a share of a case, and say what could not be measured."""
     progress = bench.progress
     assert isinstance(progress, Progress)
+    bench.under_way.about(test=case.id)
+    if doomed := bench.engine.doomed(case.id):
+        progress.say(f"{case.id}: {doomed}")
+        return CANNOT
     try:
         dataset, codec = opened.dataset(case.evaluation), case.open_codec()
         if codec is not None:

@@ -29,6 +29,10 @@ class Engine(Protocol):
         """Return the seconds that each step of a case has taken in this run, over all workers."""
         ...
 
+    def doomed(self, test: str) -> str:
+        """Say of a test at which processes died, outside of its samples, why it is not tried again; nothing of others."""
+        ...
+
     def close(self) -> None:
         """Let go what is held."""
         ...

@@ -1,8 +1,9 @@
 """Who works on what: batches of cases that the workers of a session claim, so that any number of them share one case.
 
 A claim stands as long as its owner lives: each holds a lock on a file of its own, which the system lets go when the process ends, however
-it ends, and what a dead owner had claimed is free again at once. Sessions that use one store at the same time share their work, too;
-failures of samples, and the time that was spent, belong to a session and end with it.
+it ends, and what a dead owner had claimed is free again at once; what it was at when it died (`mpq_fixtures.under_way`) is looked into
+then. Sessions that use one store at the same time share their work, too; failures of samples, the time that was spent and the dead belong
+to a session and end with it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
+from mpq_fixtures import under_way
+from mpq_fixtures.engines.deaths import IN_A_ROW, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import StoreError
+from mpq_fixtures.under_way import Notes, UnderWay
 
 _TABLES = """
 create table if not exists workers (id text primary key, session text, resting integer default 0);
@@ -31,9 +36,18 @@ create table if not exists failures (session text, work text, sample text, step 
     primary key (session, work, sample)) without rowid;
 create table if not exists spent (session text, work text, seconds text);
 create table if not exists open (session text, owner text, case_id text, seconds real, primary key (session, owner, case_id)) without rowid;
+create table if not exists suspects (session text, work text, sample text, kills integer, trial integer, tried integer,
+    primary key (session, work, sample)) without rowid;
+create table if not exists died (session text, work text, sample text, primary key (session, work, sample)) without rowid;
+create table if not exists crashes (session text, series text, count integer, words text, primary key (session, series)) without rowid;
+create table if not exists tests (session text, test text, kills integer, words text, primary key (session, test)) without rowid;
+create table if not exists deaths (session text, words text);
+create table if not exists accounts (session text, owner text, account text, primary key (session, owner)) without rowid;
 """
+_OF_SESSIONS = ("failures", "spent", "open", "suspects", "died", "crashes", "tests", "deaths", "accounts")
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes: each does for milliseconds."""
+_PATIENCE_FOR_END = 10.0
 _LOOK = 0.5
 """Seconds between two looks at whether the owners of claims are alive."""
 
@@ -41,14 +55,16 @@ _LOOK = 0.5
 class Claims:
     """The claims of this process in a folder that the workers of a machine share; without a folder it works alone.
 
-    ``session`` is the same in all workers of a run. ``work`` is `mpq_fixtures.pipeline.Pipeline.work`.
+    ``session`` is the same in all workers of a run. ``work`` is `mpq_fixtures.pipeline.Pipeline.work`. Where somebody oversees the session
+    (`mpq_fixtures.engines.overseer`), this process notes ``at`` what it is.
     """
 
-    def __init__(self, folder: Path | None = None, session: str = "", workers: int = 1) -> None:
+    def __init__(self, folder: Path | None = None, session: str = "", workers: int = 1, at: UnderWay | None = None) -> None:
         self.session, self.workers = session or uuid.uuid4().hex, workers
         self._id, self._looked = uuid.uuid4().hex, 0.0
+        self._dead: dict[str, float] = {}  # since when
         self._lock: FileLock | None = None
-        self._folder = folder
+        self._folder, self._at = folder, at
         if folder is not None:
             with _explained(folder):
                 (folder / "workers").mkdir(parents=True, exist_ok=True)
@@ -62,7 +78,11 @@ class Claims:
             self._data.executescript(_TABLES)
             with self._writing():
                 self._data.execute("insert into workers (id, session) values (?, ?)", (self._id, self.session))
+                if at is not None:  # so that the session lasts as long as its overseer
+                    self._data.execute("insert or ignore into workers values (?, ?, 1)", (self.session, self.session))
                 self._bury()
+            if at is not None and folder is not None:
+                at.open(self._notes_of(self._id), self.session)
 
     def take(self, work: str, batches: Sequence[int], most: int) -> list[int]:
         """Claim at most ``most`` of the batches that nobody has, in their order, and return them."""
@@ -75,17 +95,67 @@ class Claims:
         return taken
 
     def give_back(
-        self, work: str, batches: Sequence[int], failures: Sequence[Failure] = (), seconds: Mapping[str, float] | None = None
+        self,
+        work: str,
+        batches: Sequence[int],
+        failures: Sequence[Failure] = (),
+        seconds: Mapping[str, float] | None = None,
+        account: Mapping[str, Any] | None = None,
     ) -> None:
-        """Give up claims, done or not, with the samples that failed meanwhile and the seconds that each step took."""
+        """Give up claims, done or not, with the samples that failed meanwhile and the seconds that each step took.
+
+        ``account`` is what this process would say of itself at its end, if it comes to that.
+        """
         with self._writing():
             self._data.executemany("delete from claims where work = ? and batch = ?", [(work, batch) for batch in batches])
-            self._data.executemany(
-                "insert or replace into failures values (?, ?, ?, ?, ?)",
-                [(self.session, work, one.sample, one.step, one.reason) for one in failures],
-            )
+            self._fail(self.session, work, failures)
             if seconds:
                 self._data.execute("insert into spent values (?, ?, ?)", (self.session, work, json.dumps(dict(seconds))))
+            if account:
+                self._data.execute("insert or replace into accounts values (?, ?, ?)", (self.session, self._id, json.dumps(account)))
+
+    def _fail(self, session: str, work: str, failures: Iterable[Failure]) -> None:
+        rows = [(session, work, one.sample, one.step, one.reason) for one in failures]
+        self._data.executemany("insert or replace into failures values (?, ?, ?, ?, ?)", rows)
+
+    def suspects(self, work: str) -> dict[str, Suspect]:
+        """Return the samples of a case at which processes died in this session and which have not failed, by their ids."""
+        return self._suspects(self.session, work)
+
+    def _suspects(self, session: str, work: str) -> dict[str, Suspect]:
+        query = "select sample, kills, trial, tried from suspects where session = ? and work = ?"
+        found = self._data.execute(query, (session, work))
+        return {sample: Suspect(sample, kills, bool(trial), bool(tried)) for sample, kills, trial, tried in found}
+
+    def acquit(self, work: str, sample: str) -> None:
+        """Say that no process died at a sample that was tried alone."""
+        with self._writing():
+            query = "update suspects set kills = 0, trial = 0, tried = 1 where session = ? and work = ? and sample = ?"
+            self._data.execute(query, (self.session, work, sample))
+
+    def died(self, work: str) -> set[str]:
+        """Return the ids of the samples of a case that failed since processes died at them: they are left out of their batches."""
+        return {one for (one,) in self._data.execute("select sample from died where session = ? and work = ?", (self.session, work))}
+
+    def hopeless(self, series: str) -> str:
+        """Say why a series of cases is given up; nothing where it is not."""
+        query = "select words from crashes where session = ? and series = ? and count >= ?"
+        found = self._data.execute(query, (self.session, series, IN_A_ROW)).fetchone()
+        return f"{IN_A_ROW} processes in a row died with nothing measured between, so these cases are given up: {found[0]}" if found else ""
+
+    def progress(self, series: str) -> None:
+        """Say that a sample of a series of cases was measured."""
+        if self._data.execute("select 1 from crashes where session = ? and series = ?", (self.session, series)).fetchone():
+            with self._writing():
+                self._data.execute("delete from crashes where session = ? and series = ?", (self.session, series))
+
+    def doomed(self, test: str) -> str:
+        """Say of a test at which processes died why it is not tried again; nothing of others."""
+        with self._writing():
+            self._bury()
+        query = "select words from tests where session = ? and test = ? and kills >= ?"
+        found = self._data.execute(query, (self.session, test, TESTS_KILLED)).fetchone()
+        return str(found[0]) if found else ""
 
     def failures(self, work: str) -> dict[str, Failure]:
         """Return the samples of a case that failed in this session, by their ids."""
@@ -133,26 +203,64 @@ class Claims:
         query = "select count(*) from workers where session = ? and id != ? and not resting"
         return bool(self._data.execute(query, (self.session, self._id)).fetchone()[0])
 
+    def settle(self) -> None:
+        """Say that this process gives its account itself."""
+        with self._writing():
+            self._data.execute("delete from accounts where session = ? and owner = ?", (self.session, self._id))
+
     def close(self) -> None:
         """Leave, and let go what is claimed still."""
         with closing(self._data), self._writing():
             self._remove(self._id)
+        if self._at is not None:
+            self._at.close()
         if self._lock is not None:
             self._lock.release()
             self._lock_of(self._id).unlink(missing_ok=True)
 
     def _bury(self) -> None:
-        """Free what the dead have claimed, and forget sessions without workers."""
+        """Free what the dead have claimed, note what they died at, and forget sessions without workers."""
         self._looked = time.monotonic()
         for (worker,) in self._data.execute("select id from workers where id != ?", (self._id,)).fetchall():
-            if not self._lives(worker):
-                self._remove(worker)
+            if self._lives(worker):
+                continue
+            if notes := under_way.read(self._notes_of(worker)):
+                if not self._is_known(notes, worker):
+                    continue
+                self._look_into(notes)
+                under_way.remove(self._notes_of(worker))
+            self._remove(worker)
+
+    def _is_known(self, notes: Notes, worker: str) -> bool:
+        """Tell whether how a process ended is as known as it will be: who oversees it says so at once, if that lives."""
+        since = self._dead.setdefault(worker, self._looked)
+        return bool(notes.ended) or self._looked - since > _PATIENCE_FOR_END or not self._lives(notes.session)
+
+    def _look_into(self, notes: Notes) -> None:
+        """Note what follows from a death."""
+        session, work, words = notes.session, notes.work, under_way.told(notes)
+        self._data.execute("insert into deaths values (?, ?)", (session, words))
+        for one in consequences(notes, self._suspects(session, work)):
+            if isinstance(one, Failure):
+                self._fail(session, work, [one])
+                self._data.execute("insert or ignore into died values (?, ?, ?)", (session, work, one.sample))
+                self._data.execute("delete from suspects where session = ? and work = ? and sample = ?", (session, work, one.sample))
+            else:
+                values = (session, work, one.sample, one.kills, one.trial, one.tried)
+                self._data.execute("insert or replace into suspects values (?, ?, ?, ?, ?, ?)", values)
+        if notes.slots and notes.fault:
+            add = "on conflict do update set count = count + 1, words = excluded.words"
+            self._data.execute(f"insert into crashes values (?, ?, 1, ?) {add}", (session, notes.series, words))
+        elif notes.test and not notes.slots:
+            kills = TESTS_KILLED if notes.fault else 1  # a crash outside of any sample would come again
+            add = "on conflict do update set kills = kills + excluded.kills, words = excluded.words"
+            self._data.execute(f"insert into tests values (?, ?, ?, ?) {add}", (session, notes.test, kills, words))
 
     def _remove(self, worker: str) -> None:
         self._data.execute("delete from claims where owner = ?", (worker,))
         self._data.execute("delete from open where owner = ?", (worker,))
         self._data.execute("delete from workers where id = ?", (worker,))
-        for table in ("failures", "spent", "open"):
+        for table in _OF_SESSIONS:
             self._data.execute(f"delete from {table} where session not in (select session from workers)")
 
     def _lives(self, worker: str) -> bool:
@@ -170,7 +278,10 @@ class Claims:
 
     def _lock_of(self, worker: str) -> Path:
         assert self._folder is not None
-        return self._folder / "workers" / f"{worker}.lock"
+        return lock_of(self._folder, worker)
+
+    def _notes_of(self, worker: str) -> Path:
+        return self._lock_of(worker).with_suffix("")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -182,6 +293,11 @@ class Claims:
                 self._data.execute("rollback")
                 raise
             self._data.execute("commit")
+
+
+def lock_of(folder: Path, worker: str) -> Path:
+    """Return the file that a worker, or who oversees a session, holds as long as it lives."""
+    return folder / "workers" / f"{worker}.lock"
 
 
 def folder_of(cache: Path | str) -> Path:

@@ -6,16 +6,19 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.engines.claims import Claims
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pipeline import Outcome, Pipeline
+from mpq_fixtures.signals import Sample
 from mpq_fixtures.store import StoreError
+from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
     from mpq_fixtures.rows import Failure
@@ -27,6 +30,7 @@ _MOST_SAMPLES = 1024
 _MOST_BYTES = 2**24
 """What is kept in memory before it is written."""
 
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PAUSE = 0.02
 _REST = 0.5
 _WORTH = 5.0
@@ -36,20 +40,37 @@ _WORTH = 5.0
 class LocalEngine:
     """Works on the batches that are free of a case, as many at once as take some seconds, fewer towards the end.
 
-    Without a folder for claims it works alone.
+    Without a folder for claims it works alone. ``at`` takes notes for who oversees the session, ``account`` says what this process did.
     """
 
-    def __init__(self, folder: Path | None = None, session: str = "", workers: int = 1) -> None:
-        self._folder, self._session, self._workers = folder, session, workers
+    def __init__(
+        self,
+        folder: Path | None = None,
+        session: str = "",
+        workers: int = 1,
+        at: UnderWay | None = None,
+        account: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._folder, self._session, self._workers, self._at, self._account = folder, session, workers, at, account
         self._pace: dict[str, float] = {}  # seconds a sample, by evaluation
+
+    @property
+    def session(self) -> str:
+        """What the workers of a run have in common."""
+        return self._session
+
+    @property
+    def overseen(self) -> bool:
+        """Tell whether somebody oversees this process."""
+        return self._at is not None
 
     @cached_property
     def claims(self) -> Claims:
         """Who works on what; made when it is first asked for, since a controller never does."""
-        return Claims(self._folder, self._session, self._workers)
+        return Claims(self._folder, self._session, self._workers, self._at)
 
     def join(self) -> None:
-        """Let the other workers of the session know of this one, before any of them may find that it has no test."""
+        """Let the other workers of the session, and who oversees it, know of this one: before any may find that it has no test."""
         with suppress(StoreError):  # which every case will say
             _ = self.claims
 
@@ -91,12 +112,25 @@ class LocalEngine:
                 return
             time.sleep(_PAUSE)
 
+    def doomed(self, test: str) -> str:
+        """Say of a test at which processes died, outside of its samples, why it is not tried again; nothing of others."""
+        return self.claims.doomed(test)
+
+    def settle(self) -> None:
+        """Say that this process gives its account itself."""
+        if "claims" in self.__dict__:
+            self.claims.settle()
+
     def close(self) -> None:
         """Let go what is claimed still."""
         if "claims" in self.__dict__:
             self.claims.close()
 
     def _work(self, pipeline: Pipeline, wait: bool) -> None:
+        if reason := self.claims.hopeless(series := _series_of(pipeline)):
+            raise AssetError(f"{pipeline.case.id}: {reason}")
+        pipeline.bench.under_way.about(work=pipeline.work, series=series)
+        pipeline.shunned = {*self.claims.suspects(pipeline.work), *self.claims.died(pipeline.work)}
         lacking = pipeline.lacking(self.claims.failures(pipeline.work))
         progress = _Progress(pipeline, len(lacking))
         if not lacking:
@@ -128,9 +162,14 @@ class LocalEngine:
         failures: list[Failure] = []
         samples = pipeline.dataset.samples
         try:
+            self._try_suspects(pipeline, pipeline.positions(taken, size))
             lacking = pipeline.lacking(self.claims.failures(work), pipeline.positions(taken, size))
             numbers, wanted = sorted({position // size for position in lacking}), set(pipeline.dataset.sources(lacking))
-            for measured in pipeline.measure((samples[number * size : (number + 1) * size] for number in numbers), wanted):
+            died = self.claims.died(work)
+            batches: Iterator[Sequence[Sample]] = (samples[number * size : (number + 1) * size] for number in numbers)
+            if died:
+                batches = ([sample for sample in batch if sample.id not in died] for batch in batches)
+            for measured in pipeline.measure(batches, wanted):
                 outcome.add(measured)
                 progress.done(len(measured.rows) + len(measured.failures))
                 if outcome.size > _MOST_BYTES:
@@ -144,13 +183,35 @@ class LocalEngine:
                     pipeline.keep(outcome)
             finally:
                 spent = {step: seconds - before[step] for step, seconds in pipeline.clock.seconds.items()}
-                self.claims.give_back(work, taken, failures + outcome.failures, spent)
+                self.claims.give_back(work, taken, failures + outcome.failures, spent, self._account())
+        if numbers:
+            self.claims.progress(_series_of(pipeline))
         return len(numbers)
+
+    def _try_suspects(self, pipeline: Pipeline, positions: Iterable[int]) -> None:
+        """Send samples at which processes died through the steps alone; one at which this one dies too has failed.
+
+        Nothing of it is kept, since a batch is predicted whole.
+        """
+        suspects = {name for name, one in self.claims.suspects(pipeline.work).items() if one.trial}
+        for position in positions if suspects else ():
+            if (sample := pipeline.dataset.samples[position]).id in suspects:
+                pipeline.bench.under_way.about(trial=True)
+                for _ in pipeline.measure([[sample]], {sample.source}):
+                    pass
+                self.claims.acquit(pipeline.work, sample.id)
+                self.claims.progress(_series_of(pipeline))
+        pipeline.bench.under_way.about(trial=False)
 
     def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:
         """Return the batches of which something is lacking still."""
         lacking = pipeline.lacking(self.claims.failures(pipeline.work), pipeline.positions(numbers, size))
         return sorted({position // size for position in lacking})
+
+
+def _series_of(pipeline: Pipeline) -> str:
+    """Return what cases have in common at which one library may crash every time."""
+    return f"{pipeline.case.evaluation.name}-{pipeline.case.codec}"
 
 
 @contextmanager
@@ -160,7 +221,7 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {one: signal.signal(one, lambda number, frame: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.signal(one, lambda number, frame: came.append(number)) for one in _ENDING}
     try:
         yield
     finally:

@@ -1,0 +1,192 @@
+"""Who oversees the processes of a session and measures nothing: what it is held up by, what they died of, and what they did until then.
+
+pytest's controller oversees its workers. Without workers the process that was started oversees a copy of itself, which runs the tests:
+a crash in a library ends the copy, and the next one goes on from the store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NoReturn
+
+from filelock import FileLock
+
+from mpq_fixtures import under_way
+from mpq_fixtures.engines.claims import lock_of
+from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.orphans import end_with_parent
+from mpq_fixtures.under_way import NOTES, Notes, UnderWay
+
+_LOOK = 0.5
+"""Seconds between two looks at what processes are at."""
+_SENT = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that are handed on to the process that is overseen."""
+
+
+class Overseer:
+    """Oversees the processes of a session, which share a folder for their claims; raises `OSError` where that cannot be written.
+
+    A ``temporary`` folder is removed at the end.
+    """
+
+    def __init__(self, folder: Path, session: str, temporary: bool = False) -> None:
+        self.folder, self.session, self._temporary = folder, session, temporary
+        self._seen: dict[tuple[int, int], tuple[int, int]] = {}
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        file = lock_of(folder, session)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(file)
+        self._lock.acquire()
+
+    def watch(self, processes: Callable[[], Iterable[int]]) -> None:
+        """End processes that are at a sample for too long, in a thread; ``processes`` names those that are ours to end."""
+
+        def look() -> None:
+            while not self._stopped.wait(_LOOK):
+                self.look(processes())
+
+        self._thread = threading.Thread(target=look, name="mpq-overseer", daemon=True)
+        self._thread.start()
+
+    def look(self, processes: Iterable[int]) -> None:
+        """End those of some processes that are at a sample for too long.
+
+        What counts is how often a process was looked at there, so that no time passes while all of them are stopped.
+        """
+        ours, seen = set(processes), {}
+        for file, notes in self._notes():
+            if notes.pid not in ours:
+                continue
+            for slot in notes.slots:
+                written, looks = self._seen.get((notes.pid, slot.number), (slot.written, 0))
+                looks = looks + 1 if written == slot.written else 0
+                seen[notes.pid, slot.number] = slot.written, looks
+                if slot.seconds and looks * _LOOK > slot.seconds and under_way.mark_late(file, slot):
+                    with suppress(ProcessLookupError):
+                        os.kill(notes.pid, signal.SIGKILL)
+        self._seen = seen
+
+    def note_end(self, process: int, code: int) -> Notes | None:
+        """Note how a process ended, as `subprocess` has it, and return what it was at; None where it left by itself."""
+        for file, notes in self._notes():
+            if notes.pid == process and not notes.ended:
+                under_way.note_end(file, code)
+                return under_way.read(file.with_suffix(""))
+        return None
+
+    def _notes(self) -> Iterable[tuple[Path, Notes]]:
+        for file in self.folder.glob(f"workers/*{NOTES}"):
+            if (notes := under_way.read(file.with_suffix(""))) and notes.session == self.session:
+                yield file.with_suffix(""), notes
+
+    def deaths(self) -> list[str]:
+        """Return a sentence for each process that died in this session, as far as others have noted it."""
+        return [words for (words,) in self._query("select words from deaths where session = ? order by rowid")]
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """Return what the dead would have said of themselves at their end, as of when they last wrote something."""
+        return [json.loads(account) for (account,) in self._query("select account from accounts where session = ?")]
+
+    def _query(self, query: str) -> list[tuple[Any, ...]]:
+        file = self.folder / "claims.db"
+        try:
+            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as data:
+                return data.execute(query, (self.session,)).fetchall()
+        except sqlite3.Error:  # no worker came so far
+            return []
+
+    def close(self) -> None:
+        """Oversee no more."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._lock.release()
+        with suppress(OSError):
+            lock_of(self.folder, self.session).unlink(missing_ok=True)
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def can_be_copied() -> bool:
+    """Tell whether this process can go on as a copy of itself.
+
+    Not where others look over its shoulder, where threads would be lost, of torch's and a GPU's libraries too, or on systems that cannot.
+    """
+    watched = sys.gettrace() is not None or sys.getprofile() is not None
+    lost = threading.active_count() > 1 or "torch" in sys.modules
+    return hasattr(os, "fork") and hasattr(signal, "sigtimedwait") and not watched and not lost
+
+
+def engine_of_command(say: Callable[[str], None]) -> tuple[LocalEngine, UnderWay]:
+    """Return what completes cases in a command of one process, in a copy of this one where that can be, and its notes."""
+    notes = UnderWay()
+    if not can_be_copied():
+        return LocalEngine(), notes
+    overseer = Overseer(Path(mkdtemp(prefix="mpq-work-")), uuid.uuid4().hex, temporary=True)
+    go_on_as_copy(overseer, lambda words: say(f"{words}; going on from the store"))
+    end_with_parent()
+    engine = LocalEngine(overseer.folder, overseer.session, 1, notes)
+    engine.join()
+    return engine, notes
+
+
+def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
+    """Return in a copy of this process, and in another one after it when that dies at something; never in this process itself.
+
+    This one ends as the last copy did. ``say`` is told of each death. What is returned is how many copies there were before.
+    """
+    sent = {getattr(signal, name) for name in _SENT if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*sent, signal.SIGCHLD})
+    for number in itertools.count():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        copy = os.fork()
+        if copy == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return number
+        code = os.waitstatus_to_exitcode(_wait(overseer, copy, {*sent, signal.SIGCHLD}))
+        left = overseer.note_end(copy, code)
+        if left is None or not (left.slots or left.test):  # it left by itself, or was at nothing that could be left out
+            _end(overseer, code)
+        say(under_way.told(left))
+    raise AssertionError
+
+
+def _wait(overseer: Overseer, copy: int, signals: set[int]) -> int:
+    """Wait until a copy has ended, and hand on what comes meanwhile; return its status.
+
+    What a terminal sends comes to the copy too, as to all processes in front of it.
+    """
+    while True:
+        came = signal.sigtimedwait(signals, _LOOK)
+        if came is not None and came.si_signo != signal.SIGCHLD and came.si_pid:
+            with suppress(ProcessLookupError):
+                os.kill(copy, came.si_signo)
+        ended, status = os.waitpid(copy, os.WNOHANG)
+        if ended:
+            return status
+        overseer.look([copy])
+
+
+def _end(overseer: Overseer, code: int) -> NoReturn:
+    """End as a copy did."""
+    overseer.close()
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+        os.kill(os.getpid(), -code)
+    os._exit(code & 0xFF)

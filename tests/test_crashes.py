@@ -1,0 +1,185 @@
+"""A crash, an exit or an endless call in somebody's native code costs the sample that it came from, with workers and without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from projects import Project
+
+# What one picture does where TRIED_FAULT says so, in the step and the case that it names.
+FAULTS = """
+import ctypes
+import os
+import shutil
+import sys
+import time
+
+import numpy as np
+
+from mpq_fixtures.codecs.jpeg import Jpeg
+
+
+def fault(step, signal):
+    kind, where, case = os.environ.get("TRIED_FAULT", "::").split(":")
+    if where != step or (case and f"[{case}]" not in os.environ.get("PYTEST_CURRENT_TEST", "")):
+        return
+    if not hasattr(signal, "pixels") or not 9 < np.std(signal.pixels.astype(float)) < 11 or signal.pixels.shape != (32, 32, 3):
+        return
+    if kind == "segfault":
+        ctypes.string_at(0)
+    if kind == "abort":
+        os.abort()
+    if kind == "exit":
+        os._exit(3)
+    if kind == "endless":  # which does not let go of the interpreter's lock
+        ctypes.PyDLL(None).pause()
+
+
+class Faulty(Jpeg):
+    name = "faulty"
+
+    def encode(self, signal, quality):
+        fault("encode", signal)
+        return super().encode(signal, quality)
+
+    def decode(self, data):
+        decoded = super().decode(data)
+        fault("decode", decoded)
+        return decoded
+"""
+
+PREDICT = "        return [self.answer(signal) for signal in signals]"
+FAULTY_PREDICT = f"        for signal in signals:\n            fault('predict', signal)\n{PREDICT}"
+CASE = "pictures-faulty-q90"
+SAME = ["source", "signal", "bitstream", "decoded", "given", "answer", "bytes", "prediction", "psnr", "si_sdr"]
+
+
+def made(folder: Path) -> Project:
+    project = Project(folder)
+    project.write("faults.py", FAULTS)
+    project.edit("evaluations/suites/model.py", "import hashlib\n", "import hashlib\n\nfrom faults import fault\n")
+    project.edit("evaluations/suites/model.py", PREDICT, FAULTY_PREDICT)
+    project.edit("evaluations/suites/tried.toml", "jpeg", "faulty")
+    return project
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = made(tmp_path_factory.mktemp("undisturbed"))
+    assert project.run("-n", "2", "-p", "faults").ret == 0
+    return project
+
+
+@pytest.fixture
+def undisturbed(whole: Project) -> pd.DataFrame:
+    return whole.samples()
+
+
+@pytest.fixture
+def project(tmp_path: Path, whole: Project) -> Iterator[Project]:
+    project = made(tmp_path)
+    for audits in (whole.folder / "cache/mpq").glob("*/audit"):  # which take longer than all the rest
+        shutil.copytree(audits, project.folder / audits.relative_to(whole.folder))
+    yield project
+    assert not [file.name for file in project.folder.glob("cache/mpq/work/workers/*") if file.suffix != ".lock"]  # nothing is left behind
+
+
+class TestCrash:
+    @pytest.mark.parametrize(
+        ("kind", "step", "workers", "words"),
+        [
+            ("segfault", "predict", [], "the process died at it: Segmentation fault, in faults.py, line "),
+            ("segfault", "decode", ["-n", "2"], "the process died at it: Segmentation fault, in faults.py, line "),
+            ("abort", "encode", ["-n", "2"], "the process died at it: Aborted, in faults.py, line "),
+            ("exit", "predict", ["-n", "2"], "the process died at it: exit code 3"),
+            ("exit", "encode", [], "the process died at it: exit code 3"),
+            ("endless", "encode", [], "to encode it took longer than the limit of 8 s"),
+            ("endless", "decode", ["-n", "2"], "to decode it took longer than the limit of 8 s"),
+        ],
+    )
+    def test_costs_one_sample(
+        self, project: Project, undisturbed: pd.DataFrame, kind: str, step: str, workers: list[str], words: str
+    ) -> None:
+        if kind == "endless":
+            named = 'name = "pictures"'
+            project.edit("evaluations/suites/tried.toml", named, f"{named}\nlimits = {{ step_seconds = 8 }}")
+        run = project.run(*workers, "-p", "faults", TRIED_FAULT=f"{kind}:{step}:{CASE}")
+        assert run.ret == pytest.ExitCode.TESTS_FAILED
+        run.assert_outcomes(passed=5, failed=1)
+        outcomes, rows = project.outcomes(), project.rows()
+        assert {case for case, outcome in outcomes.items() if outcome != "passed"} == {CASE}
+        sample = "p4" if step == "encode" else "p5"  # JPEG wears the noise off that the picture is known by
+        reason = rows[CASE]["reason"]
+        assert reason.startswith(f"{CASE}: 1 of 6 samples failed; the first is {sample!r}, at {step}: {words}")
+        assert rows[CASE]["samples"] == "5"
+        here, there = (table.set_index(["case", "sample"])[SAME] for table in (project.samples(), undisturbed))
+        measured = here.dropna(subset=["bytes"])
+        assert set(there.index) - set(measured.index) == {(CASE, sample)}
+        pd.testing.assert_frame_equal(measured, there.loc[measured.index], check_dtype=False)
+        died = [line for line in run.stdout.lines if line.startswith("a process ")]
+        assert died
+        assert all(sample in line for line in died)
+
+    def test_outside_of_samples_costs_the_case(self, project: Project) -> None:
+        crash = "    import ctypes\n\n    ctypes.string_at(0)\n"
+        project.edit("evaluations/suites/model.py", "def sharpness(device):\n", f"def sharpness(device):\n{crash}")
+        run = project.run("-p", "faults", "-k", "original")
+        assert run.ret == pytest.ExitCode.TESTS_FAILED
+        assert project.outcomes() == {"pictures-original": "failed", "words-original": "passed"}
+        assert "a process died (Segmentation fault, in model.py, line" in project.rows()["pictures-original"]["reason"]
+
+
+class TestCommand:
+    def test_that_measures_goes_on_too(self, project: Project) -> None:
+        project.edit("evaluations/suites/tried.toml", "faulty", "jpeg")
+        command = [
+            sys.executable,
+            "-m",
+            "mpq_fixtures",
+            "work",
+            "evaluations/suites/tried.toml",
+            "--share",
+            "1/1",
+            "--mpq-cache",
+            "cache/mpq",
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MPQ_", "COV_", "SLURM_"))}
+        environment |= {
+            "HOME": str(project.folder),
+            "TRIED_FAULT": "segfault:predict:",
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(project.folder),
+        }
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project.folder), os.environ.get("PYTHONPATH")]))
+        run = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert run.returncode == 1, run.stderr
+        failed = [line for line in run.stderr.splitlines() if "failed to predict: the process died at it: Segmentation fault" in line]
+        assert failed[0].startswith("mpq work 1/1: pictures-original: sample p4 failed")
+        assert "words-opus-24k 6/6 samples" in run.stderr
+        assert not list(project.folder.glob("mpq-work-*"))
+
+
+class TestWorker:
+    def test_that_is_killed_costs_nothing(self, project: Project, undisturbed: pd.DataFrame) -> None:
+        process = project.start("-n", "2", "-p", "faults", environment={"TRIED_PAUSE": CASE})
+        started = time.monotonic()
+        while not (project.folder / "paused").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(worker), signal.SIGKILL)
+        run = project.finish(process, started)
+        assert run.ret == 0
+        run.assert_outcomes(passed=6)
+        columns = ["case", "sample", *SAME]
+        pd.testing.assert_frame_equal(project.samples()[columns], undisturbed[columns])
+        run.stdout.fnmatch_lines(["a process died (SIGKILL) at *"])
