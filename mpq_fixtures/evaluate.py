@@ -6,8 +6,6 @@ import json
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +21,7 @@ from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import STATISTIC, key_of
 from mpq_fixtures.store.packs import SOURCE, sample_key
 from mpq_fixtures.suite import Case
+from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ def _rows(pipeline: Pipeline, failures: Mapping[str, Failure]) -> Rows:
     """Return the rows of a case in the order of the data set: in a file where the workbench says where, else in memory."""
     parts = pipeline.bench.parts
     among = _among_all(pipeline, failures)
-    with TemporaryDirectory() if parts is None else nullcontext(parts) as folder:
-        with RowsWriter(Path(folder) / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:
+    with TemporaryFolder("rows") if parts is None else nullcontext(parts) as folder:
+        with RowsWriter(folder / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:
             for table, names in _stretches(pipeline, failures):
                 if pipeline.set_metric:
                     table = with_measure(table, pipeline.set_metric, [among.get(source) for source in names[2]], _NOT_KEPT)

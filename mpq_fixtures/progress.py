@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from mpq_fixtures.temporary import TemporaryFolder
 
 _INTERVAL = 0.5
 
@@ -49,6 +50,7 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self.folder = ""
+        self._temporary: TemporaryFolder | None = None
         self._file: int | None = None
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -58,7 +60,8 @@ class ProgressBoard:
             if sys.__stdout__ is not None and sys.__stdout__.isatty() and os.environ.get("TERM", "dumb") != "dumb":
                 # A descriptor of our own: while a test runs, pytest points the usual ones at its capture.
                 self._file = os.dup(sys.__stdout__.fileno())
-                self.folder = tempfile.mkdtemp(prefix="mpq-progress-")
+                self._temporary = TemporaryFolder("progress")
+                self.folder = str(self._temporary.path)
 
     def writer(self) -> ProgressWriter | None:
         """Return the writer of the controller itself, which runs the cases where there are no workers."""
@@ -89,8 +92,8 @@ class ProgressBoard:
         if self._thread is not None:
             self._thread.join()
         self.clear()
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._temporary is not None:
+            self._temporary.close()
 
     def _show(self, terminal: object) -> None:
         while not self._stopped.wait(_INTERVAL):

@@ -8,7 +8,6 @@ import math
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -34,6 +33,7 @@ from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
 from mpq_fixtures.tasks import TaskError
+from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
 
 ANSWERED, CANNOT, UNTOLD, STOPPED = 0, 2, 4, 130
@@ -60,8 +60,8 @@ def advise(
     threads, memory = threads_for_worker(1), Memory(memory_for_signals(1))
     engine, under_way = engine_of_command(progress.say)
     opened = OpenEvaluation(device, 0, threads, asked.samples, memory)
-    with TemporaryDirectory(prefix="mpq-advise-") as parts:
-        bench = Workbench(store, Clock(), threads, progress, engine, Path(parts), memory, under_way=under_way)
+    with TemporaryFolder("advise") as parts:
+        bench = Workbench(store, Clock(), threads, progress, engine, parts, memory, under_way=under_way)
         try:
             with stoppable(progress):
                 evaluation, dataset, notes = choose(asked, found, opened)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +13,7 @@ from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.signals import array_of
 from mpq_fixtures.isolation.client import SECONDS, CodecProcess, ProcessError
 from mpq_fixtures.signals import Audio, Image, Signal
+from mpq_fixtures.temporary import TemporaryFolder
 
 _SERVED = Path(__file__).with_name("served.py")
 
@@ -30,9 +29,10 @@ class FreshCodec:
         self, codec: Codec, environment: Mapping[str, str] | None = None, stopped_clock: float | None = None, seconds: float = SECONDS
     ) -> None:
         self._given_up = False
-        self.folder = Path(tempfile.mkdtemp(prefix="mpq-fresh-"))
+        self._temporary = TemporaryFolder("fresh")
+        self.folder = self._temporary.path / "codec"
         work, temporary = self.folder / "work", self.folder / "tmp"
-        work.mkdir()
+        work.mkdir(parents=True)
         temporary.mkdir()
         module = sys.modules.get(type(codec).__module__)
         arguments = {
@@ -95,7 +95,7 @@ class FreshCodec:
     def close(self) -> None:
         """End the process and delete its folders."""
         self._process.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.close()
 
     def __enter__(self) -> Self:
         return self
