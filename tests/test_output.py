@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from projects import Project
 
+from mpq_fixtures.results.samples import remove_parts
+
 FILES = ("results.csv", "results.json", "samples.parquet")
 
 # The kernel refuses to let a file grow beyond the limit, in the middle of a write, as a full disk would.
 WRITE = """
-import resource, sys
+import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_results import CODED, ORIGINAL, records
@@ -25,6 +27,9 @@ folder, created, limit = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 original, coded = records()
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+if "killed" in created:
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 try:
     write_results(folder, [Result(ORIGINAL, PASSED, original), Result(CODED, PASSED, coded)], {"created": created})
 except OSError as error:
@@ -35,7 +40,7 @@ except OSError as error:
 def write(folder: Path, created: str, limit: int) -> str:
     command = [sys.executable, "-c", WRITE, str(Path(__file__).parent), str(folder), created, str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (-signal.SIGXFSZ if "killed" in created else 0), done.stderr
     return done.stdout
 
 
@@ -50,6 +55,16 @@ class TestAFullDisk:
             assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
         write(tmp_path, "second", sizes[2] + 1000)
         assert (tmp_path / "results.json").read_bytes() != before["results.json"]
+
+
+class TestAKill:
+    def test_leaves_the_old_files_and_pieces_that_the_next_run_removes(self, tmp_path):
+        write(tmp_path, "first", 0)
+        before = {name: (tmp_path / name).read_bytes() for name in FILES}
+        write(tmp_path, "killed", min(map(len, before.values())) - 1)
+        assert list(tmp_path.glob(".*.part"))
+        remove_parts(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 class TestAReportThatCannotBeWritten:

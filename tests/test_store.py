@@ -739,6 +739,24 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 store.put("bitstream", key, bytes(8_000_000))
 """
 
+    MAKE = """
+import resource, signal, sys
+from pathlib import Path
+from mpq_fixtures.store import open_store
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+open_store(Path(sys.argv[1])).put("bitstream", sys.argv[2], b"x")
+"""
+
+    def test_leaves_no_piece_of_a_new_file_for_long(self, store: LocalStore) -> None:
+        process = script(self.MAKE, store.folder, KEY)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGXFSZ
+        assert list(store.folder.rglob(".*.part*"))
+        store.put(BITSTREAM, KEY, b"x")
+        assert not list(store.folder.rglob(".*.part*"))
+
     @pytest.mark.parametrize("written", [40_000, 70_001, 1_000_000, 8_000_031])
     def test_leaves_the_entry_as_it_was(self, store: LocalStore, written: int) -> None:
         process = script(self.PUT, store.folder, KEY, written)

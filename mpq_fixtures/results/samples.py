@@ -35,9 +35,9 @@ _KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", 
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove the parts in a run's folder, whole ones and those that a killed process was writing."""
+    """Remove the parts in a run's folder, whole ones and those that a killed process was writing, there or in the folder itself."""
     parts = folder / PARTS
-    for file in (*parts.glob("*.parquet"), *parts.glob(".*.part")):
+    for file in (*parts.glob("*.parquet"), *parts.glob(".*.part"), *folder.glob(".*.part")):
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # where somebody else's files are in it
         parts.rmdir()

@@ -65,6 +65,7 @@ class LocalStore(Store):
         self.folder = folder
         self._base = folder / f"format-{FORMAT}"
         self._marked = False
+        self._swept: set[Path] = set()
         self._renew()
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
@@ -226,6 +227,7 @@ class LocalStore(Store):
         with self.lock("files", "00"):
             if path.exists():
                 return
+            self._sweep(path.parent)
             if not (self.folder / MARKER).exists():
                 self._begin()
             piece = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -240,6 +242,13 @@ class LocalStore(Store):
                 for suffix in _PARTS:
                     Path(f"{piece}{suffix}").unlink(missing_ok=True)
                 raise
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove pieces that processes left which were killed while they made a file; who makes one now holds the lock, and is this one."""
+        for place in {folder, self.folder} - self._swept:
+            for piece in place.glob(".*.part*"):
+                piece.unlink(missing_ok=True)
+            self._swept.add(place)
 
     def _begin(self) -> None:
         """Mark the folder as this format's, and say what an older one left there."""
