@@ -1,0 +1,152 @@
+"""Runs as processes that are watched: who belongs to them, what they hold, how long they take and what they leave."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+LOOK = 0.1
+GRACE = 5.0
+"""Seconds that processes may outlive the one that was started."""
+_MARK = "CHAOS_RUN"
+_OF_OTHERS = ("pytest-of-", "torchinductor_")
+"""Temporary folders that pytest and PyTorch keep from run to run."""
+
+
+class Run:
+    """A process that was started, and all that come of it, which a variable of theirs tells.
+
+    ``most`` is the most memory in MB that one of them has held, ``seconds`` how long the first one ran, ``hung`` whether it was ended
+    because it took longer than ``limit`` seconds, ``survivors`` what outlived it.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit: float) -> None:
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
+        self._strangers: set[int] = set()
+        self.log, self.limit, self.started = log, limit, time.monotonic()
+        self.most, self.seconds, self.hung = 0.0, 0.0, False
+        self.survivors: list[str] = []
+        name, _, value = self._mark.partition("=")
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env={**environment, name: value}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def members(self) -> list[int]:
+        """Return the processes of the run."""
+        found = []
+        for process in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
+            if process == self.process.pid:
+                if self.process.poll() is None:
+                    found.append(process)
+            elif process not in self._strangers:
+                try:
+                    mine = self._mark.encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+                except OSError:  # it is gone, or another user's
+                    mine = False
+                (found.append if mine else self._strangers.add)(process)
+        return found
+
+    def others(self) -> list[int]:
+        """Return the processes of the run but for the one that was started."""
+        return [process for process in self.members() if process != self.process.pid]
+
+    def wait(self, seconds: float) -> bool:
+        """Watch the run for some seconds, or until it has ended or hangs; return whether it has ended."""
+        until = time.monotonic() + seconds
+        while True:
+            self.most = max(self.most, *map(memory_of, self.members()), 0.0)
+            if self.process.poll() is not None:
+                return True
+            now = time.monotonic()
+            if now - self.started > self.limit:
+                self.hung = True
+                for process in self.members():
+                    send(process, signal.SIGKILL)
+                self.process.wait()
+                return True
+            if now >= until:
+                return False
+            time.sleep(min(LOOK, until - now))
+
+    def end(self) -> int:
+        """Wait for the run's end, and for its processes to be gone; return its exit code."""
+        while not self.wait(self.limit):
+            pass
+        self.seconds, ended = time.monotonic() - self.started, time.monotonic()
+        while (left := self.members()) and time.monotonic() - ended < GRACE:
+            time.sleep(LOOK / 2)
+        for process in left:
+            self.survivors.append(f"process {name_of(process)}")
+            send(process, signal.SIGKILL)
+        return self.process.returncode
+
+    def signal(self, number: int) -> None:
+        """Send a signal: an interrupt to all, as a terminal does, another one to the process that was started."""
+        with suppress(ProcessLookupError):
+            (os.killpg if number == signal.SIGINT else os.kill)(self.process.pid, number)
+
+    def output(self) -> str:
+        """Return what it wrote to its outputs."""
+        return self.log.read_text(errors="replace")
+
+
+def send(process: int, number: int) -> None:
+    """Send a signal to a process that may be gone."""
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def memory_of(process: int) -> float:
+    """Return the most memory in MB that a process has held, 0 once it is gone."""
+    try:
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def name_of(process: int) -> str:
+    """Return the command of a process, 80 characters of it."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:80]
+    return str(process)
+
+
+def left_behind(place: Path) -> list[str]:
+    """Return what is in a run's folder, after the end of a run that nobody stopped, that has no more use."""
+    found = [str(path.relative_to(place)) for path in place.rglob("*.part")]
+    found += [f"tmp/{path.name}" for path in (place / "tmp").glob("*") if not path.name.startswith(_OF_OTHERS)]
+    found += [f"out/{path.name}" for path in (place / "out").glob("*") if path.name == "parts" or path.name.startswith(".")]
+    for work in (*place.glob("store/work"), *place.glob("home/cache/mpq/work/*")):
+        found += [str(path.relative_to(place)) for path in work.glob("workers/*")]
+        found += [f"{count} rows of {table} in {work.relative_to(place)}/claims.db" for table, count in claimed(work).items() if count]
+    return sorted(set(found))
+
+
+def claimed(work: Path) -> dict[str, int]:
+    """Return how many rows each table has in which workers say what they are at."""
+    if not (work / "claims.db").exists():
+        return {}
+    with closing(sqlite3.connect(work / "claims.db")) as file:
+        names = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: file.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}
+
+
+def entries_in(place: Path) -> dict[str, int]:
+    """Return how many entries each file of a store has."""
+    found = {}
+    for path in (place / "store").glob("format-*/*/*.db"):
+        table = "entries" if path.stem == "entries" else "members"
+        with closing(sqlite3.connect(path)) as file:
+            found[f"{path.parent.name}/{path.stem[:12]}"] = file.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return found
