@@ -27,6 +27,8 @@ from chaos_project import ChaosProject
 
 MOST_MEMORY = 1500
 """MB that a process may hold."""
+_IN_VAIN = 3
+"""Episodes of a kind without a kill, after which there is none to be expected."""
 
 
 def shares(kills: int, kinds: Sequence[str]) -> dict[str, int]:
@@ -47,7 +49,7 @@ def run(base: Undisturbed, folder: Path, seed: int, wanted: Mapping[str, int], u
     """Disturb runs, one kind after the other, until as much is done as wanted or the time is over; return the tallies by kind."""
     tallies = {name: Tally() for name in wanted}
     for name, count in wanted.items():
-        tally, number = tallies[name], 0
+        tally, number, idle = tallies[name], 0, 0
         while (done := sum(tally.times.values()) if KINDS[name].weight else number) < count:
             if time.monotonic() > until:
                 break
@@ -57,13 +59,15 @@ def run(base: Undisturbed, folder: Path, seed: int, wanted: Mapping[str, int], u
             try:
                 KINDS[name].disturb(Episode(base, place, random.Random(f"{seed} {name} {number}"), tally), count - done)
             except NoDisk as error:
-                tally.problems.append(f"{name}: {error}")
+                tally.times[f"left out: {error}"] = 0
+                say(f"{name}: left out: {error}")
                 break
             problems = tally.problems[before:]
             say(f"{name}: {sum(tally.times.values())} times in {tally.runs} runs", *problems)
             if not problems:
                 shutil.rmtree(place)
-            if KINDS[name].weight and sum(tally.times.values()) == done and number > 1:
+            idle = idle + 1 if KINDS[name].weight and sum(tally.times.values()) == done else 0
+            if idle == _IN_VAIN:
                 tally.problems.append(f"{name}: there is nothing to kill")
                 break
         if tally.most > MOST_MEMORY:

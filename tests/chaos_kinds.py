@@ -23,9 +23,9 @@ from chaos_runs import Run, entries_in, left_behind, send
 
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOSSES = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
-A_FILLING = 10
+A_FILLING = 12
 """Most kills while one store is filled."""
-A_RUN = 3
+A_RUN = 4
 """Most processes that one run loses."""
 
 
@@ -58,6 +58,11 @@ class Undisturbed:
     def limit(self) -> float:
         """Seconds after which a run counts as hung."""
         return 60 + 6 * self.full
+
+    @property
+    def grace(self) -> float:
+        """Seconds that processes may outlive the one that was started: their start alone takes some on a machine with other work."""
+        return max(5.0, self.idle)
 
 
 def undisturbed(project: ChaosProject, place: Path) -> Undisturbed:
@@ -99,11 +104,11 @@ class Episode:
         self._runs += 1
         place = place or self.place
         log = self.place / f"{self._runs:02}-{place.name}.log"
-        return Run(command, self.project.folder, self.project.environment(place), log, self.base.limit)
+        return Run(command, self.project.folder, self.project.environment(place), log, self.base.limit, self.base.grace)
 
     def moment(self) -> float:
         """Return some seconds, of which most fall into the measuring."""
-        return self.random.uniform(0.5, self.base.idle + self.base.full / 4)
+        return self.random.uniform(0.5, self.base.idle + self.base.full / 5)
 
     def end(self, run: Run) -> int:
         """Wait for a run's end, and count it."""
@@ -273,7 +278,7 @@ def two_runs(episode: Episode, kills: int) -> None:
 def lost(episode: Episode, kills: int, *arguments: str) -> None:
     """Kill processes of a run, but for the one that was started, which goes on and gives the same."""
     run = episode.start(episode.project.pytest(episode.place, *arguments))
-    left, until = min(kills, A_RUN), time.monotonic() + episode.random.uniform(0.5, episode.base.full / 2)
+    left, until = min(kills, A_RUN), time.monotonic() + episode.random.uniform(0.5, episode.base.full / 3)
     while left and not run.wait(until - time.monotonic()):
         others = sorted(run.others())
         if others:
@@ -281,7 +286,7 @@ def lost(episode: Episode, kills: int, *arguments: str) -> None:
             send(episode.random.choice(others), number)
             episode.tally.times[number.name] += 1
             left -= 1
-        until = time.monotonic() + (episode.random.uniform(0.5, episode.base.full / 2) if others else 0.2)
+        until = time.monotonic() + (episode.random.uniform(0.5, episode.base.full / 3) if others else 0.2)
     episode.judge(run, episode.place)
     episode.look_behind()
 
@@ -538,7 +543,7 @@ KINDS: Mapping[str, Kind] = {
     "two-runs": Kind("two runs on one store, each killed", two_runs, weight=20),
     "worker": Kind("workers are lost, the run goes on", lost_workers, weight=45),
     "child": Kind("what measures is lost, no workers", lost_alone, weight=15),
-    "damage": Kind("files of the store are damaged", damaged, every=16),
-    "full-disk": Kind("the disk is full, then has room", full_disk, every=33),
+    "damage": Kind("files of the store are damaged", damaged, every=20),
+    "full-disk": Kind("the disk is full, then has room", full_disk, every=40),
     "read-only": Kind("store or results may only be read, then be written", read_only, every=40),
 }

@@ -14,8 +14,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 LOOK = 0.1
-GRACE = 5.0
-"""Seconds that processes may outlive the one that was started."""
 _MARK = "CHAOS_RUN"
 _OF_OTHERS = ("pytest-of-", "torchinductor_")
 """Temporary folders that pytest and PyTorch keep from run to run."""
@@ -25,13 +23,15 @@ class Run:
     """A process that was started, and all that come of it, which a variable of theirs tells.
 
     ``most`` is the most memory in MB that one of them has held, ``seconds`` how long the first one ran, ``hung`` whether it was ended
-    because it took longer than ``limit`` seconds, ``survivors`` what outlived it.
+    because it took longer than ``limit`` seconds, ``survivors`` what outlived it by more than ``grace`` seconds.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit: float) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, limit: float, grace: float = 5.0
+    ) -> None:
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self._strangers: set[int] = set()
-        self.log, self.limit, self.started = log, limit, time.monotonic()
+        self.log, self.limit, self.grace, self.started = log, limit, grace, time.monotonic()
         self.most, self.seconds, self.hung = 0.0, 0.0, False
         self.survivors: list[str] = []
         name, _, value = self._mark.partition("=")
@@ -83,7 +83,7 @@ class Run:
         while not self.wait(self.limit):
             pass
         self.seconds, ended = time.monotonic() - self.started, time.monotonic()
-        while (left := self.members()) and time.monotonic() - ended < GRACE:
+        while (left := self.members()) and time.monotonic() - ended < self.grace:
             time.sleep(LOOK / 2)
         for process in left:
             self.survivors.append(f"process {name_of(process)}")
