@@ -35,6 +35,7 @@ from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.shares import Shares, taken
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
+from mpq_fixtures.temporary import remove_orphans
 from mpq_fixtures.words import counted
 
 
@@ -172,12 +173,13 @@ class Run:
     def finish(self, exit_status: int, config: pytest.Config) -> bool:
         """Write the results, the report and, where asked, the baselines; return whether all was written that must be.
 
-        What goes wrong here is noted, and loses nothing else. The rows of the cases lie in parts until then.
+        What goes wrong here is noted, and loses nothing else. The rows of the cases lie in parts until then. What dead workers left goes.
         """
         try:
             return self._write(exit_status, config)
         finally:
             remove_parts(self.options.out)
+            remove_orphans()
 
     def _write(self, exit_status: int, config: pytest.Config) -> bool:
         results = self.ordered()

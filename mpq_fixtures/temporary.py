@@ -18,11 +18,11 @@ class TemporaryFolder:
     """A folder ``path`` in the system's for temporary files, until it is closed; ``mpq-`` and ``name`` is what its name begins with.
 
     Its owner holds a lock on a file in it, which the system lets go when the process ends. What a process that was killed has left there
-    the next one that makes such a folder removes.
+    the next one that makes such a folder removes, or the end of a run.
     """
 
     def __init__(self, name: str) -> None:
-        _remove_orphans(tempfile.gettempdir())
+        _remove_orphans_once()
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=f"mpq-{name}-"))
             self._lock = FileLock(self.path / _LOCK, thread_local=False)  # any thread may close it
@@ -44,10 +44,13 @@ class TemporaryFolder:
         self.close()
 
 
-@cache  # once in a process: the folder may be full of others' files
-def _remove_orphans(folder: str) -> None:
-    for lock in Path(folder).glob(f"mpq-*/{_LOCK}"):
+def remove_orphans() -> None:
+    """Remove what processes left that were killed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"mpq-*/{_LOCK}"):
         with suppress(OSError):  # another user's, or somebody else removes it, too
             owner = FileLock(lock)
             with suppress(Timeout), owner.acquire(timeout=0):
                 shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+_remove_orphans_once = cache(remove_orphans)  # in a process: the folder may be full of others' files

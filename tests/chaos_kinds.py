@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos_project import FILES, ChaosProject, Results, digest
-from chaos_runs import Run, entries_in, left_behind, send
+from chaos_runs import Run, age_of, entries_in, left_behind, send
 
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOSSES = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
@@ -276,11 +276,14 @@ def two_runs(episode: Episode, kills: int) -> None:
 
 
 def lost(episode: Episode, kills: int, *arguments: str) -> None:
-    """Kill processes of a run, but for the one that was started, which goes on and gives the same."""
+    """Kill processes of a run, but for the one that was started, which goes on and gives the same.
+
+    A worker that dies while xdist still waits for its first word ends xdist itself, so only those are killed that run for some time.
+    """
     run = episode.start(episode.project.pytest(episode.place, *arguments))
     left, until = min(kills, A_RUN), time.monotonic() + episode.random.uniform(0.5, episode.base.full / 3)
     while left and not run.wait(until - time.monotonic()):
-        others = sorted(run.others())
+        others = sorted(process for process in run.others() if age_of(process) > episode.base.grace / 2)
         if others:
             number = episode.random.choice(LOSSES)
             send(episode.random.choice(others), number)
@@ -330,7 +333,7 @@ def damage(episode: Episode) -> None:
     how = episode.random.choice((flip, zero, truncate, swap, remove, replace_by_folder, replace_by_loop))
     try:
         how(path, episode.random)
-    except FileNotFoundError:  # it was being made again
+    except OSError:  # it was being made again
         return
     episode.tally.times[how.__name__.replace("_", " ")] += 1
 
@@ -363,12 +366,12 @@ def truncate(path: Path, generator: random.Random) -> None:
 
 def swap(path: Path, generator: random.Random) -> None:
     """Let two files change places."""
-    other = generator.choice(sorted(path.parents[1].glob("*/*.db")))
-    between = path.with_suffix(".between")
-    path.rename(between)
-    if other.exists() and other.is_file():
+    others = [other for other in sorted(path.parents[1].glob("*/*.db")) if other.is_file() and other != path]
+    if others:
+        other, between = generator.choice(others), path.with_suffix(".between")
+        path.rename(between)
         other.rename(path)
-    between.rename(other)
+        between.rename(other)
 
 
 def remove(path: Path, generator: random.Random) -> None:

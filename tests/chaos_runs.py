@@ -115,6 +115,15 @@ def memory_of(process: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
+def age_of(process: int) -> float:
+    """Return the seconds since a process began, 0 once it is gone."""
+    try:
+        began = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+
+
 def name_of(process: int) -> str:
     """Return the command of a process, 80 characters of it."""
     with suppress(OSError):

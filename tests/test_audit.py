@@ -14,6 +14,7 @@ import pytest
 from trial_signals import photo
 
 from mpq_fixtures import codecs
+from mpq_fixtures.conformance.audit import audit
 
 ROOT = Path(__file__).parent.parent
 
@@ -176,3 +177,44 @@ class TestAFingerprint:
         before = codec.fingerprint()
         monkeypatch.setattr("mpq_fixtures.codecs._sources._version", lambda package: f"{package} another")
         assert codec.fingerprint() != before
+
+
+DYING = """
+import os
+import signal
+from pathlib import Path
+
+from dishonest_codecs import Levels
+
+HERE, DIED = Path(__file__).parent, Path(__file__).with_name("died")
+
+
+class Dying(Levels):
+    name = "dying"
+
+    def decode(self, data):
+        if Path.cwd().name == "work" and ((HERE / "always").exists() or not DIED.exists()):  # in a fresh process
+            DIED.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().decode(data)
+"""
+
+
+class TestAProcessThatIsLost:
+    @pytest.fixture
+    def codec(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[codecs.Codec]:
+        (tmp_path / "dying_codec.py").write_text(DYING)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(codecs, "_registry", dict(codecs._registry))
+        yield importlib.import_module("dying_codec").Dying()
+        del sys.modules["dying_codec"]
+
+    def test_once_is_no_fault_of_the_codec(self, codec: codecs.Codec, tmp_path: Path) -> None:
+        assert audit(codec, ["4l", "64l"], [photo(16, 16)]) == []
+        assert (tmp_path / "died").exists()
+
+    def test_again_is_one(self, codec: codecs.Codec, tmp_path: Path) -> None:
+        (tmp_path / "always").touch()
+        (fault,) = audit(codec, ["4l", "64l"], [photo(16, 16)])
+        assert "cannot decode in a fresh process" in fault
+        assert "ended with SIGKILL" in fault

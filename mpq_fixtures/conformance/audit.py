@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mpq_fixtures.codecs import Codec
-from mpq_fixtures.conformance.fresh import FreshCodec, decode_all, encode_all, spread
+from mpq_fixtures.conformance.fresh import FreshCodec, spread
 from mpq_fixtures.conformance.signals import array_of, protected, same
-from mpq_fixtures.isolation.client import ProcessError
+from mpq_fixtures.isolation.client import ProcessError, RemoteError
 from mpq_fixtures.signals import Signal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ def audit(codec: Codec, qualities: Sequence[str], signals: Sequence[Signal]) -> 
     exactly. What the codec cannot encode or decode here is left out: that fails by itself.
     """
     with FreshCodec(codec) as encoder, FreshCodec(codec) as decoder, ThreadPoolExecutor(2) as pool:
-        started = [pool.submit(one.start) for one in (encoder, decoder)]
+        started = [pool.submit(_call, one.start) for one in (encoder, decoder)]
         tried = [one for quality in spread(qualities) for signal in signals if (one := _try(codec, protected(signal), quality)) is not None]
         faults = [*_later(tried), *_again(codec, tried)]
         try:
@@ -85,10 +87,11 @@ def _again(codec: Codec, tried: Sequence[_Tried]) -> list[str]:
 
 def _elsewhere(encoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
     """Encode everything in a fresh process, the last first."""
-    backwards = list(reversed(tried))
-    for one, data in zip(backwards, encode_all(encoder, [(one.signal, one.quality) for one in backwards]), strict=True):
-        if isinstance(data, ProcessError):
-            return [f"cannot encode in a fresh process what it encodes here, at {one.quality}: {data}"]
+    for one in reversed(tried):
+        try:
+            data = _call(encoder.encode, one.signal, one.quality)
+        except ProcessError as error:
+            return [f"cannot encode in a fresh process what it encodes here, at {one.quality}: {error}"]
         if data != one.data:
             return [f"gave other bytes for the same signal in a fresh process, at {one.quality}"]
     return []
@@ -96,12 +99,24 @@ def _elsewhere(encoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
 
 def _from_bytes(decoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
     """Decode everything in a fresh process."""
-    for one, decoded in zip(tried, decode_all(decoder, [one.data for one in tried]), strict=True):
-        if isinstance(decoded, ProcessError):
-            return [f"cannot decode in a fresh process, from the bytes alone, what it decodes here, at {one.quality}: {decoded}"]
+    for one in tried:
+        try:
+            decoded = _call(decoder.decode, one.data)
+        except ProcessError as error:
+            return [f"cannot decode in a fresh process, from the bytes alone, what it decodes here, at {one.quality}: {error}"]
         if not same(decoded, one.decoded):
             return [f"decodes another signal in a fresh process, from the bytes alone, than here, at {one.quality}"]
     return []
+
+
+def _call(method: Callable[..., T], *arguments: Any) -> T:
+    """Ask a fresh process, and another one where that was lost: a codec's crash comes again, one for want of memory may not."""
+    try:
+        return method(*arguments)
+    except RemoteError:
+        raise
+    except ProcessError:
+        return method(*arguments)
 
 
 def _files(ask: Any) -> set[str]:
