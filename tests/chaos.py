@@ -24,6 +24,7 @@ from pathlib import Path
 
 from chaos_kinds import KINDS, Episode, NoDisk, Tally, Undisturbed, undisturbed
 from chaos_project import ChaosProject
+from chaos_runs import end_all
 
 MOST_MEMORY = 1500
 """MB that a process may hold."""
@@ -119,10 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda number, frame: None)  # as before, for this process alone
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = Path(options.folder or tempfile.mkdtemp(prefix="chaos-")).resolve()
-    base = undisturbed(ChaosProject(folder / "project"), folder / "undisturbed")
-    say(f"a run that nobody disturbs takes {base.full:.0f} s, one that finds all done {base.idle:.0f} s, limit {base.limit:.0f} s")
-    tallies = run(base, folder, options.seed, shares(options.kills, options.only), until)
+    try:
+        base = undisturbed(ChaosProject(folder / "project"), folder / "undisturbed")
+        say(f"a run that nobody disturbs takes {base.full:.0f} s, one that finds all done {base.idle:.0f} s, limit {base.limit:.0f} s")
+        tallies = run(base, folder, options.seed, shares(options.kills, options.only), until)
+    finally:
+        end_all()
     sys.stdout.write(table(tallies))
     problems = [problem for tally in tallies.values() for problem in tally.problems]
     if problems:

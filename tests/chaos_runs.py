@@ -19,6 +19,9 @@ _OF_OTHERS = ("pytest-of-", "torchinductor_")
 """Temporary folders that pytest and PyTorch keep from run to run."""
 
 
+_running: list[Run] = []
+
+
 class Run:
     """A process that was started, and all that come of it, which a variable of theirs tells.
 
@@ -40,6 +43,7 @@ class Run:
                 command, cwd=folder, env={**environment, name: value}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+        _running.append(self)
 
     def members(self) -> list[int]:
         """Return the processes of the run."""
@@ -88,6 +92,7 @@ class Run:
         for process in left:
             self.survivors.append(f"process {name_of(process)}")
             send(process, signal.SIGKILL)
+        _running.remove(self)
         return self.process.returncode
 
     def signal(self, number: int) -> None:
@@ -98,6 +103,13 @@ class Run:
     def output(self) -> str:
         """Return what it wrote to its outputs."""
         return self.log.read_text(errors="replace")
+
+
+def end_all() -> None:
+    """End the runs that nobody waits for any more."""
+    for run in _running:
+        for process in run.members():
+            send(process, signal.SIGKILL)
 
 
 def send(process: int, number: int) -> None:
