@@ -10,12 +10,15 @@ _EVERY = 0.5
 """Seconds between two looks."""
 
 
-def end_with_parent() -> None:
-    """Let this process end soon after the one that started it, whatever it is at: the store loses nothing by that."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """Let this process end soon after the one that started it, whatever it is at: the store loses nothing by that.
+
+    ``parent`` is that one's number, which may have ended before this is called.
+    """
+    started_by = parent or os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == started_by:
             time.sleep(_EVERY)
         os._exit(1)
 

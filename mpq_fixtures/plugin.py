@@ -109,7 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
             signal.signal(hangup, controller.interrupt)
     else:
-        end_with_parent()
+        end_with_parent(worker.get("mpq_parent"))
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -366,6 +366,8 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to note its progress."""
         node.workerinput["mpq_board"] = self.board.folder
+        if _process_of(node) is not None:  # it runs here
+            node.workerinput["mpq_parent"] = os.getpid()
         self.workers.append(node)
         if self.overseer is None and (overseer := self._oversee(node.workerinput["testrunuid"])) is not None:
             overseer.watch(lambda: [process.pid for one in self.workers if (process := _process_of(one)) is not None])
@@ -385,7 +387,6 @@ class Controller:
             terminal = self.config.get_terminal_writer()
             if go_on_as_copy(overseer, lambda words: terminal.line(f"\nmpq: {words}; going on from the store")):
                 self.config.stash[STARTED] = time.monotonic()
-            end_with_parent()
             engine.join()
         self.board.start(self.config)
 

@@ -259,7 +259,7 @@ class TestWorkers:
         assert project.results()["work"]["computed"] == {"bitstream": 24, "prediction": 36, "statistic": 36}
         run.stdout.fnmatch_lines(["time: * s in 2 workers*"])
 
-    def test_that_crash_cost_their_case_alone(self, project: Project) -> None:
+    def test_that_crash_at_every_sample_cost_their_case_alone(self, project: Project) -> None:
         run = project.run("-n", "2", report=True, TRIED_CRASH="words-opus-6k")
         assert run.ret == 1
         run.assert_outcomes(passed=5, failed=1)
@@ -267,9 +267,8 @@ class TestWorkers:
         assert list(outcomes) == IDS
         assert [case for case, outcome in outcomes.items() if outcome != "passed"] == ["words-opus-6k"]
         row = project.rows()["words-opus-6k"]
-        assert "crashed" in row["reason"]
-        assert (row["samples"], row["value"]) == ("0", "")
-        assert not project.results()["complete"]
+        assert "the process died at it: exit code 3" in row["reason"] or "processes in a row died" in row["reason"]
+        assert row["samples"] in ("", "0")
         assert project.out("report.html").is_file()
 
 

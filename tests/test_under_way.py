@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,7 @@ class TestNotes:
         assert not list(tmp_path.iterdir())
 
     def test_that_are_cut_short_are_no_notes(self, tmp_path: Path) -> None:
-        for content in (b"", b"{", os.urandom(100), bytes(2**24 + 2**16), os.urandom(2**16) * 257):
+        for content in (b"", b"{", os.urandom(100), bytes(2**24 + 2**16), os.urandom(2**16) + bytes(2**24)):
             (tmp_path / "worker.at").write_bytes(content)
             assert under_way.read(tmp_path / "worker") is None
 
@@ -218,6 +220,31 @@ class TestDead:
         assert "Segmentation fault" in claims.doomed("crashed")
         claims.close()
         overseer.close()
+
+    @pytest.mark.parametrize(
+        "damage", [b"no database at all, but text", b"SQLite format 3\0" + bytes(5000), None], ids=["text", "zeros", "folder"]
+    )
+    def test_files_of_claims_are_made_anew(self, tmp_path: Path, damage: bytes | None) -> None:
+        file = tmp_path / "claims.db"
+        if damage is None:
+            (file / "sub").mkdir(parents=True)
+        else:
+            file.write_bytes(damage)
+        claims = Claims(tmp_path, "s", 1)
+        assert claims.take("work", range(3), 2) == [0, 1]
+        claims.close()
+
+    def test_sessions_leave_nothing(self, tmp_path: Path) -> None:
+        overseer = Overseer(tmp_path, "s")
+        overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
+        claims = Claims(tmp_path, "s", 1, UnderWay())
+        assert claims.failures("case key")
+        claims.close()
+        overseer.close()
+        with closing(sqlite3.connect(tmp_path / "claims.db")) as data:
+            tables = [name for (name,) in data.execute("select name from sqlite_master where type = 'table'")]
+            assert not any(data.execute(f"select count(*) from {table}").fetchone()[0] for table in tables)
+        assert not list((tmp_path / "workers").iterdir())
 
 
 class TestOverseer:

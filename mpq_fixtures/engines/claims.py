@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 import uuid
@@ -71,11 +72,7 @@ class Claims:
                 self._lock = FileLock(self._lock_of(self._id))
                 self._lock.acquire()
         with _explained(folder):
-            self._data = sqlite3.connect(":memory:" if folder is None else folder / "claims.db", _PATIENCE, isolation_level=None)
-            if folder is not None:
-                self._data.execute("pragma journal_mode = wal")
-            self._data.execute("pragma synchronous = off")  # nothing here outlives the machine
-            self._data.executescript(_TABLES)
+            self._data = _connect(":memory:") if folder is None else _connect_anew(folder)
             with self._writing():
                 self._data.execute("insert into workers (id, session) values (?, ?)", (self._id, self.session))
                 if at is not None:  # so that the session lasts as long as its overseer
@@ -260,8 +257,7 @@ class Claims:
         self._data.execute("delete from claims where owner = ?", (worker,))
         self._data.execute("delete from open where owner = ?", (worker,))
         self._data.execute("delete from workers where id = ?", (worker,))
-        for table in _OF_SESSIONS:
-            self._data.execute(f"delete from {table} where session not in (select session from workers)")
+        _forget_sessions(self._data)
 
     def _lives(self, worker: str) -> bool:
         """Tell whether a worker still holds its lock."""
@@ -293,6 +289,50 @@ class Claims:
                 self._data.execute("rollback")
                 raise
             self._data.execute("commit")
+
+
+def _connect(place: Path | str) -> sqlite3.Connection:
+    data = sqlite3.connect(place, _PATIENCE, isolation_level=None)
+    try:
+        data.execute("pragma journal_mode = wal")
+        data.execute("pragma synchronous = off")  # nothing here outlives the machine
+        data.executescript(_TABLES)
+    except BaseException:
+        data.close()
+        raise
+    return data
+
+
+def _connect_anew(folder: Path) -> sqlite3.Connection:
+    """Return the claims in a folder; what is damaged there is made anew, since it holds nothing that lasts."""
+    file = folder / "claims.db"
+    with FileLock(folder / "claims.lock"):  # so that nobody drops what another has made anew
+        try:
+            return _connect(file)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError and not file.is_dir():  # a full disk, and the like
+                raise
+            for part in (file, *(file.with_name(file.name + ending) for ending in ("-wal", "-shm"))):
+                if part.is_dir() and not part.is_symlink():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink(missing_ok=True)
+        return _connect(file)
+
+
+def forget(folder: Path, session: str) -> None:
+    """Remove a session that is overseen no more, unless a worker of it is still there; raises `sqlite3.Error`."""
+    file = folder / "claims.db"
+    if file.exists():
+        with closing(sqlite3.connect(file, _PATIENCE)) as data, data:
+            data.execute("delete from workers where id = ?", (session,))
+            _forget_sessions(data)
+
+
+def _forget_sessions(data: sqlite3.Connection) -> None:
+    """Remove what belongs to sessions without workers."""
+    for table in _OF_SESSIONS:
+        data.execute(f"delete from {table} where session not in (select session from workers)")
 
 
 def lock_of(folder: Path, worker: str) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import sys
@@ -18,15 +17,15 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NoReturn
 
 from filelock import FileLock
 
 from mpq_fixtures import under_way
-from mpq_fixtures.engines.claims import lock_of
+from mpq_fixtures.engines.claims import forget, lock_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.orphans import end_with_parent
+from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.under_way import NOTES, Notes, UnderWay
 
 _LOOK = 0.5
@@ -41,8 +40,9 @@ class Overseer:
     A ``temporary`` folder is removed at the end.
     """
 
-    def __init__(self, folder: Path, session: str, temporary: bool = False) -> None:
+    def __init__(self, folder: Path, session: str, temporary: TemporaryFolder | None = None) -> None:
         self.folder, self.session, self._temporary = folder, session, temporary
+        self.process = os.getpid()
         self._seen: dict[tuple[int, int], tuple[int, int]] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -113,11 +113,13 @@ class Overseer:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
+        with suppress(sqlite3.Error):
+            forget(self.folder, self.session)
         self._lock.release()
         with suppress(OSError):
             lock_of(self.folder, self.session).unlink(missing_ok=True)
-        if self._temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._temporary is not None:
+            self._temporary.close()
 
 
 def can_be_copied() -> bool:
@@ -135,9 +137,9 @@ def engine_of_command(say: Callable[[str], None]) -> tuple[LocalEngine, UnderWay
     notes = UnderWay()
     if not can_be_copied():
         return LocalEngine(), notes
-    overseer = Overseer(Path(mkdtemp(prefix="mpq-work-")), uuid.uuid4().hex, temporary=True)
+    folder = TemporaryFolder("work")
+    overseer = Overseer(folder.path, uuid.uuid4().hex, folder)
     go_on_as_copy(overseer, lambda words: say(f"{words}; going on from the store"))
-    end_with_parent()
     engine = LocalEngine(overseer.folder, overseer.session, 1, notes)
     engine.join()
     return engine, notes
@@ -156,6 +158,7 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
         copy = os.fork()
         if copy == 0:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            end_with_parent(overseer.process)
             return number
         code = os.waitstatus_to_exitcode(_wait(overseer, copy, {*sent, signal.SIGCHLD}))
         left = overseer.note_end(copy, code)
