@@ -118,12 +118,15 @@ class Record:
         if self.case == original.case:
             return Interval(1.0, 1.0, "")
         own, others = self.rows, original.rows
-        places = {sample: place for place, sample in enumerate(others.samples)}
-        here = [place for place, sample in enumerate(own.samples) if sample in places]
-        there = [places[own.samples[place]] for place in here]
-        floors = take(others.floors(), there) if original.floor is not None else ()
-        groups = [own.groups[place] for place in here]
-        return retention_interval(metric, take(own.statistics(), here), take(others.statistics(), there), floors, groups)
+        floors = others.floors() if original.floor is not None else ()
+        statistics, before, groups = own.statistics(), others.statistics(), own.groups
+        if (samples := own.samples) != (known := others.samples):
+            places = {sample: place for place, sample in enumerate(known)}
+            here = [place for place, sample in enumerate(samples) if sample in places]
+            there = [places[samples[place]] for place in here]
+            statistics, groups = take(statistics, here), [groups[place] for place in here]
+            before, floors = take(before, there), take(floors, there) if len(floors) else ()
+        return retention_interval(metric, statistics, before, floors, groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain dictionaries, lists, strings, numbers and bytes; of rows that lie in a file, where that is."""
