@@ -34,13 +34,6 @@ class DrawingError(RuntimeError):
     """Charts that could not be drawn; the message says why."""
 
 
-def unchecked() -> contextlib.AbstractContextManager[None]:
-    """Let Altair take descriptions without checking each part as it is made, which takes ten times as long as drawing them."""
-    from altair.utils.schemapi import debug_mode
-
-    return debug_mode(False)
-
-
 def lighter(picture: str) -> str:
     """Return a drawing without what is not seen: empty paths, and decimals beyond a tenth of a pixel."""
     picture = re.sub(r'<path class="\w+"[^>]* d=""[^>]*/>', "", picture)

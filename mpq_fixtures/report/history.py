@@ -6,13 +6,13 @@ description for the page's script has a tooltip for each run as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.report.cases import Measure
-from mpq_fixtures.report.curves import FAINT, INK
+from mpq_fixtures.report.curves import FAINT, INK, SCHEMA
 from mpq_fixtures.results.courses import Course, Entry, History, of_host
 from mpq_fixtures.results.history import host_of, read_history
 from mpq_fixtures.results.times import moment, parse_moment
@@ -138,72 +138,96 @@ def _charted(courses: Sequence[Course]) -> list[Course]:
 
 def _describe(courses: Sequence[Course], runs: Sequence[str], marks: dict[str, tuple[str, list[str]]], live: bool) -> dict[str, Any] | None:
     """Describe a small chart for each course in Vega-Lite; every layer takes its part of one table, so that it is laid out once."""
-    import altair as alt
-
     if not courses:
         return None
     entries = {entry.run.run: entry for course in courses for entry in course.entries}
     runs = [run for run in runs if run in entries]
     main = _measure(courses[0])
     days = [f"{entries[run].run.started.day} {entries[run].run.started:%b}" for run in (runs[0], runs[-1])]
-    ends = [0, len(runs) - 1]
-    x = alt.X(
-        "r:Q",
-        title=None,
-        scale=alt.Scale(domain=[-0.5, len(runs) - 0.5], nice=False),
-        axis=alt.Axis(values=ends, labelExpr=f"datum.value ? '{days[1]}' : '{days[0]}'", grid=False, labelFlush=True, labelOverlap=False),
-    )
-    y = alt.Y("v:Q", title=None, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=3, ticks=False, domain=False))
-    table = alt.Chart()
-    frame, values, changed, events = (table.transform_filter(f"isValid(datum.{name})") for name in ("top", "v", "a", "e"))
+
+    def layer(data: str, mark: Mapping[str, Any], **encoding: Any) -> dict[str, Any]:
+        return {"transform": [{"filter": f"isValid(datum.{data})"}], "mark": mark, "encoding": encoding}
+
+    labels = {"labelExpr": f"datum.value ? '{days[1]}' : '{days[0]}'", "labelFlush": True, "labelOverlap": False}
+    x = _number("r") | {
+        "title": None,
+        "scale": {"domain": [-0.5, len(runs) - 0.5], "nice": False},
+        "axis": {"values": [0, len(runs) - 1], "grid": False, **labels},
+    }
+    axis = {"tickCount": 3, "ticks": False, "domain": False}
+    y = _number("v") | {"title": None, "scale": {"nice": False, "zero": False}, "axis": axis}
+    events = _text("e") | {"legend": None}
     kinds = ["first red run", "change point"]
-    colour = alt.Color("e:N", legend=None, scale=alt.Scale(domain=kinds, range=[RED, BLUE]))
-    shape = alt.Shape("e:N", legend=None, scale=alt.Scale(domain=kinds, range=["triangle-down", "diamond"]))
-    whatever = [alt.Tooltip("w:N", title="changed")]
+    colour = {**events, "scale": {"domain": kinds, "range": [RED, BLUE]}}
+    shape = {**events, "scale": {"domain": kinds, "range": ["triangle-down", "diamond"]}}
+    letter = {"type": "text", "color": INK, "baseline": "bottom", "dy": -2, "fontSize": 10, "aria": False}
+    above = {"expr": "datum.e === 'first red run' ? -9 : 0"}
+    what = [_text("w", "changed")]
     layers = [
-        frame.mark_rule(opacity=0, aria=False).encode(alt.Y("bottom:Q"), alt.Y2("top:Q")),
-        changed.mark_rule(color=INK, strokeDash=[3, 3], strokeWidth=1, aria=False).encode(x, tooltip=whatever),
-        changed.mark_text(color=INK, baseline="bottom", dy=-2, fontSize=10, aria=False).encode(
-            x, y=alt.value(0), text="a:N", tooltip=whatever
-        ),
-        values.mark_area(color=BLUE, opacity=0.16, aria=False).encode(x, alt.Y("l:Q"), alt.Y2("h:Q")),
-        values.mark_line(color=BLUE, strokeWidth=1.6, aria=False).encode(x, y),
-        events.mark_point(filled=True, size=80, opacity=1, yOffset=alt.expr("datum.e === 'first red run' ? -9 : 0")).encode(
-            x, alt.Y("at:Q"), shape, colour, tooltip=[alt.Tooltip("e:N", title="mark"), alt.Tooltip("about:N", title="what")]
+        layer("top", {"type": "rule", "opacity": 0, "aria": False}, y=_number("bottom"), y2={"field": "top"}),
+        layer("a", {"type": "rule", "color": INK, "strokeDash": [3, 3], "strokeWidth": 1, "aria": False}, x=x, tooltip=what),
+        layer("a", letter, x=x, y={"value": 0}, text=_text("a"), tooltip=what),
+        layer("v", {"type": "area", "color": BLUE, "opacity": 0.16, "aria": False}, x=x, y=_number("l"), y2={"field": "h"}),
+        layer("v", {"type": "line", "color": BLUE, "strokeWidth": 1.6, "aria": False}, x=x, y=y),
+        layer(
+            "e",
+            {"type": "point", "filled": True, "size": 80, "opacity": 1, "yOffset": above},
+            x=x,
+            y=_number("at"),
+            shape=shape,
+            color=colour,
+            tooltip=[_text("e", "mark"), _text("about", "what")],
         ),
     ]
+    tables: dict[str, Any] = {"rows": [row for course in courses for row in _table(course, runs, marks, main)]}
+    transform: list[dict[str, Any]] = [{"flatten": [*_FLAT]}]
     if live:
-        tooltip = [
-            alt.Tooltip("t:N", title="run"),
-            alt.Tooltip("c:N", title="commit"),
-            alt.Tooltip("v:Q", title=main.title, format=".4f"),
-            alt.Tooltip("s:N", title="verdict"),
-        ]
-        layers.append(values.mark_point(filled=True, size=90, opacity=0, aria=False).encode(x, y, tooltip=tooltip))
-    facts = alt.LookupData(data=alt.NamedData("runs"), key="r", fields=["t", "c"])
-    facet = alt.Facet("p:N", title=None, sort=[course.point for course in courses])
-    rows = alt.layer(*layers, data=alt.InlineData(values=[row for course in courses for row in _table(course, runs, marks, main)]))
-    rows = rows.transform_flatten([*_FLAT])
-    if live:  # here and not in the layer: within facets Vega-Lite does not find the table
-        rows = rows.transform_lookup(lookup="r", from_=facts)
-    described: dict[str, Any] = (
-        rows.properties(width=_WIDTH, height=_HEIGHT)
-        .facet(facet=facet, columns=COLUMNS, spacing={"row": 18, "column": 24})
-        .resolve_scale(y="independent")
-        .properties(
-            description=f"{main.axis} of {courses[0].evaluation} over {len(runs)} runs, one chart for each of {len(courses)} points"
-        )
-        .configure(background="transparent", font="sans-serif", padding=4)
-        .configure_view(stroke=None)
-        .configure_header(labelColor=INK, labelFontSize=12, labelFontWeight=600, labelAnchor="start", labelPadding=14)
-        .configure_axis(labelColor=INK, labelFontSize=10, gridColor=FAINT, gridOpacity=0.25, domainColor=FAINT, tickColor=FAINT, aria=False)
-        .to_dict(validate=False)
-    )
-    if live:
+        value = _number("v") | {"title": main.title, "format": ".4f"}
+        tooltip = [_text("t", "run"), _text("c", "commit"), value, _text("s", "verdict")]
+        layers.append(layer("v", {"type": "point", "filled": True, "size": 90, "opacity": 0, "aria": False}, x=x, y=y, tooltip=tooltip))
         about = [(number, entries[run].run) for number, run in enumerate(runs)]
-        described["datasets"]["runs"] = [{"r": number, "t": f"{moment(run.started)} UTC", "c": run.commit[:8]} for number, run in about]
-    return described
+        tables["runs"] = [{"r": number, "t": f"{moment(run.started)} UTC", "c": run.commit[:8]} for number, run in about]
+        # Here and not in the layer: within facets Vega-Lite does not find the table.
+        transform.append({"lookup": "r", "from": {"data": {"name": "runs"}, "key": "r", "fields": ["t", "c"]}})
+    return {
+        "$schema": SCHEMA,
+        "description": f"{main.axis} of {courses[0].evaluation} over {len(runs)} runs, one chart for each of {len(courses)} points",
+        "datasets": tables,
+        "data": {"name": "rows"},
+        "facet": _text("p") | {"title": None, "sort": [course.point for course in courses]},
+        "columns": COLUMNS,
+        "spacing": {"row": 18, "column": 24},
+        "resolve": {"scale": {"y": "independent"}},
+        "spec": {"width": _WIDTH, "height": _HEIGHT, "transform": transform, "layer": layers},
+        "config": _CONFIG,
+    }
 
+
+def _number(field: str) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative"}
+
+
+def _text(field: str, title: str = "") -> dict[str, Any]:
+    return {"field": field, "type": "nominal"} | ({"title": title} if title else {})
+
+
+_CONFIG = {
+    "background": "transparent",
+    "font": "sans-serif",
+    "padding": 4,
+    "view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None},
+    "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": 600, "labelAnchor": "start", "labelPadding": 14},
+    "axis": {
+        "labelColor": INK,
+        "labelFontSize": 10,
+        "gridColor": FAINT,
+        "gridOpacity": 0.25,
+        "domainColor": FAINT,
+        "tickColor": FAINT,
+        "aria": False,
+    },
+}
+"""The looks of the charts."""
 
 _FLAT = ("r", "v", "l", "h", "s")
 

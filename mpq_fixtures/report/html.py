@@ -98,8 +98,7 @@ class Report:
         from markupsafe import Markup
 
         self.results, self.cases = results, read_cases(results.get("cases", ()))
-        with drawing.unchecked():
-            self.sections = sections_of(self.cases, results, history)
+        self.sections = sections_of(self.cases, results, history)
         charted: list[tuple[Section | OverTime, Mapping[str, Any]]] = [(one, one.chart) for one in self.sections if one.chart]
         charted += [(one.history, one.history.drawn) for one in self.sections if one.history and one.history.drawn]
         for (shown, _), picture in zip(charted, drawing.pictures([chart for _, chart in charted]), strict=True):
