@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -175,8 +175,12 @@ class Run:
 
         What goes wrong here is noted, and loses nothing else. The rows of the cases lie in parts until then. What dead workers left goes.
         """
+        from mpq_fixtures.report import drawing
+
+        charted = any(result.record and result.case.codec != ORIGINAL for result in self.results.values())
         try:
-            return self._write(exit_status, config)
+            with drawing.begun() if charted else nullcontext():
+                return self._write(exit_status, config)
         finally:
             remove_parts(self.options.out)
             remove_orphans()

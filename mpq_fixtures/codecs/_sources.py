@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from pathlib import Path
 
 _OWN = "mpq_fixtures"
@@ -132,13 +132,27 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _distributions() -> dict[str, list[str]]:
-    return {package: list(names) for package, names in packages_distributions().items()}
+def _distributions(package: str) -> list[str]:
+    """Return the distributions that a top-level package is of, as `importlib.metadata.packages_distributions` has them.
+
+    That reads the metadata and the list of files of every distribution there is, which takes longer than to read what a run's store has.
+    """
+    found = []
+    for one in distributions():
+        named = (one.read_text("top_level.txt") or "").split()
+        if package in named or (not named and package in (one.read_text("RECORD") or package) and package in _top_levels(one)):
+            found.append(one.metadata["Name"])
+    return found
+
+
+def _top_levels(one: Distribution) -> set[str]:
+    """Return the packages and modules that the list of files of a distribution has."""
+    return {file.parts[0] if len(file.parts) > 1 else file.stem for file in one.files or () if file.suffix == ".py"}
 
 
 @cache
 def _version(package: str) -> str:
-    names = sorted(set(_distributions().get(package, [package])))
+    names = sorted(set(_distributions(package))) or [package]
     found = []
     for name in names:
         try:

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -62,19 +62,46 @@ def script() -> str:
     return bundle
 
 
+@contextlib.contextmanager
+def begun() -> Iterator[None]:
+    """Let a process get ready to draw meanwhile, which takes it longer than to draw a chart; the first that is asked for are its."""
+    _ready.append(_start())
+    try:
+        yield
+    finally:
+        for process in _ready:
+            process.kill()
+            process.communicate()
+        _ready.clear()
+
+
+_ready: list[subprocess.Popen[bytes]] = []
+
+
+def _start() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", __name__]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 def _ask(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Let another process draw."""
     for _ in range(TRIES):
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", __name__], input=json.dumps(tasks).encode(), capture_output=True, timeout=SECONDS, check=True
-            )
-        except subprocess.TimeoutExpired:
-            continue
-        except subprocess.CalledProcessError as error:
-            reason = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise DrawingError(f"vl-convert failed: {reason or f'exit code {error.returncode}'}") from None
-        drawn: list[str] = json.loads(done.stdout)
+            process = _ready.pop()
+        except IndexError:
+            process = _start()
+        with process:
+            try:
+                done, said = process.communicate(json.dumps(tasks).encode(), timeout=SECONDS)
+            except BaseException as error:
+                process.kill()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                continue
+        if process.returncode:
+            reason = said.decode(errors="replace").strip().rpartition("\n")[2]
+            raise DrawingError(f"vl-convert failed: {reason or f'exit code {process.returncode}'}")
+        drawn: list[str] = json.loads(done)
         return drawn
     raise DrawingError(f"vl-convert drew nothing in {SECONDS} s, {TRIES} times")
 
@@ -93,6 +120,13 @@ def _draw(task: Mapping[str, Any]) -> str:
     return str(vl_convert.vegalite_to_svg(task["chart"], vl_version=task["vegalite"], allowed_base_urls=[]))
 
 
+def _get_ready() -> None:
+    """Have the engine and the libraries loaded before anything is asked for."""
+    import vl_convert
+
+    vl_convert.vegalite_to_svg({"data": {"values": []}, "mark": "point"}, vl_version="6.4", allowed_base_urls=[])
+
+
 def _share_the_processor() -> None:
     """Leave an inherited real-time policy, where the system has them."""
     if hasattr(os, "sched_setscheduler"):
@@ -102,4 +136,5 @@ def _share_the_processor() -> None:
 
 if __name__ == "__main__":
     _share_the_processor()
+    _get_ready()
     sys.stdout.write(json.dumps([_draw(task) for task in json.load(sys.stdin)]))

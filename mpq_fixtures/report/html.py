@@ -11,10 +11,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import platformdirs
 
 from mpq_fixtures.chain import PLURAL
 from mpq_fixtures.files import write_atomically
@@ -36,6 +39,7 @@ from mpq_fixtures.results.times import moment
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
+    from jinja2.bccache import Bucket, BytecodeCache
 
 MOST_CASES = 100
 """Cases up to which the report is one file."""
@@ -153,7 +157,12 @@ class Report:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         environment = Environment(
-            loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=FileSystemLoader(HERE),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            bytecode_cache=_compiled(),
         )
         environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
         environment.filters |= {
@@ -195,6 +204,23 @@ class Report:
 
 
 HERE = Path(__file__).parent
+
+
+def _compiled() -> BytecodeCache | None:
+    """Return where compiled templates are kept, as Python keeps modules; they go by the templates' content. None where nothing can be."""
+    from jinja2 import FileSystemBytecodeCache
+
+    class Kept(FileSystemBytecodeCache):
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            with suppress(OSError):  # else it is compiled again next time
+                super().dump_bytecode(bucket)
+
+    folder = Path(platformdirs.user_cache_dir("mpq", appauthor=False), "templates")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return Kept(str(folder))
 
 
 def _red_since(history: History | None) -> dict[str, str]:
