@@ -349,11 +349,21 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64], le
     return Correlation(float(rho[0]), float(low), float(high), int(measured.sum()))
 
 
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ranks in each row, ``[rows, n]`` from 1 on, ties at their mean, NaN for NaN; scipy.stats takes a second to import."""
+    order, places = np.argsort(values, axis=1), np.arange(values.shape[1])
+    ordered = np.take_along_axis(values, order, axis=1)
+    starts = np.insert(ordered[:, 1:] != ordered[:, :-1], 0, True, axis=1)
+    ends = np.append(starts[:, 1:], np.ones((len(values), 1), bool), axis=1)
+    first = np.maximum.accumulate(np.where(starts, places, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=1)
+    return np.where(np.isnan(values), np.nan, ranks)
+
+
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the correlation of the ranks in each row, ties at their mean rank; NaN for a row with NaN or without differences."""
-    import pandas as pd  # which is there already where data sets were read; scipy.stats takes a second to import
-
-    ranks = [pd.DataFrame(values).rank(axis=1).to_numpy() for values in (first, second)]
-    x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    x, y = (rank - rank.mean(axis=1, keepdims=True) for rank in map(_ranks, (first, second)))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.clip((x * y).sum(axis=1) / np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1)), -1, 1))

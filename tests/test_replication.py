@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from mpq_fixtures.report.html import render
@@ -78,7 +77,7 @@ class TestPage:
     def test_only_the_study_has_the_table(self) -> None:
         def page(suite: str) -> str:
             return render(
-                {"cases": [record("vit_beans", "jpeg", "q5", suite, value=0.7543, rate_mean=0.2468, samples=133)]}, pd.DataFrame()
+                {"cases": [record("vit_beans", "jpeg", "q5", suite, value=0.7543, rate_mean=0.2468, samples=133)]}, []
             )
 
         study = page("study")

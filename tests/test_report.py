@@ -16,7 +16,8 @@ from typing import Any
 
 import altair
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
@@ -68,9 +69,9 @@ def results(*cases: dict[str, Any], **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def samples(*rows: dict[str, Any]) -> pd.DataFrame:
+def samples(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     columns = ("case", "sample", "bytes", "elements", "rate", "prediction", "target", "score", "error", "example")
-    return pd.DataFrame([{column: row.get(column) for column in columns} for row in rows], columns=columns)
+    return [{column: row.get(column) for column in columns} for row in rows]
 
 
 def picture(width: int = 8, height: int = 8) -> Image:
@@ -276,10 +277,10 @@ class TestUnusualRuns:
         assert len(page) < 100_000
 
     def test_no_cases(self) -> None:
-        assert "There are no cases" in render(results(), pd.DataFrame())
+        assert "There are no cases" in render(results(), [])
 
     def test_little_more_than_the_schema(self) -> None:
-        assert "<h1>" in render({"schema": 1, "cases": []}, pd.DataFrame())
+        assert "<h1>" in render({"schema": 1, "cases": []}, [])
 
     def test_nan_and_empty_cells(self) -> None:
         holes = {"value": math.nan, "ci_low": math.nan, "retention": math.inf, "baseline": "", "rate": math.nan, "compression_ratio": None}
@@ -306,7 +307,7 @@ class TestUnusualRuns:
     def test_report_is_written_from_the_files(self, tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(json.dumps(results(original(), record("jpeg", "q5"))), encoding="utf-8")
         row = {"case": "vit-jpeg-q5", "sample": "s", "score": 1.0, "prediction": "brick", "example": [image_example(picture(), "brick")]}
-        samples(row, {"case": "vit-jpeg-q5", "sample": "t"}).to_parquet(tmp_path / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(samples(row, {"case": "vit-jpeg-q5", "sample": "t"})), tmp_path / "samples.parquet")
         path = write_report(tmp_path)
         assert path == tmp_path / "report.html"
         assert "✓ right" in path.read_text(encoding="utf-8")
@@ -534,7 +535,7 @@ class TestFolder:
         (folder / "results.json").write_text(json.dumps(results(*entries)), encoding="utf-8")
         part = {**image_example(picture(), "brick"), "label": HOSTILE}
         rows = [{"case": entry["case"], "sample": "../../x", "prediction": "brick", "example": [part]} for entry in entries]
-        samples(*rows).to_parquet(folder / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(samples(*rows)), folder / "samples.parquet")
         return write_report(folder)
 
     def test_index_leads_to_pages_and_pages_to_media(self, tmp_path: Path) -> None:
@@ -602,7 +603,7 @@ class TestFolder:
             for number in range(250) for place in range(8)
         ]  # fmt: skip
         (tmp_path / "results.json").write_text(json.dumps(results(*entries)), encoding="utf-8")
-        samples().to_parquet(tmp_path / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(samples()), tmp_path / "samples.parquet")
         assert 100_000 < write_report(tmp_path).stat().st_size <= 3_000_000
 
 
@@ -647,7 +648,7 @@ class TestManyCases:
             ]
         picture = [{"label": "picture", "media_type": "image/png", "data": generator.bytes(6000)}]
         rows = [{"case": entry["case"], "sample": "one", "target": "a dog", "prediction": "a cat", "example": picture} for entry in entries]
-        page = render({"cases": entries, "complete": True}, pd.DataFrame(rows))
+        page = render({"cases": entries, "complete": True}, rows)
         assert 12.5e6 < len(page.encode()) < 15e6  # the media alone would be 16 MB
         assert page.count("Left out to keep the page small") > 0
 

@@ -311,7 +311,7 @@ class TestParquet:
             CODED.id: ["s0", "s1", "s2"],
             "other": ["x"],
         }
-        assert list(read_examples(tmp_path / "samples.parquet")["sample"]) == ["s1", "s2", "x"]
+        assert [row["sample"] for row in read_examples(tmp_path / "samples.parquet")] == ["s1", "s2", "x"]
 
     def test_parts_are_removed_and_nothing_else(self, tmp_path: Path) -> None:
         parts = tmp_path / PARTS

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpq_fixtures.examples import REASON
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, TOLERANCES
@@ -16,15 +16,13 @@ from mpq_fixtures.report.gallery import Media, MediaSink, compare_words, divide,
 from mpq_fixtures.signals import SEED
 from mpq_fixtures.tasks import registered
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST = 12
 """Flips of each kind that an evaluation shows."""
 
 LEFT_OUT = "Its pictures and sounds are left out to keep the page small; they are in samples.parquet."
 
 Words = tuple[tuple[str, str], ...]
+_Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -111,39 +109,33 @@ class Flips:
         return bool(self.harmful or self.random or any(count.worse or count.better for ladder in self.ladders.values() for count in ladder))
 
 
-def wanted(records: Iterable[Mapping[str, Any]], samples: pd.DataFrame) -> list[int]:
+def wanted(records: Iterable[Mapping[str, Any]], samples: Sequence[_Row]) -> list[int]:
     """Return which rows of samples the page has a use for, given all but their parts: the examples and the flips that it shows."""
-    if "shown" not in samples:
+    if not any("shown" in row for row in samples):
         return list(range(len(samples)))
     groups: dict[tuple[str, str], list[str]] = {}
     for record in records:
         groups.setdefault((str(record.get("suite")), str(record.get("evaluation"))), []).append(str(record.get("case")))
-    examples = [place for place, shown in enumerate(samples["shown"]) if EXAMPLE in str(shown).split()]
+    examples = [place for place, row in enumerate(samples) if EXAMPLE in str(row["shown"]).split()]
     return sorted({*examples, *(place for cases in groups.values() for places in _places(cases, samples) for place in places)})
 
 
-def rows_of(cases: Sequence[Case], samples: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rows_of(cases: Sequence[Case], samples: Sequence[_Row]) -> tuple[list[_Row], list[_Row]]:
     """Return the rows that an evaluation shows as most harmful, and as random ones, each in their order: see `_places`."""
-    if "shown" not in samples or samples.empty:
-        return [], []
-    harmful, others = _places([case.case for case in cases], samples)
-    return _rows(samples, harmful), _rows(samples, others)
+    harmful, others = ([samples[place] for place in places] for places in _places([case.case for case in cases], samples))
+    return harmful, others
 
 
-def _rows(samples: pd.DataFrame, places: Sequence[int]) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in samples.iloc[list(places)].to_dict("records")]
-
-
-def _places(cases: Sequence[str], samples: pd.DataFrame) -> tuple[list[int], list[int]]:
+def _places(cases: Sequence[str], samples: Sequence[_Row]) -> tuple[list[int], list[int]]:
     """Return which rows of samples the cases of an evaluation show, the most harmful ones in order, and those drawn from the random ones.
 
     The largest fall comes first; of equal ones that at the higher rate, where nobody expects it. Each sample is there once before any is
     there twice.
     """
-    columns = ["case", "sample", "shown", "original_score", "score", "rate"]
-    there = (samples["case"].isin(set(cases)) & samples["shown"].notna()).to_numpy()
-    places = [int(place) for place in there.nonzero()[0]]
-    named = [(place, str(row["sample"]), row) for place, row in zip(places, samples.loc[there, columns].to_dict("records"), strict=True)]
+    own = set(cases)
+    named = [
+        (place, str(row["sample"]), row) for place, row in enumerate(samples) if row["case"] in own and row.get("shown") is not None
+    ]
     falls = {place: (-_fall(row["original_score"], row["score"]), -(reading.number(row["rate"]) or 0.0)) for place, _, row in named}
     harmful = sorted(((place, name) for place, name, row in named if HARMFUL in row["shown"].split()), key=lambda one: falls[one[0]])
     others = [(place, name) for place, name, row in named if RANDOM in row["shown"].split()]
@@ -183,7 +175,7 @@ def counts_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, in
 
 def flips_of(
     cases: Sequence[Case],
-    samples: pd.DataFrame,
+    samples: Sequence[_Row],
     counts: Mapping[str, Mapping[str, int]],
     budget: float,
     sink: MediaSink | None = None,

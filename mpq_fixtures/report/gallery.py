@@ -9,15 +9,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpq_fixtures.flips import EXAMPLE, ORIGINAL
 from mpq_fixtures.report import cases as reading
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.tasks import registered
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MEDIA_TYPES = ("image/png", "image/webp", "audio/flac", "audio/wav", "audio/ogg")
 LEGEND = "application/json"  # of class maps: {class name: "#rrggbb"}
@@ -76,19 +73,16 @@ class Example:
         return max([1, *(len(row) for row in self.rows.values())])
 
 
-def examples_of(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def examples_of(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the row of each case that holds its example; ``example`` are the parts at its point, ``before`` those of the original."""
-    if "example" not in samples or samples.empty:
-        return {}
-    shown = samples["example"].notna()
-    if "shown" in samples:  # older runs have no other rows
-        shown &= samples["shown"].fillna(EXAMPLE).str.split().map(lambda words: EXAMPLE in words)
-    rows = samples[shown].to_dict("records")
     found = {}
-    for row in reversed(rows):
+    for row in reversed(samples):
+        shown = row.get("shown")  # older runs have no other rows
+        if row.get("example") is None or (shown is not None and EXAMPLE not in shown.split()):
+            continue
         before, now = divide(row["example"])
         if now:
-            found[str(row["case"])] = {str(key): value for key, value in row.items()} | {"example": now, "before": before}
+            found[str(row["case"])] = {**row, "example": now, "before": before}
     return found
 
 

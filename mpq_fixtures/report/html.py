@@ -37,7 +37,6 @@ from mpq_fixtures.results.samples import read_examples
 from mpq_fixtures.results.times import moment
 
 if TYPE_CHECKING:
-    import pandas as pd
     from jinja2 import Environment
     from jinja2.bccache import Bucket, BytecodeCache
 
@@ -89,7 +88,7 @@ def write_report(folder: Path, history: Path | None = None) -> Path:
     return folder / "report.html"
 
 
-def render(results: Mapping[str, Any], samples: pd.DataFrame, history: History | None = None) -> str:
+def render(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], history: History | None = None) -> str:
     """Lay out one page from the content of ``results.json`` and ``samples.parquet``, as ``reports/README.md`` describes them."""
     return Report(results, history).one_page(samples)
 
@@ -110,7 +109,7 @@ class Report:
         self.charted = bool(charted)
         self.since = _red_since(history)
 
-    def one_page(self, samples: pd.DataFrame) -> str:
+    def one_page(self, samples: Sequence[Mapping[str, Any]]) -> str:
         """Return everything as one page."""
         scripts = [drawing.script()] if self.charted else []
         _show_samples(self.sections, self.cases, self.results, samples, sum(map(len, [*scripts, self._own_script])))
@@ -247,7 +246,7 @@ def _method(cases: Iterable[Case]) -> str:
 
 
 def _show_samples(
-    sections: Sequence[Section], cases: Sequence[Case], results: Mapping[str, Any], samples: pd.DataFrame, others: int
+    sections: Sequence[Section], cases: Sequence[Case], results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], others: int
 ) -> None:
     """Show each section's example and flips with as many media as the page has room for beside its charts and ``others`` characters."""
     for section in sections:

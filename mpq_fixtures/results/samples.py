@@ -18,7 +18,6 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -138,10 +137,10 @@ def _shown(found: pa.ChunkedArray, shown: Sequence[Mapping[str, Any]], schema: p
     return {name: pa.array([one[entries.get(name, name)] for one in shown], schema.field(name).type).take(places) for name in _OF_SHOWN}
 
 
-def read_examples(file: Path, wanted: Callable[[pd.DataFrame], Collection[int]] | None = None) -> pd.DataFrame:
-    """Return the rows that are shown, as a table; of the others nothing is read but that they are not.
+def read_examples(file: Path, wanted: Callable[[Sequence[dict[str, Any]]], Collection[int]] | None = None) -> list[dict[str, Any]]:
+    """Return the rows that are shown, by columns; of the others nothing is read but that they are not.
 
-    ``wanted`` is given that table without the column ``example``, and says of which of its rows that is read; by default of all.
+    ``wanted`` is given these rows without the column ``example``, and says of which of them that is read; by default of all.
     """
     import numpy as np
     import pyarrow as pa
@@ -159,11 +158,12 @@ def read_examples(file: Path, wanted: Callable[[pd.DataFrame], Collection[int]] 
             if compute.any(there).as_py():
                 told.append(content.read_row_group(group, columns, use_threads=False).filter(there))
                 places += ((group, int(row)) for row in np.flatnonzero(there))
-        table: pd.DataFrame = pa.concat_tables(told).to_pandas()
+        rows: list[dict[str, Any]] = pa.concat_tables(told).to_pylist()
         if "example" in names:
-            chosen = range(len(table)) if wanted is None else wanted(table)
-            table["example"] = _examples(content, places, chosen)
-    return table
+            chosen = range(len(rows)) if wanted is None else wanted(rows)
+            for row, example in zip(rows, _examples(content, places, chosen), strict=True):
+                row["example"] = example
+    return rows
 
 
 def _examples(content: pq.ParquetFile, places: Sequence[tuple[int, int]], chosen: Collection[int]) -> list[Any]:
