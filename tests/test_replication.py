@@ -76,9 +76,7 @@ class TestMeasured:
 class TestPage:
     def test_only_the_study_has_the_table(self) -> None:
         def page(suite: str) -> str:
-            return render(
-                {"cases": [record("vit_beans", "jpeg", "q5", suite, value=0.7543, rate_mean=0.2468, samples=133)]}, []
-            )
+            return render({"cases": [record("vit_beans", "jpeg", "q5", suite, value=0.7543, rate_mean=0.2468, samples=133)]}, [])
 
         study = page("study")
         assert 'id="replication"' in study

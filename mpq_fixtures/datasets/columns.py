@@ -27,7 +27,10 @@ _FILE_TYPES = ("binary", "large_binary", *TEXT_TYPES)
 
 @dataclass(frozen=True)
 class Table:
-    """An open split: its rows, the folder that names of files start from (None: there is no one such), and where its columns are."""
+    """An open split: its rows, the folder that names of files start from (None: there is no one such), and where its columns are.
+
+    ``rows`` is a `datasets.Dataset`, or as much of one as `opened.Mapped` has.
+    """
 
     rows: Any
     base: Path | None
@@ -64,15 +67,6 @@ class Cells:
 
     def __getitem__(self, row: int) -> Any:
         return self.scalar(row).as_py()
-
-
-def cells_of(rows: Any, column: str) -> Any:
-    """Return a column's values by row, of whatever kind it is: those that ``datasets`` itself decodes are left to it."""
-    import datasets
-
-    if isinstance(rows.features[column], datasets.Value | datasets.ClassLabel):
-        return Cells(rows, column)
-    return rows.select_columns([column])[:][column]
 
 
 class Files:
@@ -178,15 +172,11 @@ class NoTargets(Targets):
 
 def files_of(table: Table, column: str, key: str) -> Files:
     """Return a column as files; raise `AssetError` where it holds something else."""
-    import datasets
-
     feature = table.rows.features[column]
-    rows = table.rows.select_columns([column])
-    if isinstance(feature, (datasets.Image, datasets.Audio)):
-        rows = rows.cast_column(column, (datasets.Image if isinstance(feature, datasets.Image) else datasets.Audio)(decode=False))
-    elif not (isinstance(feature, dict) and feature.keys() & {"bytes", "path"}) and getattr(feature, "dtype", "") not in _FILE_TYPES:
+    inside = type_of(feature) in ("Image", "Audio") or (isinstance(feature, dict) and feature.keys() & {"bytes", "path"})
+    if not inside and getattr(feature, "dtype", "") not in _FILE_TYPES:
         raise table.error(f"the column {column!r} for {key} holds {kind_of(feature)}, neither files nor names of files")
-    files = Files(rows, column, table.base, table.evaluation.limits)
+    files = Files(table.rows, column, table.base, table.evaluation.limits)
     if table.base is None and "data_files" in table.evaluation.dataset:
         name = next((name for name in files.names(outside=True) if name and not Path(name).is_absolute()), None)
         if name is not None:
@@ -195,9 +185,14 @@ def files_of(table: Table, column: str, key: str) -> Files:
     return files
 
 
+def type_of(feature: Any) -> str:
+    """Return the name of a feature's type: ``Image``, ``ClassLabel``; "" for several features by name."""
+    return getattr(feature, "_type", "")
+
+
 def kind_of(feature: Any) -> str:
     """Return the word of ``datasets`` for what a column holds."""
-    return getattr(feature, "dtype", None) or type(feature).__name__.lower()
+    return getattr(feature, "dtype", None) or type_of(feature).lower() or type(feature).__name__.lower()
 
 
 def groups_of(table: Table) -> Callable[[int], str]:

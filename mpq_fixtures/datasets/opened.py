@@ -12,18 +12,23 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import key_of
 from mpq_fixtures.texts import is_utf8
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 YOUNG = 2_000_000_000
 """Nanoseconds: a file changed less than so long ago may change again within a tick of the clock, unseen (git: "racily clean")."""
@@ -33,10 +38,11 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def cache_folder() -> Path:
-    """Return the folder in which ``datasets`` keeps its tables at present."""
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE)
+    """Return the folder in which ``datasets`` keeps its tables at present, or where it will once it is imported."""
+    if (datasets := sys.modules.get("datasets")) is not None:
+        return Path(datasets.config.HF_DATASETS_CACHE)
+    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))  # noqa: PTH118
+    return Path(os.environ.get("HF_DATASETS_CACHE", os.path.join(os.path.expanduser(home), "datasets")))  # noqa: PTH111, PTH118
 
 
 def opened(path: str, settings: Mapping[str, Any], build: Callable[[], Any]) -> Any:
@@ -119,13 +125,11 @@ def _files(root: str, depth: int | None) -> Iterator[tuple[str, os.stat_result]]
 
 def _load(memo: Path, listing: str) -> Any:
     """Return the splits that were made of the same list of files; None where there are none, or they cannot be opened any more."""
-    import datasets
-
     try:
         known = json.loads(memo.read_bytes())
         if known["listing"] != listing or any(_stamp(file) != stamp for files in known["splits"].values() for file, stamp in files):
             return None
-        return datasets.DatasetDict({name: _mapped([file for file, _ in files]) for name, files in known["splits"].items()})
+        return {name: _mapped([file for file, _ in files]) for name, files in known["splits"].items()}
     except Exception:  # whatever it is, `datasets` makes it again
         return None
 
@@ -136,7 +140,7 @@ def _save(memo: Path, listing: str, splits: Any) -> None:
     try:
         for name, split in splits.items():
             again = _mapped(files[str(name)])
-            if len(again) != len(split) or again.features.to_dict() != split.features.to_dict():
+            if len(again) != len(split) or _told(again.data.schema) != split.features.to_dict():
                 return
         stamped = {name: [(file, _stamp(file)) for file in parts] for name, parts in files.items()}
         write_atomically(memo, json.dumps({"listing": listing, "splits": stamped}).encode())
@@ -145,11 +149,55 @@ def _save(memo: Path, listing: str, splits: Any) -> None:
 
 
 def _mapped(files: Sequence[str]) -> Any:
-    """Return the table in Arrow files, mapped from disk."""
+    """Return the table in Arrow files, mapped from disk: where columns are nested by ``datasets``, which takes a second to import."""
+    import pyarrow as pa
+
+    data = pa.concat_tables([pa.ipc.open_stream(pa.memory_map(file)).read_all() for file in files])
+    told = _told(data.schema)
+    if all(one.get("_type") in _PLAIN for one in told.values()) and list(told) == data.column_names:
+        return Mapped(data, {name: Feature(one["_type"], one.get("dtype", ""), one.get("names")) for name, one in told.items()})
     import datasets
 
     parts = [datasets.Dataset.from_file(file) for file in files]
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _told(schema: pa.Schema) -> dict[str, Any]:
+    """Return the features that ``datasets`` wrote into a file."""
+    features: dict[str, Any] = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    return features
+
+
+_PLAIN = {"Value", "ClassLabel", "Image", "Audio"}
+"""Types of features that hold no others."""
+
+
+class Feature:
+    """What ``datasets`` says of a column, as its own features have it; ``names`` are the classes of a ``ClassLabel``."""
+
+    def __init__(self, kind: str, dtype: str, names: list[str] | None) -> None:
+        self._type, self.names = kind, names
+        self.dtype = {"ClassLabel": "int64", "Image": "PIL.Image.Image", "Audio": "dict"}.get(kind, dtype)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A table that is mapped from disk, with what data sets ask of a `datasets.Dataset`, and as there."""
+
+    data: pa.Table
+    features: Mapping[str, Feature]
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.features)
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    def unique(self, column: str) -> list[Any]:
+        """Return the values of a column, each once."""
+        return list(self.data.column(column).unique().to_pylist())
 
 
 def _stamp(file: str) -> list[int]:

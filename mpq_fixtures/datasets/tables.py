@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import coco, common_voice, musdb
-from mpq_fixtures.datasets.columns import Files, NoTargets, Table, Targets, cells_of, files_of, groups_of
+from mpq_fixtures.datasets.columns import Cells, Files, NoTargets, Table, Targets, files_of, groups_of
 from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.opened import listed_once, opened
@@ -53,8 +53,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
     split, within = (match[1], match[2] or "") if match else ("", "")
     if (folder := _bare_folder(evaluation)) is not None:
         return read_folder(evaluation, folder, evaluation.named_classes)
-    with _quiet():
-        table = _open(evaluation, split)
+    table = _open(evaluation, split)
     if not len(table.rows):
         raise table.error("it has no rows")
     chosen = _chosen(table, within, evaluation.dataset.get("exclude", ()))
@@ -152,21 +151,23 @@ def _folder_of(evaluation: Evaluation, layout: str) -> Path:
 
 def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
     """Let ``datasets`` make its table, or find the one that it made before: it remembers files by name and time of change."""
-    import datasets
-
-    class Sounds(datasets.Audio):  # type: ignore[misc]
-        """Names of sound files; to note down a name ``datasets`` would want torchcodec, which it decodes with."""
-
-        def encode_example(self, value: Any) -> Any:
-            return {"bytes": None, "path": value}
 
     def build() -> Any:
-        with listed_once(path, settings):
-            builder = datasets.load_dataset_builder(path, **settings)
-        if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
-            builder.BASE_FEATURE = Sounds
-        builder.download_and_prepare()
-        return builder.as_dataset()
+        import datasets
+
+        class Sounds(datasets.Audio):  # type: ignore[misc]
+            """Names of sound files; to note down a name ``datasets`` would want torchcodec, which it decodes with."""
+
+            def encode_example(self, value: Any) -> Any:
+                return {"bytes": None, "path": value}
+
+        with _quiet():
+            with listed_once(path, settings):
+                builder = datasets.load_dataset_builder(path, **settings)
+            if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
+                builder.BASE_FEATURE = Sounds
+            builder.download_and_prepare()
+            return builder.as_dataset()
 
     try:
         return opened(path, settings, build)
@@ -178,12 +179,13 @@ def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
 
 def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
     """Open what ``save_to_disk`` wrote; None for any other folder."""
-    import datasets
-
     if not any((folder / file).is_file() for file in _SAVED):
         return None
+    import datasets
+
     try:
-        return datasets.load_from_disk(str(folder))
+        with _quiet():
+            return datasets.load_from_disk(str(folder))
     except Exception as error:
         raise AssetError(f"{evaluation.name}: data set {folder} cannot be opened: {error}; save it again with save_to_disk") from error
 
@@ -226,21 +228,25 @@ def _folder_around(patterns: Iterable[str]) -> Path | None:
 
 def _chosen(table: Table, within: str, exclude: Sequence[int]) -> Sequence[int]:
     """Return the numbers of the rows that are meant, counted from the start of the split."""
-    import datasets
-
-    try:
-        stretch = datasets.ReadInstruction.from_spec(f"rows{within}").to_absolute({"rows": len(table.rows)})[0]
-    except (ValueError, AssertionError) as error:
-        raise table.error(f'split: {within!r} is no stretch of rows, such as "[:60]", "[100:200]" or "[:10%]": {error}') from None
+    stretch = _stretch(table, within) if within else range(len(table.rows))
     named_end = re.search(r":\s*(\d+)\s*\]", within)  # a stretch may reach beyond the end, and so may what is left out of it
     end = max(len(table.rows), int(named_end[1]) if named_end else 0)
     if beyond := [row for row in exclude if row >= end]:
         raise table.error(f"exclude: there is no row {beyond[0]}; the split has {len(table.rows)} rows, counted from 0")
-    chosen = range(stretch.from_ or 0, len(table.rows) if stretch.to is None else stretch.to)
-    left = [row for row in chosen if row not in set(exclude)] if exclude else chosen
+    left = [row for row in stretch if row not in set(exclude)] if exclude else stretch
     if not left:
         raise table.error(f"the stretch {within or 'of all rows'} of {len(table.rows)} rows is empty")
     return left
+
+
+def _stretch(table: Table, within: str) -> range:
+    import datasets
+
+    try:
+        found = datasets.ReadInstruction.from_spec(f"rows{within}").to_absolute({"rows": len(table.rows)})[0]
+    except (ValueError, AssertionError) as error:
+        raise table.error(f'split: {within!r} is no stretch of rows, such as "[:60]", "[100:200]" or "[:10%]": {error}') from None
+    return range(found.from_ or 0, len(table.rows) if found.to is None else found.to)
 
 
 class _Rows:
@@ -284,7 +290,7 @@ def _ids(table: Table, signals: Files) -> Callable[[int], str]:
     """Return what names a row: a column of its own, or its file; its number where files have no names or share one."""
     if "id" in table.columns:
         column = table.known(table.columns["id"], "id")
-        cells = cells_of(table.rows, column)
+        cells = Cells(table.rows, column)
         if (shared := twice(lambda: (str(cells[row]) for row in range(len(table.rows))))) is not None:
             raise table.error(f"the column {column!r} for id has {shared!r} more than once: name one that tells the rows apart")
         return lambda row: str(cells[row])

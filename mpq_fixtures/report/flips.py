@@ -133,9 +133,7 @@ def _places(cases: Sequence[str], samples: Sequence[_Row]) -> tuple[list[int], l
     there twice.
     """
     own = set(cases)
-    named = [
-        (place, str(row["sample"]), row) for place, row in enumerate(samples) if row["case"] in own and row.get("shown") is not None
-    ]
+    named = [(place, str(row["sample"]), row) for place, row in enumerate(samples) if row["case"] in own and row.get("shown") is not None]
     falls = {place: (-_fall(row["original_score"], row["score"]), -(reading.number(row["rate"]) or 0.0)) for place, _, row in named}
     harmful = sorted(((place, name) for place, name, row in named if HARMFUL in row["shown"].split()), key=lambda one: falls[one[0]])
     others = [(place, name) for place, name, row in named if RANDOM in row["shown"].split()]

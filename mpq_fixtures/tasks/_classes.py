@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of
+from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of, type_of
 from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.metrics import Metric
@@ -97,8 +97,6 @@ class ClassIndices(Targets):
     """Class indices: numbers, or names among the data set's."""
 
     def __init__(self, table: Table, column: str) -> None:
-        import datasets
-
         feature = table.rows.features[column]
         texts = getattr(feature, "dtype", "") in TEXT_TYPES
         if not texts and not str(getattr(feature, "dtype", "")).startswith("bool") and not is_whole(table.rows, column):
@@ -107,7 +105,7 @@ class ClassIndices(Targets):
         there: list[Any] = [
             value if texts else int(value) for value in table.rows.unique(column) if not is_missing(value) and value != WITHHELD
         ]
-        own = feature.names if isinstance(feature, datasets.ClassLabel) else sorted(there) if texts else ()
+        own = feature.names if type_of(feature) == "ClassLabel" else sorted(there) if texts else ()
         if not there:
             raise table.error(f"the column {column!r} for label is empty: the labels of this split are withheld; take another split")
         self.names: tuple[str, ...] = table.evaluation.named_classes or tuple(own)
