@@ -19,7 +19,7 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, table_of
+from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, columns_of, table_of
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 
@@ -57,7 +57,7 @@ def write(file: Path, count: int = ROWS) -> Rows:
     with RowsWriter(file) as writer:
         for start in range(0, count, STRETCH):
             table, names = stretches()[start // STRETCH % len(stretches())]
-            writer.append(table, [f"{start} {name}" for name in names], [""] * STRETCH)
+            writer.append(table, columns_of([(f"{start} {name}", "") for name in names], [""] * STRETCH))
     return Rows.opened(file)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping
 from contextlib import nullcontext
+from sys import maxsize
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +17,10 @@ from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Failure, Rows, RowsWriter, together, with_measure
+from mpq_fixtures.rows import Failure, Rows, RowsWriter, sources_of, together, with_measure
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import STATISTIC, key_of
-from mpq_fixtures.store.packs import SOURCE, sample_key
+from mpq_fixtures.store.packs import SOURCE, keys_of
 from mpq_fixtures.suite import Case
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.workbench import Workbench
@@ -34,8 +35,6 @@ _TRIES = 3
 
 _FEWEST_AMONG = 3
 _NOT_KEPT = "there are too few samples, or the store does not have their answers any more"
-
-_Names = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
@@ -79,10 +78,12 @@ def _rows(pipeline: Pipeline, failures: Mapping[str, Failure]) -> Rows:
     among = _among_all(pipeline, failures)
     with TemporaryFolder("rows") if parts is None else nullcontext(parts) as folder:
         with RowsWriter(folder / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:
-            for table, names in _stretches(pipeline, failures):
+            for table, columns in _stretches(pipeline, failures):
                 if pipeline.set_metric:
-                    table = with_measure(table, pipeline.set_metric, [among.get(source) for source in names[2]], _NOT_KEPT)
-                writer.append(table, *names)
+                    table = with_measure(
+                        table, pipeline.set_metric, [among.get(source) for source in sources_of(columns, maxsize)], _NOT_KEPT
+                    )
+                writer.append(table, columns)
         rows = Rows.opened(writer.file)
         return rows if parts else Rows(table=rows.table())
 
@@ -92,8 +93,8 @@ def _among_all(pipeline: Pipeline, failures: Container[str]) -> dict[str, Statis
     metric, dataset = pipeline.set_metric, pipeline.dataset
     if metric is None or pipeline.reference is None:
         return {}
-    sources = [source for (name, _), source in zip(dataset.names(range(len(dataset.samples))), dataset.sources(), strict=True)
-               if name not in failures]  # fmt: skip
+    names = dataset.columns.column("sample").to_pylist()
+    sources = [source for name, source in zip(names, dataset.sources(), strict=True) if name not in failures]
     key = key_of(among=sources, scoring=[metric.name, metric.version], answers=[pipeline.answering, pipeline.reference.answering])
     if (content := pipeline.store.get(STATISTIC, key)) is None:
         decoded, originals = pipeline.stored_predictions(sources), pipeline.reference.stored_predictions(sources)
@@ -106,24 +107,21 @@ def _among_all(pipeline: Pipeline, failures: Container[str]) -> dict[str, Statis
     return {source: np.asarray(statistic, float) for source, statistic in json.loads(content).items()}
 
 
-def _stretches(pipeline: Pipeline, failures: Container[str]) -> Iterator[tuple[pa.Table, _Names]]:
-    """Yield the rows of the samples that did not fail, stretch by stretch of the data set, with their ids, groups and sources."""
+def _stretches(pipeline: Pipeline, failures: Collection[str]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield the rows of the samples that did not fail, stretch by stretch of the data set, with what it says of them."""
     import pyarrow as pa
     from pyarrow import compute
 
-    dataset, start, length = pipeline.dataset, 0, _FIRST_STRETCH
-    while start < len(dataset.samples):
-        places = range(start, min(len(dataset.samples), start + length))
+    columns, start, length = pipeline.dataset.columns, 0, _FIRST_STRETCH
+    if failures:
+        columns = columns.filter(compute.invert(compute.is_in(columns.column("sample"), value_set=pa.array([*failures], pa.string()))))
+    while start < len(columns):
+        some = columns.slice(start, length)
         start += length
-        named = [(*name, source) for name, source in zip(dataset.names(places), dataset.sources(places), strict=True)]
-        named = [one for one in named if one[0] not in failures]
-        found = list(pipeline.rows.read([source for _, _, source in named]))
+        found = list(pipeline.rows.read(keys_of(some)))
         if not found:
             continue
         table = together(found)
-        length = max(1, min(16 * _FIRST_STRETCH, int(_MOST_BYTES * len(table) / table.nbytes)))
-        keys = pa.array([sample_key(source) for _, _, source in named], pa.binary(32))
-        rows = compute.index_in(keys, value_set=table.column(SOURCE).combine_chunks())
-        there = rows.is_valid().to_pylist()
-        ids, groups, sources = zip(*(one for one, known in zip(named, there, strict=True) if known), strict=True)
-        yield table.take(rows.drop_null()), (ids, groups, sources)
+        length = max(1, int(_MOST_BYTES * len(table) / table.nbytes))
+        rows = compute.index_in(some.column(SOURCE), value_set=table.column(SOURCE).combine_chunks())
+        yield table.take(rows.drop_null()), some.filter(rows.is_valid())

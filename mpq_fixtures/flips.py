@@ -223,13 +223,12 @@ def _samples(dataset: Dataset, record: Record, places: Sequence[int]) -> dict[in
 
 
 def _by_id(dataset: Dataset, ids: Iterable[str]) -> dict[str, Sample]:
-    wanted, found, step = set(ids), dict[str, Sample](), 4096
-    for start in range(0, len(dataset.samples), step):
-        places = range(start, min(start + step, len(dataset.samples)))
-        found |= {name: dataset.samples[place] for place, (name, _) in zip(places, dataset.names(places), strict=True) if name in wanted}
-        if len(found) == len(wanted):
-            break
-    return found
+    import pyarrow as pa
+    from pyarrow import compute
+
+    names = dataset.columns.column("sample")
+    places = compute.index_in(pa.array([*dict.fromkeys(ids)], pa.string()), value_set=names.combine_chunks())
+    return {names[place].as_py(): dataset.samples[place] for place in places.drop_null().to_pylist()}
 
 
 def _answers_of(record: Record, ids: set[str]) -> dict[str, tuple[str, float]]:

@@ -220,13 +220,9 @@ class Pipeline:
         found: list[int] = []
         for start in range(0, len(positions), _LOOKED_UP):
             some = positions[start : start + _LOOKED_UP]
-            sources = self.dataset.sources(some)
-            there = self.rows.found(sources)
-            found += [
-                place
-                for place, source in zip(some, sources, strict=True)
-                if source not in there or not (place or self._can_be_shown(source))
-            ]
+            keys = keys_of(self.dataset.columns.select(["source"]).take(list(some)))
+            there = self.rows.found(keys)
+            found += [place for place, key in zip(some, keys, strict=True) if key not in there or not (place or self._can_be_shown(key))]
         if failed:
             found = [position for position in found if self.dataset.samples[position].id not in failed]
         if first_look:
@@ -234,8 +230,8 @@ class Pipeline:
             self.store.reused[STATISTIC] += self.known
         return found
 
-    def _can_be_shown(self, source: str) -> bool:
-        return bool(self.answers.found([source])) and (self.codec is None or bool(self.bitstreams.found([source])))
+    def _can_be_shown(self, key: bytes) -> bool:
+        return bool(self.answers.found([key])) and (self.codec is None or bool(self.bitstreams.found([key])))
 
     def measure(self, batches: Iterable[Sequence[Sample]], wanted: Container[str]) -> Iterator[Outcome]:
         """Send batches through the steps, each predicted whole, and score the samples whose sources are wanted.
@@ -459,7 +455,7 @@ _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
 """A batch takes about that long, or is so many samples, where the model's own is shorter: each costs some dozen calls of the system."""
 
 _FIRST = 100  # times the patience for a signal, for finding out how many at once
-_LOOKED_UP = 4096  # samples at once
+_LOOKED_UP = 2**14  # samples at once
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 
 

@@ -120,8 +120,8 @@ class Record:
         own, others = self.rows, original.rows
         floors = others.floors() if original.floor is not None else ()
         statistics, before, groups = own.statistics(), others.statistics(), own.groups
-        if (samples := own.samples) != (known := others.samples):
-            places = {sample: place for place, sample in enumerate(known)}
+        if not own.table("sample").equals(others.table("sample")):
+            samples, places = own.samples, {sample: place for place, sample in enumerate(others.samples)}
             here = [place for place, sample in enumerate(samples) if sample in places]
             there = [places[samples[place]] for place in here]
             statistics, groups = take(statistics, here), [groups[place] for place in here]

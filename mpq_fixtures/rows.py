@@ -148,9 +148,17 @@ def together(tables: Iterable[pa.Table]) -> pa.Table:
     return _with_shapes(pa.concat_tables(table.select(columns) for table in tables), shapes)
 
 
-def _as_they_are(sources: Sequence[str]) -> list[str | None]:
-    """Return the sources that do not follow from their keys."""
-    return [None if not source or sample_key(source).hex() == source else source for source in sources]
+def columns_of(names: Sequence[tuple[str, str]], sources: Sequence[str]) -> pa.Table:
+    """Return what a data set says of samples, from their ids with their groups and their sources.
+
+    Columns are ``sample``, ``group`` and, where a source does not follow from its key, ``source_text``, texts, and the key, ``source``.
+    """
+    import pyarrow as pa
+
+    keys = list(map(sample_key, sources))
+    texts = [None if not source or key.hex() == source else source for source, key in zip(sources, keys, strict=True)]
+    columns = {_SAMPLE: [name for name, _ in names], _GROUP: [group for _, group in names], _TEXT: texts}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()} | {SOURCE: pa.array(keys, pa.binary(32))})
 
 
 def _flat(nested: Any) -> NDArray[np.float64]:
@@ -190,12 +198,9 @@ class RowsWriter:
         else:
             self.discard()
 
-    def append(self, table: pa.Table, samples: Sequence[str], groups: Sequence[str], sources: Sequence[str] = ()) -> None:
-        """Add rows of `table_of` with the ids and the groups of their samples.
-
-        ``sources`` are the samples' own words for their sources; where these are not 64 hex digits, results show them as they are.
-        """
-        table = _named(table, samples, groups, sources)
+    def append(self, table: pa.Table, columns: pa.Table) -> None:
+        """Add rows of `table_of` with what `columns_of` says of their samples."""
+        table = _named(table, columns)
         if self._first is None:
             self._first = table.slice(0, 0)
         table = together([self._first, table])
@@ -209,7 +214,7 @@ class RowsWriter:
     def close(self) -> Rows:
         """Write what is left, put the file in its place, and return what is in it."""
         if self._writer is None and not self._held:
-            self.append(table_of([]), [], [])
+            self.append(table_of([]), columns_of([], []))
         self._flush()
         assert self._temporary is not None
         self._writer.add_key_value_metadata({"shapes": json.dumps(self._shapes), "scored": json.dumps(list(self._scored))})
@@ -254,8 +259,8 @@ class Rows:
     @staticmethod
     def of(rows: Sequence[Row]) -> Rows:
         """Return rows as columns in memory."""
-        samples, groups, sources = ([getattr(row, name) for row in rows] for name in (_SAMPLE, _GROUP, SOURCE))
-        return Rows(table=_named(table_of(rows), samples, groups, sources))
+        columns = columns_of([(row.sample, row.group) for row in rows], [row.source for row in rows])
+        return Rows(table=_named(table_of(rows), columns))
 
     @staticmethod
     def opened(file: Path) -> Rows:
@@ -347,8 +352,13 @@ class Rows:
 
     def texts(self, column: str) -> list[str]:
         """Return a column of texts, each of which is one object however often it is there; "" where there is none."""
-        known: dict[str | None, str] = {None: ""}
-        return [known.setdefault(text, text) for table in self.parts(column) for text in table.column(0).to_pylist()]
+        known: dict[str, str] = {}
+        found: list[str] = []
+        for table in self.parts(column):
+            encoded = table.column(0).fill_null("").combine_chunks().dictionary_encode()
+            texts = np.array([known.setdefault(text, text) for text in encoded.dictionary.to_pylist()], object)
+            found += texts[np.asarray(encoded.indices)].tolist()
+        return found
 
     def different(self, *columns: str) -> int:
         """Return how many different texts there are in a column; where it has none, the next column counts."""
@@ -451,13 +461,10 @@ class Rows:
         return pq.ParquetFile(for_arrow(self.file))
 
 
-def _named(table: pa.Table, samples: Sequence[str], groups: Sequence[str], sources: Sequence[str]) -> pa.Table:
+def _named(table: pa.Table, columns: pa.Table) -> pa.Table:
     """Return a table of `table_of` with what a data set says of its samples."""
-    import pyarrow as pa
-
-    texts = _as_they_are(sources) or [None] * len(samples)
-    for name, values in ((_TEXT, texts), (_GROUP, groups), (_SAMPLE, samples)):
-        table = table.add_column(0, pa.field(name, pa.string()), pa.array(values, pa.string()))
+    for name in (_TEXT, _GROUP, _SAMPLE):
+        table = table.add_column(0, columns.field(name), columns.column(name))
     return table
 
 

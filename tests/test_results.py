@@ -23,7 +23,7 @@ from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
 from mpq_fixtures.results.samples import PARTS, Samples, read_examples, remove_parts
-from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, table_of
+from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, columns_of, table_of
 from mpq_fixtures.run import Run
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
@@ -275,7 +275,7 @@ class TestParquet:
         rows[1] = replace(rows[1], beside={}, scores={"top1": 0.0}, unmeasured={"psnr": "black"}, statistic=[[1.0, 2.0]])
         with RowsWriter(tmp_path / PARTS / "coded.parquet") as writer:
             for one in rows:
-                writer.append(table_of([one]), [one.sample], [one.group], [one.source])
+                writer.append(table_of([one]), columns_of([(one.sample, one.group)], [one.source]))
         coded = replace(coded, rows=Rows.opened(writer.file))
         other = replace(
             original,

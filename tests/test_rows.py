@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, table_of
+from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, columns_of, table_of
 from mpq_fixtures.store.packs import sample_key
 
 SEVERAL = 7
@@ -46,7 +46,7 @@ def in_a_file(rows: Sequence[Row], file: Path, at_once: int = 2) -> Rows:
     with RowsWriter(file) as writer:
         for start in range(0, len(rows), at_once):
             some = rows[start : start + at_once]
-            writer.append(table_of(some), [one.sample for one in some], [one.group for one in some], [one.source for one in some])
+            writer.append(table_of(some), columns_of([(one.sample, one.group) for one in some], [one.source for one in some]))
     return Rows.opened(file)
 
 
@@ -160,7 +160,7 @@ class TestFiles:
 
         def stop() -> None:
             with RowsWriter(file) as writer:
-                writer.append(table_of([row(1)] * 20_000), ["one"] * 20_000, [""] * 20_000)
+                writer.append(table_of([row(1)] * 20_000), columns_of([("one", "")] * 20_000, [""] * 20_000))
                 assert len(list(tmp_path.iterdir())) == 2
                 raise RuntimeError("stopped")
 
@@ -229,7 +229,7 @@ import pyarrow as pa
 from mpq_fixtures.gate.measured import of_record, of_results
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import Rows, RowsWriter, table_of
+from mpq_fixtures.rows import Rows, RowsWriter, columns_of, table_of
 from mpq_fixtures.suite import Case
 from tests.test_rows import row
 from tests.trial_records import EVALUATION, record
@@ -245,7 +245,7 @@ def passed_through(samples, folder):
         case = Case(EVALUATION, "jpeg", f"q{number}")
         with RowsWriter(folder / "parts" / f"{case.id}.parquet") as writer:
             for start in range(0, samples, 500):
-                writer.append(table, [f"{place:060d}" for place in range(start, start + 500)], [""] * 500)
+                writer.append(table, columns_of([(f"{place:060d}", "") for place in range(start, start + 500)], [""] * 500))
         crossed = Record.from_dict(replace(record([1.0]), case=case.id, rows=Rows.opened(writer.file)).to_dict())
         results.append(Result(case, PASSED, crossed))
     write_results(folder, results, {})

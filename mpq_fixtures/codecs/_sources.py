@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 _OWN = "mpq_fixtures"
@@ -139,15 +140,15 @@ def _distributions(package: str) -> list[str]:
     """
     found = []
     for one in distributions():
-        named = (one.read_text("top_level.txt") or "").split()
-        if package in named or (not named and package in (one.read_text("RECORD") or package) and package in _top_levels(one)):
+        if named := (one.read_text("top_level.txt") or "").split():
+            holds = package in named
+        elif record := one.read_text("RECORD"):
+            holds = re.search(rf"^{re.escape(package)}(/.*)?\.py,", record, re.MULTILINE) is not None
+        else:
+            holds = any(file.parts[0] in (package, f"{package}.py") for file in one.files or () if file.suffix == ".py")
+        if holds:
             found.append(one.metadata["Name"])
     return found
-
-
-def _top_levels(one: Distribution) -> set[str]:
-    """Return the packages and modules that the list of files of a distribution has."""
-    return {file.parts[0] if len(file.parts) > 1 else file.stem for file in one.files or () if file.suffix == ".py"}
 
 
 @cache

@@ -70,9 +70,12 @@ def _misnamed(folder: Path) -> Iterator[str]:
     """Yield the names, from a folder on, of the files below it that ``datasets`` cannot take, since they are no UTF-8."""
     base = os.fsencode(folder)
     for root, _, files in os.walk(base):
+        within = root[len(base) + 1 :]
         for name in files:
-            path = os.path.join(root[len(base) + 1 :], name)  # noqa: PTH118  # bytes, 50,000 times over
-            if not path.isascii() and not is_utf8(path):
+            if name.isascii() and within.isascii():  # 50,000 times over
+                continue
+            path = os.path.join(within, name)  # noqa: PTH118  # bytes
+            if not is_utf8(path):
                 yield os.fsdecode(path)
 
 
@@ -290,7 +293,7 @@ def _ids(table: Table, signals: Files) -> Callable[[int], str]:
     """Return what names a row: a column of its own, or its file; its number where files have no names or share one."""
     if "id" in table.columns:
         column = table.known(table.columns["id"], "id")
-        cells = Cells(table.rows, column)
+        cells = Cells(table.rows.data.column(column))
         if (shared := twice(lambda: (str(cells[row]) for row in range(len(table.rows))))) is not None:
             raise table.error(f"the column {column!r} for id has {shared!r} more than once: name one that tells the rows apart")
         return lambda row: str(cells[row])

@@ -53,10 +53,18 @@ def similarity_correlations(records: Sequence[Record]) -> list[SimilarityCorrela
         return []
     others = {name: restore_metric(name, measure.settings) for name, measure in first.items() if name not in known}
     metrics = [known[name]() if name in known else others.get(name) for name in names]
-    numbers: dict[str, int] = {}  # of each sample one
-    present = [np.array([numbers.setdefault(sample, len(numbers)) for sample in record.rows.samples], np.int64) for record in points]
-    evaluation = _Points([record.rows for record in points], present, len(numbers), scoring, {})
+    present, samples = _numbered([record.rows for record in points])
+    evaluation = _Points([record.rows for record in points], present, samples, scoring, {})
     return [found for metric in metrics if metric is not None and (found := evaluation.correlation(metric)) is not None]
+
+
+def _numbered(points: Sequence[Rows]) -> tuple[list[NDArray[np.int64]], int]:
+    """Return the numbers of the samples of each point, the same ones wherever a sample is, and how many samples there are."""
+    first = points[0].table("sample")
+    if all(rows.table("sample").equals(first) for rows in points[1:]):
+        return [np.arange(len(first))] * len(points), len(first)
+    numbers: dict[str, int] = {}
+    return [np.array([numbers.setdefault(sample, len(numbers)) for sample in rows.samples], np.int64) for rows in points], len(numbers)
 
 
 @dataclass(frozen=True)

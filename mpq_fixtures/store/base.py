@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,20 +80,25 @@ class Part:
     files_of: Sequence[str]
 
 
+Source = TypeVar("Source", str, bytes)
+"""What a sample is asked for by: its source, or the key that is made of it."""
+
+
 class Scope(ABC):
     """The entries of one layer that were made alike, one for each sample: all that differs between them is the sample.
 
-    Tables have a column ``source``, ``fixed_size_binary(32)``: `mpq_fixtures.store.packs.sample_key` of a sample's ``source``.
+    Tables have a column ``source``, ``fixed_size_binary(32)``: `mpq_fixtures.store.packs.sample_key` of a sample's ``source``. Samples are
+    asked for by their sources or by these keys.
     """
 
     layer: str
 
     @abstractmethod
-    def found(self, sources: Iterable[str]) -> set[str]:
+    def found(self, sources: Iterable[Source]) -> set[Source]:
         """Return which of these samples have an entry; nothing is read, so that an entry may still turn out to be damaged."""
 
     @abstractmethod
-    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def read(self, sources: Iterable[str] | Iterable[bytes], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the entries of those samples that have one, each once, in tables of any size and order.
 
         ``columns`` besides ``source`` (default: all). A damaged pack is a `DamagedEntry` warning, and its samples count as not found.

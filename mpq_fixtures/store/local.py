@@ -25,8 +25,7 @@ from filelock import FileLock
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import packs
-from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
-from mpq_fixtures.store.packs import sample_key
+from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Source, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.usage import size_of
 
 if TYPE_CHECKING:
@@ -334,16 +333,16 @@ class LocalScope(Scope):
         self.path, self._bound = store.path_of(layer, key), f"{layer} {key}"
         self._about = json.dumps(about, sort_keys=True) if about else ""
 
-    def found(self, sources: Iterable[str]) -> set[str]:
+    def found(self, sources: Iterable[Source]) -> set[Source]:
         """Return which of these samples have an entry."""
-        by_key = defaultdict(list)
-        for source in sources:
-            by_key[sample_key(source)].append(source)
-        return {source for key, _, _ in self._places(by_key) for source in by_key[key]}
+        sources = list(sources)
+        keys = packs.keys_for(sources)
+        there = {key for key, _, _ in self._places(keys)}
+        return {source for source, key in zip(sources, keys, strict=True) if key in there}
 
-    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def read(self, sources: Iterable[str] | Iterable[bytes], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the entries of those samples that have one, pack by pack."""
-        wanted = set(map(sample_key, sources))
+        wanted = set(packs.keys_for(sources))
         seen: set[int] = set()
         while wanted:  # again for what was merged into other packs meanwhile
             rows: dict[int, list[tuple[int, bytes]]] = defaultdict(list)

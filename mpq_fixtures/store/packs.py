@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -30,6 +30,11 @@ def sample_key(source: str) -> bytes:
         if len(key) == KEY_BYTES:  # blanks between digits are taken, too
             return key
     return hashlib.sha256(source.encode(errors="surrogatepass")).digest()
+
+
+def keys_for(sources: Iterable[str] | Iterable[bytes]) -> list[bytes]:
+    """Return the keys of samples that are asked for by their sources, or by their keys."""
+    return [source if isinstance(source, bytes) else sample_key(source) for source in sources]
 
 
 def keys_of(table: pa.Table) -> list[bytes]:

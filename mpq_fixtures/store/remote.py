@@ -22,8 +22,8 @@ import platformdirs
 from filelock import FileLock
 
 from mpq_fixtures.store import packs
-from mpq_fixtures.store.base import FORMAT, MARKER, Part, Scope, Store, StoreError, mark, newer_format
-from mpq_fixtures.store.packs import KEY_BYTES, digest_of, sample_key
+from mpq_fixtures.store.base import FORMAT, MARKER, Part, Scope, Source, Store, StoreError, mark, newer_format
+from mpq_fixtures.store.packs import KEY_BYTES, digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -254,20 +254,19 @@ class RemoteScope(Scope):
         self._sizes: dict[str, int] = {}
         self._bad: set[str] = set()
 
-    def found(self, sources: Iterable[str]) -> set[str]:
+    def found(self, sources: Iterable[Source]) -> set[Source]:
         """Return which of these samples have an entry."""
-        by_key = defaultdict(list)
-        for source in sources:
-            by_key[sample_key(source)].append(source)
-        known = {key for keys in self._members.values() for key in keys}
-        if not by_key.keys() <= known:
+        sources = list(sources)
+        keys = packs.keys_for(sources)
+        known = {key for members in self._members.values() for key in members}
+        if not known.issuperset(keys):
             for name in self._new():
                 known.update(self._beginning(name))
-        return {source for key in by_key.keys() & known for source in by_key[key]}
+        return {source for source, key in zip(sources, keys, strict=True) if key in known}
 
-    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def read(self, sources: Iterable[str] | Iterable[bytes], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the entries of those samples that have one, object by object."""
-        wanted = set(map(sample_key, sources))
+        wanted = set(packs.keys_for(sources))
         if not wanted:
             return
         new = set(self._new())

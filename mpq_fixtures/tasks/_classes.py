@@ -101,7 +101,7 @@ class ClassIndices(Targets):
         texts = getattr(feature, "dtype", "") in TEXT_TYPES
         if not texts and not str(getattr(feature, "dtype", "")).startswith("bool") and not is_whole(table.rows, column):
             raise table.error(f"the column {column!r} for label holds {kind_of(feature)}, neither whole numbers nor names of classes")
-        self._cells, self._column = Cells(table.rows, column), column
+        self._cells, self._column = Cells(table.rows.data.column(column)), column
         there: list[Any] = [
             value if texts else int(value) for value in table.rows.unique(column) if not is_missing(value) and value != WITHHELD
         ]

@@ -216,7 +216,7 @@ class _Objects(Targets):
     def __init__(self, table: Table, column: str, pictures: Files, form: str) -> None:
         from pyarrow import compute
 
-        self._cells, self._column, self._pictures, self._form = Cells(table.rows, column), column, pictures, form
+        self._cells, self._column, self._pictures, self._form = Cells(table.rows.data.column(column)), column, pictures, form
         fields, listed = _fields(table.rows.features[column])
         self._class = next((key for key in CLASS_KEYS if key in fields), "")
         if "bbox" not in fields or not self._class:

@@ -165,7 +165,7 @@ class _Transcripts(Targets):
         self._numbers = is_whole(table.rows, column, with_gaps=True)
         if not self._numbers and getattr(feature, "dtype", "") not in TEXT_TYPES:
             raise table.error(f"the column {column!r} for text holds {kind_of(feature)}, not texts")
-        self._cells, self._column = Cells(table.rows, column), column
+        self._cells, self._column = Cells(table.rows.data.column(column)), column
 
     def digests(self, row: int) -> Iterator[bytes]:
         yield digest_of_text(self[row])
