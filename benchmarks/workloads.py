@@ -225,8 +225,12 @@ def pytest_command(places: Mapping[str, Path]) -> list[str]:
 
 
 def clean(tree: Path, folder: Path) -> dict[str, str]:
-    """Return the variables of a run: this tree's code, caches of its own, and nothing that would change its threads or its allocator."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("MPQ_", "OMP_", "MALLOC_", "PYTEST_"))}
+    """Return the variables of a run: this tree's code, caches of its own, and nothing that would change its threads or its allocator.
+
+    Nor what would let it compile its modules every time, which nobody's second run does.
+    """
+    others = ("MPQ_", "OMP_", "MALLOC_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     known |= {name: os.environ[name] for name in ("MPQ_ENVIRONMENTS",) if name in os.environ}
     return known | {"PYTHONPATH": str(tree), "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}
 
