@@ -28,8 +28,8 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
-from mpq_fixtures.store.base import Part
-from mpq_fixtures.store.packs import keys_of, sample_key
+from mpq_fixtures.store.base import Part, Source
+from mpq_fixtures.store.packs import keys_of
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
@@ -283,12 +283,13 @@ class _EnclosedScope(Scope):
     def __init__(self, store: _Enclosed, layer: str, key: str) -> None:
         self._store, self.layer, self._place = store, layer, (layer, key)
 
-    def found(self, sources: Iterable[str]) -> set[str]:
+    def found(self, sources: Iterable[Source]) -> set[Source]:
+        sources = list(sources)
         there = {key for table in self._store.tables(self._place, []) for key in keys_of(table)}
-        return {source for source in sources if sample_key(source) in there}
+        return {source for source, key in zip(sources, packs.keys_for(sources), strict=True) if key in there}
 
-    def read(self, sources: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        wanted = set(map(sample_key, sources))
+    def read(self, sources: Iterable[str] | Iterable[bytes], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        wanted = set(packs.keys_for(sources))
         for table in self._store.tables(self._place, columns):
             places = [place for place, key in enumerate(keys_of(table)) if key in wanted]
             if places:
