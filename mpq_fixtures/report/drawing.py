@@ -65,7 +65,8 @@ def script() -> str:
 @contextlib.contextmanager
 def begun() -> Iterator[None]:
     """Let a process get ready to draw meanwhile, which takes it longer than to draw a chart; the first that is asked for are its."""
-    _ready.append(_start())
+    with contextlib.suppress(OSError):  # whoever wants a chart says that there is none
+        _ready.append(_start())
     try:
         yield
     finally:
