@@ -60,6 +60,15 @@ def test_a_few_damaged_streams_of_each_codec_are_survived(name):
     assert list(fuzz.fuzz(codecs.instance(name), range(40_000, 40_060))) == []
 
 
+FOUND = {"jp2k": (6229, 7295, 7314)}
+"""Seeds of streams that were too much once: sizes of JPEG 2000 for which OpenJPEG took gigabytes. Others stand in test_learned_pictures."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_is_survived(name):
+    assert list(fuzz.fuzz(codecs.instance(name), FOUND[name])) == []
+
+
 def test_a_codec_that_does_not_survive_is_found():
     from dishonest_codecs import Fatal
 

@@ -22,6 +22,7 @@ from mpq_fixtures.codecs.bmshj2018 import Bmshj2018
 from mpq_fixtures.codecs.cheng2020 import Cheng2020
 from mpq_fixtures.codecs.hyperprior_pocket import HyperpriorPocket
 from mpq_fixtures.codecs.mbt2018 import Mbt2018
+from mpq_fixtures.conformance.fuzz import fuzz
 from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.isolation.environment import Environment, clean_environment
 from mpq_fixtures.signals import Image
@@ -168,6 +169,9 @@ class TestEachCodec:
         for height, width, quality in ((1 << 20, 1 << 20, "q1"), (0, 70, "q1"), (70, 70, "q9"), (70, 70, "q0")):
             with pytest.raises(ValueError, match=f"not a readable {codec.name} stream"):
                 codec.decode(Stream(one.check, quality, height, width, one.hyperprior, one.latents).to_bytes())
+        for height, width in ((16000, 16000), (7000, 70)):
+            with pytest.raises(ValueError, match=f"{height}x{width} pixels take more than {len(one.hyperprior)} bytes of hyperprior"):
+                codec.decode(Stream(one.check, "q1", height, width, one.hyperprior, one.latents).to_bytes())
         with pytest.raises(ValueError, match="not uint8"):
             codec.encode(Image(np.zeros((5, 5), np.uint8)), "q1")
 
@@ -190,6 +194,20 @@ class TestEachCodec:
             assert process is not None
             pids.add(process.pid)
         assert len(pids) == 1
+
+
+def test_flat_pictures_are_not_taken_for_damaged_sizes(python: Path) -> None:
+    """The hyperprior of the pocket's real weights, which takes the fewest bits there; the limit is what its likeliest symbols take."""
+    codec = HyperpriorPocket()
+    for level in (0, 128, 255):
+        for quality in codec.ladder:
+            decoded = codec.decode(codec.encode(Image(np.full((1024, 1024, 3), level, np.uint8)), quality))
+            assert decoded.pixels.shape == (1024, 1024, 3)
+
+
+def test_damaged_sizes_that_were_found_are_refused_at_once(python: Path) -> None:
+    """They took gigabytes of memory."""
+    assert list(fuzz(HyperpriorPocket(), [4103, 5933])) == []
 
 
 ELSEWHERE = """

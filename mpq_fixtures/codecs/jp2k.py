@@ -33,6 +33,15 @@ class Jpeg2000(PillowCodec):
         """Return OpenJPEG's ``opj_compress``; the ending asks for the bare codestream."""
         return f"opj_compress -i input.png -o output.j2k -r {self.qualities.number(quality)} -I"
 
+    def decode(self, data: bytes) -> Image:
+        """Restore the picture; raises `ValueError` for bytes that are not a whole stream of this codec, which has a single tile.
+
+        A damaged size does not go with the tile's (T.800, A.5.1: Xsiz, Ysiz and XTsiz, YTsiz); OpenJPEG would take gigabytes for it.
+        """
+        if data[8:16] != data[24:32]:
+            raise ValueError("not a readable jp2k stream: its tile has another size than the picture")
+        return super().decode(data)
+
     def ledger(self, data: bytes) -> Ledger:
         """Count the packets of the tile-parts as payload, and the headers of the picture and of the tile-parts as container."""
         place, payload = _find(data, 2, TILE_PART), 0

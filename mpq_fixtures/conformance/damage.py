@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs._ogg import checksum
-from mpq_fixtures.conformance.fresh import FreshCodec
-from mpq_fixtures.isolation.client import ProcessError, RemoteError
+from mpq_fixtures.codecs._workers import seal
+from mpq_fixtures.conformance.fresh import FreshCodec, Outcome
+from mpq_fixtures.isolation.client import ProcessError
 
 MEMORY = 1 << 30
 """Bytes that a decoder may take for a damaged stream, beyond what it takes for a whole one."""
@@ -25,14 +30,14 @@ def damaged(streams: Sequence[bytes], seed: int) -> bytes:
     data = rng.choice([stream for stream in streams if stream] or [b"\0"])
     result = rng.choice(_WAYS)(rng, data, rng.choice(streams))
     if rng.random() < 0.5:
-        result = with_checksums(result)
+        result = seal(result[2:]) if seal(data[2:]) == data else with_checksums(result)
     return result if result not in streams else data[:-1]
 
 
 def with_checksums(data: bytes) -> bytes:
     """Return a stream whose Ogg pages have the checksums of what is in them now: else a decoder looks at no page that was damaged.
 
-    Other formats of this project's codecs have no checksums.
+    Besides Ogg's, only streams that this project seals (`mpq_fixtures.codecs._workers.seal`) have any.
     """
     start, *pages = data.split(_OGG)
     return start + b"".join(_with_checksum(_OGG + page) for page in pages)
@@ -92,17 +97,74 @@ def _splice(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return data[: _place(rng, data)] + other[rng.randrange(len(other) + 1) :]
 
 
+def _unit(rng: random.Random, data: bytes, other: bytes) -> bytes:
+    """Drop, repeat or exchange whole units of the container, or set one of another stream in its place."""
+    units = units_of(data)
+    if len(units) == 1:
+        return _cut(rng, data, other)
+    first, second = rng.randrange(len(units)), rng.randrange(len(units))
+    way = rng.randrange(4)
+    if way == 0:
+        del units[first]
+    elif way == 1:
+        units[first] *= rng.choice((2, 3, 50))
+    elif way == 2:
+        units[first], units[second] = units[second], units[first]
+    else:
+        units[first] = rng.choice(units_of(other))
+    return b"".join(units)
+
+
+_UNIT = re.compile(
+    rb"(?=OggS|\xff[\x4f-\x93\xc0-\xfe]|\x00\x00\x01"  # a page; a segment of JPEG and JPEG 2000, a frame of AAC and MP3; a unit of HEVC
+    rb"|(?:VP8[ LX]|ALPH)"  # a chunk of WebP
+    rb"|.{4}(?:ftyp|meta|hdlr|pitm|iinf|infe|iloc|iprp|ipco|ipma|ispe|pixi|av1C|hvcC|colr|idat|mdat|jP  |jp2h|ihdr|jp2c|JXL |jxl[cp]))",
+    re.DOTALL,  # what comes last are boxes of HEIF, JPEG 2000 and JPEG XL behind their size
+)
+
+
+def units_of(data: bytes) -> list[bytes]:
+    """Return a stream in pieces that begin where something in it looks like the head of a page, segment, frame or box; at least one."""
+    starts = sorted({0, *(match.start() for match in _UNIT.finditer(data))})
+    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
 def _append(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return data + rng.randbytes(rng.choice((1, 10, 1000)))
 
 
-_WAYS = (_flip, _flip, _overwrite, _fill, _truncate, _truncate, _cut, _repeat, _field, _field, _splice, _append)
+_WAYS = (_flip, _flip, _overwrite, _fill, _truncate, _truncate, _cut, _repeat, _field, _field, _splice, _append, _unit, _unit)
 
 
-def survive(codec: Codec, streams: Sequence[bytes], seeds: Iterable[int], told: Callable[[int], None] = lambda seed: None) -> Iterator[str]:
+@dataclass
+class Tally:
+    """How damaged streams ended: ``ends`` counts them by the ends of `mpq_fixtures.conformance.fresh.Outcome`.
+
+    ``slowest`` is in seconds, ``peak`` the largest resident memory in bytes of a process that decoded, its worker's where it has one.
+    """
+
+    ends: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    peak: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more."""
+        self.ends[outcome.end] += 1
+        self.slowest, self.peak = max(self.slowest, outcome.seconds), max(self.peak, outcome.peak)
+
+
+def survive(
+    codec: Codec,
+    streams: Sequence[bytes],
+    seeds: Iterable[int],
+    told: Callable[[int], None] = lambda seed: None,
+    tally: Tally | None = None,
+    refusal: type[Exception] = Exception,
+) -> Iterator[str]:
     """Decode damaged streams in a fresh process of limited memory, one of each seed; yield a sentence for each that was too much.
 
-    A process that died or took too long is ended, and another one goes on with the next stream.
+    A process that died or took too long is ended, and another one goes on with the next stream. ``tally`` counts how they ended;
+    a decoder that raises anything but ``refusal``, one of Python's own, is told.
     """
     process: FreshCodec | None = None
     try:
@@ -115,16 +177,18 @@ def survive(codec: Codec, streams: Sequence[bytes], seeds: Iterable[int], told: 
                 except ProcessError as error:
                     yield f"not even a whole stream can be decoded in a fresh process: {error}"
                     return
+            started = time.monotonic()
             try:
-                end, fault = process.survive(damaged(streams, seed))
-                if end == "memory":
-                    yield f"damaged stream {seed} asks for more than 1 GB"
-                elif fault:
-                    yield f"damaged stream {seed} decodes to {fault}"
-            except RemoteError as error:
-                yield f"damaged stream {seed}: {error}"
+                outcome = process.survive(damaged(streams, seed), refusal)
             except ProcessError as error:
-                yield f"damaged stream {seed}: {error}"
+                outcome = Outcome("lost", f": {error}", time.monotonic() - started)
+            if tally is not None:
+                tally.add(outcome)
+            if outcome.end == "memory":
+                yield f"damaged stream {seed} asks for more than 1 GB"
+            elif outcome.fault:
+                yield f"damaged stream {seed}{outcome.fault}"
+            if outcome.end == "lost":
                 process.close()
                 process = None
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,20 @@ from mpq_fixtures.signals import Audio, Image, Signal
 from mpq_fixtures.temporary import TemporaryFolder
 
 _SERVED = Path(__file__).with_name("served.py")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a damaged stream ended: ``decoded``, ``refused``, for want of ``memory``, or with its process or worker ``lost``.
+
+    ``fault`` is what is wrong with that, behind "damaged stream 7", or "". ``seconds`` is what it took, ``peak`` the resident memory in
+    bytes that the process, or a worker of its own, has had so far, 0 where the system does not say.
+    """
+
+    end: str
+    fault: str = ""
+    seconds: float = 0.0
+    peak: int = 0
 
 
 class FreshCodec:
@@ -70,10 +85,10 @@ class FreshCodec:
         _, fields = self._call("limit", data, memory=memory)
         self._process.seconds = max(seconds, 20 * fields["seconds"])
 
-    def survive(self, data: bytes) -> tuple[str, str]:
-        """Decode damaged bytes; return ``error``, ``memory`` or ``signal``, and what is wrong with the signal."""
-        _, fields = self._call("survive", data)
-        return fields["end"], fields["fault"]
+    def survive(self, data: bytes, refusal: type[Exception] = Exception) -> Outcome:
+        """Decode damaged bytes, which the codec may refuse by raising a ``refusal``, one of Python's own exceptions."""
+        _, fields = self._call("survive", data, refusal=refusal.__name__)
+        return Outcome(**fields)
 
     def written(self) -> set[str]:
         """Return the files that Python code opened for writing while the codec encoded, but for its first signal."""

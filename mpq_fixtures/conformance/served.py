@@ -6,11 +6,14 @@ for writing while encoding, and files that were opened for reading while decodin
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import os
+import re
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +64,7 @@ class CodecServer:
         return None, {"written": sorted(self._watch.written), "read": sorted(self._watch.read)}
 
     def limit(self, data: bytes, memory: int) -> tuple[None, dict[str, float]]:
-        """Let the process have ``memory`` bytes besides its libraries, and return the seconds that decoding ``data`` takes."""
+        """Let the process, and each of its workers, have ``memory`` bytes besides its libraries; return the seconds that ``data`` takes."""
         self._codec.decode(bytes(data))  # now the libraries stand
         started = time.monotonic()
         self._codec.decode(bytes(data))
@@ -69,25 +72,30 @@ class CodecServer:
         with suppress(ImportError, OSError):  # only Linux says how much there is, and holds to it
             import resource
 
-            with open("/proc/self/statm") as file:  # noqa: PTH123
-                now = int(file.read().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+            for process in _processes():
+                now = int(Path(f"/proc/{process}/statm").read_text().split()[0]) * resource.getpagesize()
+                resource.prlimit(process, resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
         return None, {"seconds": seconds}
 
-    def survive(self, data: bytes) -> tuple[None, dict[str, Any]]:
-        """Decode damaged bytes, and say how that ended: with an error, for want of memory, or with a signal and what is wrong with it."""
+    def survive(self, data: bytes, refusal: str) -> tuple[None, dict[str, Any]]:
+        """Decode damaged bytes, which may raise the built-in exception ``refusal``; return the fields of `fresh.Outcome`."""
         from mpq_fixtures.conformance.signals import array_of
 
+        end, fault, started = "decoded", "", time.monotonic()
         try:
             signal = self._codec.decode(bytes(data))
         except Exception as error:
-            return None, {"end": "memory" if _wants_memory(error) else "error", "fault": ""}
-        try:
-            array = array_of(signal)
-        except TypeError as error:
-            return None, {"end": "signal", "fault": str(error)}
-        sound = array.dtype.kind == "f" and not (array.size and np.isfinite(array).all() and np.abs(array).max() <= 1)
-        return None, {"end": "signal", "fault": "values that are not finite or outside of -1..1" if sound else ""}
+            end, fault = _end_of(error)
+            if end == "refused" and not isinstance(error, getattr(builtins, refusal)):
+                fault = f" raises {type(error).__name__}: {error}"
+        else:
+            try:
+                array = array_of(signal)
+                if array.dtype.kind == "f" and not (array.size and np.isfinite(array).all() and np.abs(array).max() <= 1):
+                    fault = " decodes to values that are not finite or outside of -1..1"
+            except TypeError as error:
+                fault = f" decodes to something else: {error}"
+        return None, {"end": end, "fault": fault, "seconds": time.monotonic() - started, "peak": _peak()}
 
 
 class Watch:
@@ -159,9 +167,28 @@ def _load(module: str, file: str) -> None:
         spec.loader.exec_module(sys.modules[module])
 
 
-def _wants_memory(error: BaseException | None) -> bool:
+def _end_of(error: BaseException | None) -> tuple[str, str]:
+    """Tell a refusal from a want of memory, which torch tells by words alone, and from the loss of a worker that did the decoding."""
+    from mpq_fixtures.isolation.client import ProcessError, RemoteError
+
     while error is not None:
-        if isinstance(error, MemoryError):
-            return True
+        if isinstance(error, MemoryError) or re.search("MemoryError|allocate memory|bad_alloc|OOM when", str(error)):
+            return "memory", ""
+        if isinstance(error, ProcessError) and not isinstance(error, RemoteError):
+            return "lost", f": {error}"
         error = error.__cause__ or error.__context__
-    return False
+    return "refused", ""
+
+
+def _processes() -> list[int]:
+    """Return the numbers of this process and of its workers."""
+    children = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
+    return [os.getpid(), *map(int, " ".join(children).split())]
+
+
+def _peak() -> int:
+    """Return the most resident memory in bytes that this process or one of its workers has had; 0 where the system does not say."""
+    with suppress(OSError):
+        states = [Path(f"/proc/{process}/status").read_text() for process in _processes()]
+        return max(1024 * int(found[1]) for state in states if (found := re.search(r"VmHWM:\s*(\d+) kB", state)))
+    return 0

@@ -29,6 +29,9 @@ from typing import Any
 BLOCK = 64
 """What heights and widths have to be multiples of: the networks halve them four times for the latents, twice more for the hyperprior."""
 
+_STATE = 64
+"""Bits of a coder's state, by which a string may be off from what its symbols take."""
+
 _CPUS = Path("/proc/cpuinfo")
 if _CPUS.exists() and " avx2 " in _CPUS.read_text():
     os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
@@ -124,6 +127,7 @@ class Models:
         torch.set_grad_enabled(False)
         self._google, self._zoo = load_compressai()
         self._symbols = Symbols(self._google)
+        self._least: dict[str, float] = {}
         self.load = lru_cache(4)(self._load)
 
     def urls(self, _: bytes, architecture: str) -> tuple[None, dict[str, str]]:
@@ -146,6 +150,8 @@ class Models:
         """Return the picture, ``uint8 [height, width, 3]``; raises `ValueError` where other symbols come out than went in."""
         model = self.load(architecture, weights)
         shape = [-(-height // BLOCK), -(-width // BLOCK)]
+        if shape[0] * shape[1] * self._least[weights] > 8 * hyperprior + _STATE:
+            raise ValueError(f"{height}x{width} pixels take more than {hyperprior} bytes of hyperprior")
         latents = data[hyperprior:] + _room(model.M * 16 * shape[0] * shape[1])
         self._symbols.start(encoding=False)
         picture = model.decompress([[latents], [data[:hyperprior]]], shape)["x_hat"]
@@ -169,7 +175,17 @@ class Models:
         model.update()  # tables of the entropy coder, where the file has none
         self._symbols.watch(model.entropy_bottleneck)
         self._symbols.watch(model.gaussian_conditional)
+        self._least[weights] = least_bits(model.entropy_bottleneck)
         return model
+
+
+def least_bits(bottleneck: Any) -> float:
+    """Return the bits that the likeliest symbol of every channel takes, of a hyperprior's entropy model: fewer no block can have.
+
+    A damaged size is told by that before anything is decoded: some models go from one position to the next, for hours in a large picture.
+    """
+    channels = zip(bottleneck._quantized_cdf, bottleneck._cdf_length.tolist())  # noqa: B905  # frequencies of 65536, summed up
+    return float(sum(16 - cdf[:length].diff().max().double().log2() for cdf, length in channels))
 
 
 def verify(path: Path) -> None:
