@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpq_fixtures.chain import digest, digest_of_array
+from mpq_fixtures.errors import describe_error
 from mpq_fixtures.texts import plain
 
 _JSON, _ARRAY, _ARRAYS = b"j", b"m", b"s"
@@ -54,14 +55,17 @@ def arrays_to_bytes(arrays: Iterable[tuple[str, Any]]) -> bytes:
 
 
 def from_bytes(data: bytes) -> Any:
-    """Restore what `to_bytes` or `arrays_to_bytes` made."""
-    form = data[:1]
-    if form == _JSON:
-        return json.loads(data[1:])
-    if form == _ARRAY:
-        return np.load(io.BytesIO(zlib.decompress(data[1:])), allow_pickle=False)
-    with np.load(_behind(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    """Restore what `to_bytes` or `arrays_to_bytes` made; raises `ValueError` for damaged bytes."""
+    try:
+        form = data[:1]
+        if form == _JSON:
+            return json.loads(data[1:])
+        if form == _ARRAY:
+            return np.load(io.BytesIO(zlib.decompress(data[1:])), allow_pickle=False)
+        with np.load(_behind(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # zlib, zipfile and numpy raise almost anything
+        raise ValueError(f"these bytes are no answer: {describe_error(error)}") from error
 
 
 def _behind(data: bytes) -> io.BytesIO:

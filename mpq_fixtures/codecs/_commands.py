@@ -58,7 +58,7 @@ def read_commands(table: Any) -> tuple[Modality, Commands]:
     """Return what a table under ``[[codec]]`` declares, and of which modality; raises `CodecError` with what would be right."""
     if not isinstance(table, dict):
         raise CodecError("write each codec as a table under [[codec]], with two brackets")
-    modality = {"image": IMAGE, "audio": AUDIO}.get(table.get("modality", ""))
+    modality = {"image": IMAGE, "audio": AUDIO}.get(str(table.get("modality")))
     if modality is None:
         raise CodecError('modality: write "image" or "audio"')
     readers: dict[str, Callable[[Any], Any]] = {

@@ -202,6 +202,8 @@ class NeuralAudioCodec(AudioCodec):
 
     def _read(self, data: bytes) -> tuple[Point, int, int, NDArray[np.float32], bytes]:
         """Return the operating point, the channels, the steps, the scales ``[parts, segments]`` and the packed codes."""
+        if not data:
+            raise ValueError("no operating point")
         place, channels = data[0] % _BOTH, 1 + data[0] // _BOTH
         steps, rest = read_varint(data[1:])
         if place >= len(self.points) or not 1 <= steps <= len(data):  # fewer than a byte for a step there are not

@@ -10,11 +10,14 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def pages(data: bytes) -> list[bytes]:
-    """Return the pages of an Ogg file (RFC 3533, section 6)."""
+    """Return the pages of an Ogg file (RFC 3533, section 6); raises `ValueError` where one is cut, or begins otherwise."""
     found, place = [], 0
     while place < len(data):
-        segments = data[place + 26]
+        head = data[place : place + 27]
+        segments = head[26] if len(head) == 27 and head.startswith(b"OggS") else 0
         size = 27 + segments + sum(data[place + 27 : place + 27 + segments])
+        if not head.startswith(b"OggS") or place + size > len(data):
+            raise ValueError("no whole Ogg page")
         found.append(data[place : place + size])
         place += size
     return found

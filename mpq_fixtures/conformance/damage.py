@@ -163,34 +163,38 @@ def survive(
 ) -> Iterator[str]:
     """Decode damaged streams in a fresh process of limited memory, one of each seed; yield a sentence for each that was too much.
 
-    A process that died or took too long is ended, and another one goes on with the next stream. ``tally`` counts how they ended;
-    a decoder that raises anything but ``refusal``, one of Python's own, is told.
+    A process that died or took too long is ended, and another one goes on with the next stream. What took too long is tried a second
+    time before that is believed: a busy machine may keep a process waiting for as long. ``tally`` counts how streams ended; a decoder that
+    raises anything but ``refusal``, one of Python's own, is told.
     """
     process: FreshCodec | None = None
     try:
         for seed in seeds:
             told(seed)
-            if process is None:
-                process = FreshCodec(codec)
+            for last in (False, True):
+                if process is None:
+                    process = FreshCodec(codec)
+                    try:
+                        process.limit(streams[-1], MEMORY, SECONDS)
+                    except ProcessError as error:
+                        yield f"not even a whole stream can be decoded in a fresh process: {error}"
+                        return
+                started = time.monotonic()
                 try:
-                    process.limit(streams[-1], MEMORY, SECONDS)
+                    outcome = process.survive(damaged(streams, seed), refusal)
                 except ProcessError as error:
-                    yield f"not even a whole stream can be decoded in a fresh process: {error}"
-                    return
-            started = time.monotonic()
-            try:
-                outcome = process.survive(damaged(streams, seed), refusal)
-            except ProcessError as error:
-                outcome = Outcome("lost", f": {error}", time.monotonic() - started)
+                    outcome = Outcome("lost", f": {error}", time.monotonic() - started)
+                if outcome.end == "lost":
+                    process.close()
+                    process = None
+                if last or outcome.end != "lost" or outcome.seconds < SECONDS:
+                    break
             if tally is not None:
                 tally.add(outcome)
             if outcome.end == "memory":
                 yield f"damaged stream {seed} asks for more than 1 GB"
             elif outcome.fault:
                 yield f"damaged stream {seed}{outcome.fault}"
-            if outcome.end == "lost":
-                process.close()
-                process = None
     finally:
         if process is not None:
             process.close()

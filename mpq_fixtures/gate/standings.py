@@ -190,10 +190,16 @@ def _standing(
     metric = restore_metric(now.metric, now.settings)
     if metric is None:
         return Standing(now.case, REGRESSED, [f"its metric, {now.metric}, is not here: install the package that brings it"])
-    metrics = {name: Measure(**measure) for name, measure in case["metrics"].items()}
-    margins = margins_of(metrics, now.metric, case.get("margins", {}))
+    try:
+        metrics = {name: Measure(**measure) for name, measure in case["metrics"].items()}
+        margins = margins_of(metrics, now.metric, case.get("margins") or {})
+        if not isinstance(margins.value, int | float):
+            raise TypeError(f"{now.metric} has no tolerance")
+        unit, rate_unit = metrics[now.metric].unit, case["rate_unit"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the metrics of {now.case} are not what this mpq writes ({error}): run again") from None
     comparison = compare(before, now, metric, margins, level, None if now.point == ORIGINAL else original)
-    name, wrong, notes = hold(comparison, now.metric, metrics[now.metric].unit, case["rate_unit"], level, Rules(""))
+    name, wrong, notes = hold(comparison, now.metric, unit, rate_unit, level, Rules(""))
     if now.failed > before.failed:
         first = case["failures"][0]
         wrong.append(f"{counted(now.failed, 'sample')} failed; the first is {first['sample']!r}, at {first['step']}: {first['reason']}")

@@ -142,11 +142,63 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged: {error}; run again, or give another folder") from None
     if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
         raise ValueError(f"{file} is not what a run writes: give another folder")
+    if mistake := _mistake(content):
+        raise ValueError(f"{file} is not what a run writes: {mistake}; it was changed: run again, or give another folder")
+    cases = [case | {"metrics": case.get("metrics") or {}, "failures": case.get("failures") or []} for case in content["cases"]]
+    content |= {"cases": cases, "provenance": content.get("provenance") or {}}
     if content.get("schema") == 1:
         return _from_schema_1(content)
     if content.get("schema") != SCHEMA:
         raise ValueError(f"{file} has schema {content.get('schema')}, and this mpq reads {SCHEMA}: use the mpq that wrote it")
     return content
+
+
+_Shape = dict[str, tuple[type, ...]]
+_FIGURE, _TEXT, _TABLE = (int, float), (str,), (dict,)
+_MEASURE: _Shape = {
+    **dict.fromkeys(("value", "ci_low", "ci_high", "tolerance", "missing", "version"), _FIGURE),
+    **dict.fromkeys(("unit", "why_missing", "method"), _TEXT),
+    "higher_is_better": (bool,),
+    "bounds": (list,),
+    **dict.fromkeys(("settings", "packages"), _TABLE),
+}
+_CASE: _Shape = {
+    **dict.fromkeys((*COLUMNS, "outcome", "codec_fingerprint", "model_fingerprint"), _TEXT),
+    **dict.fromkeys(("value", "ci_low", "ci_high", "rate", "samples", "tolerance", "reference", "baseline"), _FIGURE),
+    **dict.fromkeys((name for name in COLUMNS if name.startswith(("rate_", "retention", "bytes", "kbps", "compression_"))), _FIGURE),
+    "rate_unit": _TEXT,
+    **dict.fromkeys(("metrics", "margins", "seconds", "work", "flips", "change"), _TABLE),
+    "failures": (list,),
+}
+_FAILURE: _Shape = dict.fromkeys(("sample", "step", "reason"), _TEXT)
+_NAMED = ("case", "suite", "evaluation", "codec", "quality")
+
+
+def _mistake(content: dict[str, Any]) -> str:
+    """Say in which place results have something of another kind than a run writes there; "" where nowhere. What is absent may be."""
+    if wrong := _unlike(content, {"provenance": _TABLE, "created": _TEXT}):
+        return wrong
+    if wrong := _unlike(content.get("provenance") or {}, {"machine": _TABLE, "options": _TABLE, "packages": _TABLE}):
+        return f"provenance: {wrong}"
+    for number, case in enumerate(content["cases"], 1):
+        wrong = _unlike(case, _CASE) if isinstance(case, dict) else "no table"
+        wrong = wrong or next((f"no {name}" for name in _NAMED if not isinstance(case.get(name), str)), "")
+        for part, shape in (("metrics", _MEASURE), ("failures", _FAILURE)):
+            inside = (not wrong and case.get(part)) or ()
+            for one in inside.values() if isinstance(inside, dict) else inside:
+                wrong = wrong or (f"{part}: {found}" if (found := _unlike(one, shape) if isinstance(one, dict) else "no table") else "")
+        if wrong:
+            return f"case {number}: {wrong}"
+    return ""
+
+
+def _unlike(content: dict[str, Any], shape: _Shape) -> str:
+    """Name the first entry of another type than ``shape`` has for it."""
+    for name, kinds in shape.items():
+        value = content.get(name)
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            return f"{name} is {json.dumps(value)[:40]}"
+    return ""
 
 
 def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:

@@ -76,8 +76,10 @@ def _scaled(stem: NDArray[Any], peak: np.float32) -> NDArray[np.float16]:
 
 
 def from_bytes(data: bytes) -> dict[str, NDArray[np.float32]]:
-    """Restore what `to_bytes` made."""
+    """Restore what `to_bytes` made; raises `ValueError` for anything else."""
     arrays = predictions.from_bytes(data)
+    if not isinstance(arrays, dict) or not all(f"scale {key.removeprefix('stem ')}" in arrays for key in arrays if key.startswith("stem ")):
+        raise ValueError("these bytes are no stems with their scales")
     names = [key.removeprefix("stem ") for key in arrays if key.startswith("stem ")]
     stems = {name: arrays.pop(f"stem {name}").astype(np.float32) for name in names}
     for name, stem in stems.items():
