@@ -95,7 +95,7 @@ def load_suite(path: Path) -> list[Evaluation]:
     """Read a suite file into its evaluations, in the order of the file."""
     suite, own, tables = _read(path)
     evaluations = [_evaluation(table, suite, path, number, own) for number, table in enumerate(tables, 1)]
-    check_unique(evaluations)
+    check_unique(evaluations, f"{path}: ")
     return evaluations
 
 
@@ -122,13 +122,13 @@ def mistakes(path: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def check_unique(evaluations: Sequence[Evaluation]) -> None:
-    """Raise when two evaluations share a name, within a suite or between suites that run together."""
+def check_unique(evaluations: Sequence[Evaluation], place: str = "") -> None:
+    """Raise when two evaluations share a name, within a suite, whose ``place`` the message begins with, or between suites."""
     seen: dict[str, str] = {}
     for evaluation in evaluations:
         if evaluation.name in seen:
             raise SuiteError(
-                f"evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one"
+                f"{place}evaluation {evaluation.name!r} stands twice, in {seen[evaluation.name]!r} and {evaluation.suite!r}: rename one"
             )
         seen[evaluation.name] = evaluation.suite
 
