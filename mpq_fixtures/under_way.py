@@ -212,9 +212,9 @@ def told(notes: Notes) -> str:
     late = [slot for slot in notes.slots if slot.late]
     how = "was ended, since it took too long," if late else f"died ({notes.fault or notes.ended or 'nobody knows of what'})"
     samples = [sample for slot in late or notes.slots for sample in slot.samples]
-    where = f" at {', '.join(samples[:3])}{' and others' if len(samples) > 3 else ''}" if samples else ""
-    case = notes.work.rpartition(" ")[0] if samples else notes.test
-    return f"a process {how}{where}{f' of {case}' if case else ''}"
+    if not samples:
+        return f"a process {how}{f' in {notes.test}' if notes.test else ''}"
+    return f"a process {how} at {', '.join(samples[:3])}{' and others' if len(samples) > 3 else ''} of {notes.work.rpartition(' ')[0]}"
 
 
 def _slot(view: mmap.mmap, number: int) -> tuple[int, str, float, int, int]:
@@ -248,5 +248,5 @@ def _end(file: Path) -> tuple[str, str]:
     own = text[text.find("Current thread") :].partition("\n\n")[0]
     installed = {"site-packages", "dist-packages", Path(sysconfig.get_path("stdlib")).name}
     frames = [(Path(frame[1]), frame[2]) for frame in _FRAME.finditer(own)]
-    frames = [(path, line) for path, line in frames if not installed & set(path.parts) and not path.is_relative_to(_OWN)]
+    frames = [(path, line) for path, line in frames if not (installed & set(path.parts) or path.is_relative_to(_OWN) or "<" in path.name)]
     return ended, what[1] + (f", in {frames[0][0].name}, line {frames[0][1]}" if frames else "")

@@ -13,7 +13,7 @@ import pytest
 
 from mpq_fixtures import under_way
 from mpq_fixtures.engines.claims import Claims, lock_of
-from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, TESTS_KILLED, Suspect, consequences
+from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.engines.overseer import Overseer
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.under_way import Notes, Slot, UnderWay
@@ -49,6 +49,9 @@ AT = """
 notes.about(work="case key", series="evaluation-codec")
 with notes.at("decode", {samples}, 5):
 """
+
+
+TRIAL = "\nnotes.about(trial=True)"
 
 
 class TestNotes:
@@ -123,15 +126,15 @@ ONE, TWO = Slot(1, 1, "encode", ("a",), 60, False), Slot(2, 1, "decode", ("b",),
 
 class TestConsequences:
     def test_of_a_crash_at_one_sample(self) -> None:
-        (failure,) = consequences(noted(ONE, fault="Segmentation fault"), {})
-        assert failure == Failure("a", "encode", "the process died at it: Segmentation fault")
+        (suspect,) = consequences(noted(ONE, fault="Segmentation fault"), {})
+        assert suspect == Suspect("a", trial=True)
 
     def test_of_a_crash_at_several_samples(self) -> None:
         assert list(consequences(noted(ONE, TWO, fault="Aborted"), {})) == [Suspect("a", trial=True), Suspect("b", trial=True)]
 
     def test_of_a_crash_in_a_trial(self) -> None:
         (failure,) = consequences(noted(ONE, fault="Aborted", trial=True), {"a": Suspect("a", trial=True)})
-        assert isinstance(failure, Failure)
+        assert failure == Failure("a", "encode", "the process died at it: Aborted")
 
     def test_of_a_second_crash_after_all_were_tried(self) -> None:
         known = {name: Suspect(name, tried=True) for name in "ab"}
@@ -168,6 +171,9 @@ class TestDead:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 2, UnderWay())
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         assert claims.doomed("other") == ""
+        assert claims.suspects("case key") == {"a": Suspect("a", trial=True)}
+        overseer.note_end(die(tmp_path, "s", TRIAL + AT.format(samples=["a"]), END["segfault"][0]), -11)
+        assert claims.doomed("other") == ""
         assert claims.failures("case key")["a"].reason.startswith("the process died at it: Segmentation fault")
         assert claims.died("case key") == {"a"}
         assert overseer.deaths()[0].startswith("a process died (Segmentation fault")
@@ -177,7 +183,7 @@ class TestDead:
 
     def test_workers_wait_for_who_oversees_them_to_say_how_they_ended(self, tmp_path: Path) -> None:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 2, UnderWay())
-        process = die(tmp_path, "s", AT.format(samples=["a"]), END["exit"][0])
+        process = die(tmp_path, "s", TRIAL + AT.format(samples=["a"]), END["exit"][0])
         claims.doomed("other")
         assert not claims.failures("case key")
         overseer.note_end(process, 3)
@@ -191,11 +197,11 @@ class TestDead:
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         for _ in range(2):
             claims = Claims(tmp_path, "s", 1, UnderWay())
-            assert set(claims.failures("case key")) == {"a"}
+            assert set(claims.suspects("case key")) == {"a"}
             claims.close()
         overseer.close()
         claims = Claims(tmp_path, "t", 1)
-        assert claims._data.execute("select count(*) from failures").fetchone() == (0,)
+        assert claims._data.execute("select count(*) from suspects").fetchone() == (0,)
         claims.close()
 
     def test_series_of_crashes_is_given_up_and_progress_forgives(self, tmp_path: Path) -> None:
@@ -216,7 +222,9 @@ class TestDead:
             assert not claims.doomed("case")
             claims._look_into(noted())
         assert "SIGKILL" in claims.doomed("case")
-        claims._look_into(Notes("s", 1, "crashed", "", "", False, (), "", "Segmentation fault"))
+        for _ in range(TESTS_CRASHED):
+            assert not claims.doomed("crashed")
+            claims._look_into(Notes("s", 1, "crashed", "", "", False, (), "", "Segmentation fault"))
         assert "Segmentation fault" in claims.doomed("crashed")
         claims.close()
         overseer.close()
@@ -238,7 +246,7 @@ class TestDead:
         overseer = Overseer(tmp_path, "s")
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         claims = Claims(tmp_path, "s", 1, UnderWay())
-        assert claims.failures("case key")
+        assert claims.suspects("case key")
         claims.close()
         overseer.close()
         with closing(sqlite3.connect(tmp_path / "claims.db")) as data:

@@ -25,7 +25,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from mpq_fixtures import under_way
-from mpq_fixtures.engines.deaths import IN_A_ROW, TESTS_KILLED, Suspect, consequences
+from mpq_fixtures.engines.deaths import IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.under_way import Notes, UnderWay
@@ -249,7 +249,7 @@ class Claims:
             add = "on conflict do update set count = count + 1, words = excluded.words"
             self._data.execute(f"insert into crashes values (?, ?, 1, ?) {add}", (session, notes.series, words))
         elif notes.test and not notes.slots:
-            kills = TESTS_KILLED if notes.fault else 1  # a crash outside of any sample would come again
+            kills = TESTS_KILLED // TESTS_CRASHED if notes.fault else 1
             add = "on conflict do update set kills = kills + excluded.kills, words = excluded.words"
             self._data.execute(f"insert into tests values (?, ?, ?, ?) {add}", (session, notes.test, kills, words))
 

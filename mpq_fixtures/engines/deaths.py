@@ -1,7 +1,8 @@
 """What follows from a process's death for the samples that it was at: which are tried alone, and which have failed.
 
 A crash of one sample is that sample's failure and costs the others nothing but time. Several are under way at once, in threads and in a
-batch, so those that were under way at a crash are tried one by one; what these trials make is not kept, since a batch is predicted whole.
+batch, and a signal may come from anywhere, so those that were under way at a crash are tried one by one; what these trials make is not
+kept, since a batch is predicted whole.
 Who was killed from outside, or for want of memory, says nothing of its samples until that has happened some times.
 """
 
@@ -15,8 +16,8 @@ from mpq_fixtures.under_way import Notes
 
 KILLS = 3
 """Times that a process must be killed at a sample before that is tried alone, and again before that is its failure."""
-TESTS_KILLED = 5
-"""Times that a process must be killed in a test, outside of samples, before the test fails."""
+TESTS_KILLED, TESTS_CRASHED = 6, 3
+"""Times that a process must be killed, or crash, in a test, outside of samples, before the test fails."""
 IN_A_ROW = 8
 """Crashes without one sample measured between them after which a codec's cases are given up."""
 
@@ -41,12 +42,11 @@ def consequences(notes: Notes, known: dict[str, Suspect]) -> Iterator[Suspect | 
                 else:
                     yield replace(known.get(sample) or Suspect(sample), trial=True)
         return
-    alone = sum(len(slot.samples) for slot in notes.slots) == 1
     for slot in notes.slots:
         for sample in slot.samples:
             before = known.get(sample) or Suspect(sample)
             if notes.fault:
-                sure = alone or notes.trial or before.tried
+                sure = notes.trial or before.tried
                 yield Failure(sample, slot.step, f"the process died at it: {notes.fault}") if sure else replace(before, trial=True)
                 continue
             kills = before.kills + 1
