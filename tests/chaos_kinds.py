@@ -27,6 +27,8 @@ A_FILLING = 12
 """Most kills while one store is filled."""
 A_RUN = 4
 """Most processes that one run loses."""
+CRASHES = 2
+"""Most of them that look as if they had crashed: what crashes three times at one thing has failed."""
 
 
 @dataclass
@@ -282,10 +284,12 @@ def lost(episode: Episode, kills: int, *arguments: str) -> None:
     """
     run = episode.start(episode.project.pytest(episode.place, *arguments))
     left, until = min(kills, A_RUN), time.monotonic() + episode.random.uniform(0.5, episode.base.full / 3)
+    crashes = 0
     while left and not run.wait(until - time.monotonic()):
         others = sorted(process for process in run.others() if age_of(process) > episode.base.grace / 2)
         if others:
-            number = episode.random.choice(LOSSES)
+            number = episode.random.choice(LOSSES if crashes < CRASHES else LOSSES[:1])
+            crashes += number != signal.SIGKILL
             send(episode.random.choice(others), number)
             episode.tally.times[number.name] += 1
             left -= 1
