@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 Batch = TypeVar("Batch")
 Done = TypeVar("Done")
 
-_QUICK = 0.001  # seconds for a thing
+_QUICK, _PATIENT = 0.001, 0.003
+"""Seconds that a quick thing may work, and that may pass meanwhile: in threads much of that is waiting for one another."""
 
 
 class Crew(ThreadPoolExecutor):
     """Threads that do batches of things together, each taking the next one there is: a future for each would cost more than a small thing.
 
-    What takes less than a millisecond is left to one of them, or, where whoever asks for it takes no longer either, to that one itself:
+    What works for less than a millisecond is left to one of them, or, where whoever asks for it takes no longer either, to that one itself:
     threads would do little else than wait for the interpreter's lock. When the caller is interrupted, what has not begun is dropped.
     """
 
@@ -32,14 +33,15 @@ class Crew(ThreadPoolExecutor):
         places = iter(range(len(actions)))  # of which each goes to one thread
 
         def work() -> None:
-            start, done = time.perf_counter(), 0
+            start, worked, done = time.perf_counter(), time.thread_time(), 0
             for place in places:
                 if self._dropped:
                     return
                 results[place] = actions[place]()
                 done += 1
             if done:
-                self._quick = time.perf_counter() - start < _QUICK * done
+                waited = time.perf_counter() - start
+                self._quick = time.thread_time() - worked < _QUICK * done and waited < _PATIENT * done
 
         if self._quick and self._asked_quickly:
             shares = []
