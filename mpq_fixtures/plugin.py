@@ -126,7 +126,8 @@ def _local_engine(config: pytest.Config, session: str, workers: int, at: UnderWa
     worker = hasattr(config, "workerinput")
     alone = not worker and not config.getoption("numprocesses", None)
     debugged = config.getoption("usepdb", False) or config.getoption("trace", False)
-    overseen = worker or (alone and can_be_copied() and not debugged and not config.invocation_params.plugins)
+    nested = config.invocation_params.plugins or "PYTEST_CURRENT_TEST" in os.environ
+    overseen = worker or (alone and not (debugged or nested) and can_be_copied("pytest", "py.test", "pytest.__main__"))
     folder = folder_of(config.stash[OPTIONS].cache)
     return LocalEngine(folder, session, workers, at if overseen else None, partial(_account, config))
 

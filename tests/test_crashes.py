@@ -183,3 +183,14 @@ class TestWorker:
         columns = ["case", "sample", *SAME]
         pd.testing.assert_frame_equal(project.samples()[columns], undisturbed[columns])
         run.stdout.fnmatch_lines(["a process died (SIGKILL) at *"])
+
+
+class TestCaller:
+    def test_of_pytest_goes_on_after_it(self, project: Project) -> None:
+        call = 'pytest.main(["evaluations", "--mpq-suite", "tried", "-k", "words-original", "-p", "faults", "-p", "no_report"])'
+        project.write("caller.py", f'import pytest\n\ncode = {call}\nprint("after", int(code))\n')
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MPQ_", "COV_"))}
+        environment |= {"HOME": str(project.folder), "PYTHONPATH": os.pathsep.join([str(project.folder), os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "caller.py"]
+        run = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert run.stdout.splitlines()[-1] == "after 0", run.stdout + run.stderr

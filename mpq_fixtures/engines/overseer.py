@@ -122,20 +122,22 @@ class Overseer:
             self._temporary.close()
 
 
-def can_be_copied() -> bool:
-    """Tell whether this process can go on as a copy of itself.
+def can_be_copied(*programs: str) -> bool:
+    """Tell whether this process can go on as a copy of itself: it is one of these programs, by name or by module, and nothing else.
 
     Not where others look over its shoulder, where threads would be lost, of torch's and a GPU's libraries too, or on systems that cannot.
     """
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    other = (main.name if main else Path(sys.argv[0]).stem) not in programs  # which goes on after what it called
     watched = sys.gettrace() is not None or sys.getprofile() is not None
     lost = threading.active_count() > 1 or "torch" in sys.modules
-    return hasattr(os, "fork") and hasattr(signal, "sigtimedwait") and not watched and not lost
+    return hasattr(os, "fork") and hasattr(signal, "sigtimedwait") and not (other or watched or lost)
 
 
 def engine_of_command(say: Callable[[str], None]) -> tuple[LocalEngine, UnderWay]:
     """Return what completes cases in a command of one process, in a copy of this one where that can be, and its notes."""
     notes = UnderWay()
-    if not can_be_copied():
+    if not can_be_copied("mpq", "mpq_fixtures.__main__"):
         return LocalEngine(), notes
     folder = TemporaryFolder("work")
     overseer = Overseer(folder.path, uuid.uuid4().hex, folder)
