@@ -24,6 +24,7 @@ import pytest
 
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.devices import set_up_process, threads_for_worker
+from mpq_fixtures.endings import end_with_parent, stopping_signals
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import Overseer, can_be_copied, go_on_as_copy
@@ -33,7 +34,6 @@ from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import RAY, Options, add_options, read_options
-from mpq_fixtures.orphans import end_with_parent
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.provenance import loaded_libraries
@@ -105,9 +105,9 @@ def pytest_configure(config: pytest.Config) -> None:
         writer = board.writer()
         controller = Controller(config, options, board)
         config.pluginmanager.register(controller, "mpq_controller")
-        signal.signal(signal.SIGTERM, controller.interrupt)
-        if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
-            signal.signal(hangup, controller.interrupt)
+        for number in stopping_signals():
+            if number != signal.SIGINT:  # which pytest knows
+                signal.signal(number, controller.interrupt)
     else:
         end_with_parent(worker.get("mpq_parent"))
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

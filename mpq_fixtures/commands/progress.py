@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mpq_fixtures.endings import stopping_signals
 from mpq_fixtures.words import counted
 
 _PAUSE_TERMINAL, _PAUSE_FILE = 0.5, 60.0
@@ -22,10 +23,7 @@ def stoppable(progress: Progress) -> Iterator[None]:
             raise KeyboardInterrupt
         progress.stopping = True
 
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if (hangup := getattr(signal, "SIGHUP", None)) and signal.getsignal(hangup) is not signal.SIG_IGN:  # which nohup asks for
-        wanted.append(hangup)
-    before = {number: signal.signal(number, stop) for number in wanted}
+    before = {number: signal.signal(number, stop) for number in stopping_signals()}
     try:
         yield
     finally:

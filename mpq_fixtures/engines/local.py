@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.clock import STEPS
+from mpq_fixtures.endings import stopping_signals
 from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pipeline import Outcome, Pipeline
@@ -30,7 +31,6 @@ _MOST_SAMPLES = 1024
 _MOST_BYTES = 2**24
 """What is kept in memory before it is written."""
 
-_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PAUSE = 0.02
 _REST = 0.5
 _WORTH = 5.0
@@ -221,7 +221,7 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {one: signal.signal(one, lambda number, frame: came.append(number)) for one in _ENDING}
+    before = {one: signal.signal(one, lambda number, frame: came.append(number)) for one in stopping_signals()}
     try:
         yield
     finally:

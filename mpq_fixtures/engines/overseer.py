@@ -22,16 +22,14 @@ from typing import Any, NoReturn
 from filelock import FileLock
 
 from mpq_fixtures import under_way
+from mpq_fixtures.endings import end_with_parent, stopping_signals
 from mpq_fixtures.engines.claims import forget, lock_of
 from mpq_fixtures.engines.local import LocalEngine
-from mpq_fixtures.orphans import end_with_parent
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.under_way import NOTES, Notes, UnderWay
 
 _LOOK = 0.5
 """Seconds between two looks at what processes are at."""
-_SENT = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals that are handed on to the process that is overseen."""
 
 
 class Overseer:
@@ -152,8 +150,8 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
 
     This one ends as the last copy did. ``say`` is told of each death. What is returned is how many copies there were before.
     """
-    sent = {getattr(signal, name) for name in _SENT if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*sent, signal.SIGCHLD})
+    signals = {*stopping_signals(), signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for number in itertools.count():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -162,7 +160,7 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             end_with_parent(overseer.process)
             return number
-        code = os.waitstatus_to_exitcode(_wait(overseer, copy, {*sent, signal.SIGCHLD}))
+        code = os.waitstatus_to_exitcode(_wait(overseer, copy, signals))
         left = overseer.note_end(copy, code)
         if left is None or not (left.slots or left.test):  # it left by itself, or was at nothing that could be left out
             _end(overseer, code)
