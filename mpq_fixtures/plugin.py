@@ -310,6 +310,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         controller.overseer.close()
     if (bench := config.stash.get(BENCH, None)) is not None:
         bench.engine.close()
+        bench.store.close()
 
 
 def _account(config: pytest.Config) -> dict[str, Any]:

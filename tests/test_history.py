@@ -529,14 +529,14 @@ class TestReport:
     def test_finds_the_folder_that_the_run_names_and_ends_with_the_run(self, month: Path, tmp_path: Path) -> None:
         run = results(9, options={"history": str(month)})
         (tmp_path / "results.json").write_text(json.dumps(run))
-        samples().to_parquet(tmp_path / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(samples()), tmp_path / "samples.parquet")
         page = Page(write_report(tmp_path).read_text())
         assert "10 runs on build1" in page.text
         assert "pillow 12.0 -> 13.0" not in page.text
 
     def test_does_without_a_folder_that_is_gone(self, tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(json.dumps(results(options={"history": str(tmp_path / "gone")})))
-        samples().to_parquet(tmp_path / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(samples()), tmp_path / "samples.parquet")
         assert "Over time" not in write_report(tmp_path).read_text()
 
     def test_takes_what_files_say_for_text(self, tmp_path: Path) -> None:

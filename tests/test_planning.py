@@ -146,7 +146,8 @@ class TestHere:
         assert held > 100e6
 
     def test_the_command_prints_a_plan(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (tmp_path / "results.json").write_text(json.dumps({"schema": 2, **RUNS["first"]}))
+        cases = [{"case": f"{number}", "suite": "pocket", **case} for number, case in enumerate(RUNS["first"]["cases"])]
+        (tmp_path / "results.json").write_text(json.dumps({"schema": 2, **RUNS["first"], "cases": cases}))
         assert plan_suite("pocket", 2, earlier=tmp_path, probe=False) == 0
         said = capsys.readouterr().out
         assert "pocket on 2 workers, from an empty store:" in said

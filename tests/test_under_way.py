@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mpq_fixtures import under_way
 from mpq_fixtures.engines.claims import Claims, lock_of
-from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
+from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, OTHERS_IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.engines.overseer import Overseer
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.under_way import Notes, Slot, UnderWay
@@ -207,12 +208,16 @@ class TestDead:
     def test_series_of_crashes_is_given_up_and_progress_forgives(self, tmp_path: Path) -> None:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 1, UnderWay())
         for number in range(IN_A_ROW):
-            assert not claims.hopeless("series")
+            assert not claims.hopeless("series", "case key")
             claims._look_into(noted(Slot(1, 1, "encode", (f"sample {number}",), 60, False), fault="Aborted"))
-        assert claims.hopeless("series").startswith(f"{IN_A_ROW} processes in a row died")
-        assert not claims.hopeless("another")
+        assert claims.hopeless("series", "case key").startswith(f"{IN_A_ROW} processes in a row died")
+        assert not claims.hopeless("another", "case key")
+        for _ in range(OTHERS_IN_A_ROW):
+            assert not claims.hopeless("series", "other key")
+            claims._look_into(replace(noted(ONE, fault="Aborted"), work="other key"))
+        assert claims.hopeless("series", "other key").startswith(f"{OTHERS_IN_A_ROW} processes in a row died")
         claims.progress("series")
-        assert not claims.hopeless("series")
+        assert not claims.hopeless("series", "case key")
         claims.close()
         overseer.close()
 

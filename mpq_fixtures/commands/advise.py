@@ -83,6 +83,7 @@ def advise(
         finally:
             bench.engine.close()
             opened.close()
+            store.close()
     sys.stdout.write(as_json(advice) if json else as_text(advice))
     return ANSWERED if advice.best is not None else UNTOLD
 

@@ -115,6 +115,7 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
     finally:
         bench.engine.close()
         opened.close()
+        store.close()
     progress.say("done" if code == DONE else "done but for what is named above")
     return code
 

@@ -25,7 +25,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from mpq_fixtures import under_way
-from mpq_fixtures.engines.deaths import IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
+from mpq_fixtures.engines.deaths import IN_A_ROW, OTHERS_IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.under_way import Notes, UnderWay
@@ -40,7 +40,8 @@ create table if not exists open (session text, owner text, case_id text, seconds
 create table if not exists suspects (session text, work text, sample text, kills integer, trial integer, tried integer,
     primary key (session, work, sample)) without rowid;
 create table if not exists died (session text, work text, sample text, primary key (session, work, sample)) without rowid;
-create table if not exists crashes (session text, series text, count integer, words text, primary key (session, series)) without rowid;
+create table if not exists crashes (session text, series text, work text, count integer, words text,
+    primary key (session, series, work)) without rowid;
 create table if not exists tests (session text, test text, kills integer, words text, primary key (session, test)) without rowid;
 create table if not exists deaths (session text, words text);
 create table if not exists accounts (session text, owner text, account text, primary key (session, owner)) without rowid;
@@ -69,11 +70,13 @@ class Claims:
         if folder is not None:
             with _explained(folder):
                 (folder / "workers").mkdir(parents=True, exist_ok=True)
-                self._lock = FileLock(self._lock_of(self._id))
-                self._lock.acquire()
         with _explained(folder):
             self._data = _connect(":memory:") if folder is None else _connect_anew(folder)
             with self._writing():
+                if folder is not None:
+                    self._sweep(folder)
+                    self._lock = FileLock(self._lock_of(self._id))
+                    self._lock.acquire()
                 self._data.execute("insert into workers (id, session) values (?, ?)", (self._id, self.session))
                 if at is not None:  # so that the session lasts as long as its overseer
                     self._data.execute("insert or ignore into workers values (?, ?, 1)", (self.session, self.session))
@@ -134,11 +137,14 @@ class Claims:
         """Return the ids of the samples of a case that failed since processes died at them: they are left out of their batches."""
         return {one for (one,) in self._data.execute("select sample from died where session = ? and work = ?", (self.session, work))}
 
-    def hopeless(self, series: str) -> str:
-        """Say why a series of cases is given up; nothing where it is not."""
-        query = "select words from crashes where session = ? and series = ? and count >= ?"
-        found = self._data.execute(query, (self.session, series, IN_A_ROW)).fetchone()
-        return f"{IN_A_ROW} processes in a row died with nothing measured between, so these cases are given up: {found[0]}" if found else ""
+    def hopeless(self, series: str, work: str) -> str:
+        """Say why a case of a series is given up; nothing where it is not. Where others of the series were, it has fewer tries."""
+        query = "select work, count, words from crashes where session = ? and series = ?"
+        found = {case: (count, words) for case, count, words in self._data.execute(query, (self.session, series))}
+        count, words = found.get(work, (0, ""))
+        if count < (IN_A_ROW if sum(count for count, _ in found.values()) - count < IN_A_ROW else OTHERS_IN_A_ROW):
+            return ""
+        return f"{count} processes in a row died at it with nothing measured between, so it is given up; the last: {words}"
 
     def progress(self, series: str) -> None:
         """Say that a sample of a series of cases was measured."""
@@ -228,6 +234,13 @@ class Claims:
                 under_way.remove(self._notes_of(worker))
             self._remove(worker)
 
+    def _sweep(self, folder: Path) -> None:
+        """Remove files of workers that died before they were known; nobody else makes any while this one may write."""
+        known = {worker for (worker,) in self._data.execute("select id from workers")}
+        for worker in {path.stem for path in (folder / "workers").iterdir()} - known:
+            if not self._lives(worker):
+                under_way.remove(self._notes_of(worker))
+
     def _is_known(self, notes: Notes, worker: str) -> bool:
         """Tell whether how a process ended is as known as it will be: who oversees it says so at once, if that lives."""
         since = self._dead.setdefault(worker, self._looked)
@@ -247,7 +260,7 @@ class Claims:
                 self._data.execute("insert or replace into suspects values (?, ?, ?, ?, ?, ?)", values)
         if notes.slots and notes.fault:
             add = "on conflict do update set count = count + 1, words = excluded.words"
-            self._data.execute(f"insert into crashes values (?, ?, 1, ?) {add}", (session, notes.series, words))
+            self._data.execute(f"insert into crashes values (?, ?, ?, 1, ?) {add}", (session, notes.series, work, words))
         elif notes.test and not notes.slots:
             kills = TESTS_KILLED // TESTS_CRASHED if notes.fault else 1
             add = "on conflict do update set kills = kills + excluded.kills, words = excluded.words"

@@ -18,8 +18,8 @@ KILLS = 3
 """Times that a process must be killed at a sample before that is tried alone, and again before that is its failure."""
 TESTS_KILLED, TESTS_CRASHED = 6, 3
 """Times that a process must be killed, or crash, in a test, outside of samples, before the test fails."""
-IN_A_ROW = 8
-"""Crashes without one sample measured between them after which a codec's cases are given up."""
+IN_A_ROW, OTHERS_IN_A_ROW = 8, 2
+"""Crashes without one sample measured between them after which a case is given up, and after which the next ones of its codec are."""
 
 
 @dataclass(frozen=True)

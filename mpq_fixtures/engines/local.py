@@ -127,7 +127,7 @@ class LocalEngine:
             self.claims.close()
 
     def _work(self, pipeline: Pipeline, wait: bool) -> None:
-        if reason := self.claims.hopeless(series := _series_of(pipeline)):
+        if reason := self.claims.hopeless(series := _series_of(pipeline), pipeline.work):
             raise AssetError(f"{pipeline.case.id}: {reason}")
         pipeline.bench.under_way.about(work=pipeline.work, series=series)
         pipeline.shunned = {*self.claims.suspects(pipeline.work), *self.claims.died(pipeline.work)}

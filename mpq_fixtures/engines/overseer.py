@@ -47,7 +47,11 @@ class Overseer:
         file = lock_of(folder, session)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(file)
-        self._lock.acquire()
+        while True:
+            self._lock.acquire()
+            if file.exists():
+                break
+            self._lock.release()  # somebody took it for a dead one's, in the moment before it was held
 
     def watch(self, processes: Callable[[], Iterable[int]]) -> None:
         """End processes that are at a sample for too long, in a thread; ``processes`` names those that are ours to end."""

@@ -146,6 +146,9 @@ class Store(ABC):
     def parts(self) -> Iterator[Part]:
         """Yield what the store consists of."""
 
+    def close(self) -> None:  # noqa: B027  # most hold nothing open
+        """Let go what is held open; a store can be used again after it."""
+
     @abstractmethod
     def remove(self, part: Part) -> bool:
         """Remove a part; return False where a running process has it open, and it stays."""
