@@ -46,9 +46,8 @@ def shares(kills: int, kinds: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def run(base: Undisturbed, folder: Path, seed: int, wanted: Mapping[str, int], until: float) -> dict[str, Tally]:
-    """Disturb runs, one kind after the other, until as much is done as wanted or the time is over; return the tallies by kind."""
-    tallies = {name: Tally() for name in wanted}
+def run(base: Undisturbed, folder: Path, seed: int, wanted: Mapping[str, int], until: float, tallies: Mapping[str, Tally]) -> None:
+    """Disturb runs, one kind after the other, until as much is done as wanted or the time is over; keep the tallies by kind."""
     for name, count in wanted.items():
         tally, number, idle = tallies[name], 0, 0
         while (done := sum(tally.times.values()) if KINDS[name].weight else number) < count:
@@ -73,7 +72,6 @@ def run(base: Undisturbed, folder: Path, seed: int, wanted: Mapping[str, int], u
                 break
         if tally.most > MOST_MEMORY:
             tally.problems.append(f"{name}: a process held {tally.most:.0f} MB, more than {MOST_MEMORY}")
-    return tallies
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
@@ -122,13 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = Path(options.folder or tempfile.mkdtemp(prefix="chaos-")).resolve()
+    wanted = shares(options.kills, options.only)
+    tallies = {name: Tally() for name in wanted}
     try:
         base = undisturbed(ChaosProject(folder / "project"), folder / "undisturbed")
         say(f"a run that nobody disturbs takes {base.full:.0f} s, one that finds all done {base.idle:.0f} s, limit {base.limit:.0f} s")
-        tallies = run(base, folder, options.seed, shares(options.kills, options.only), until)
+        run(base, folder, options.seed, wanted, until, tallies)
     finally:
         end_all()
-    sys.stdout.write(table(tallies))
+        sys.stdout.write(table(tallies))  # of what there is, also where it was stopped
     problems = [problem for tally in tallies.values() for problem in tally.problems]
     if problems:
         say(*problems, f"see {folder}")
