@@ -6,7 +6,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 
+_TOGETHER = 1.0
 _EVERY = 0.5
 """Seconds between two looks."""
 
@@ -16,6 +19,22 @@ def stopping_signals() -> list[int]:
     named: list[int] = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # not every system has it
     return [*named, hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else named
+
+
+def once(handler: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that takes signals within a second for one.
+
+    What is sent to a group of processes comes to this one twice, where the one that it is a copy of hands it on as well.
+    """
+    last = -_TOGETHER
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > _TOGETHER:
+            handler(number, frame)
+
+    return handle
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -24,7 +24,7 @@ import pytest
 
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.devices import set_up_process, threads_for_worker
-from mpq_fixtures.endings import end_with_parent, stopping_signals
+from mpq_fixtures.endings import end_with_parent, once, stopping_signals
 from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import Overseer, can_be_copied, go_on_as_copy
@@ -105,9 +105,10 @@ def pytest_configure(config: pytest.Config) -> None:
         writer = board.writer()
         controller = Controller(config, options, board)
         config.pluginmanager.register(controller, "mpq_controller")
+        interrupt = once(controller.interrupt)
         for number in stopping_signals():
             if number != signal.SIGINT:  # which pytest knows
-                signal.signal(number, controller.interrupt)
+                signal.signal(number, interrupt)
     else:
         end_with_parent(worker.get("mpq_parent"))
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mpq_fixtures.endings import stopping_signals
+from mpq_fixtures.endings import once, stopping_signals
 from mpq_fixtures.words import counted
 
 _PAUSE_TERMINAL, _PAUSE_FILE = 0.5, 60.0
@@ -23,7 +23,8 @@ def stoppable(progress: Progress) -> Iterator[None]:
             raise KeyboardInterrupt
         progress.stopping = True
 
-    before = {number: signal.signal(number, stop) for number in stopping_signals()}
+    stop_once = once(stop)
+    before = {number: signal.signal(number, stop_once) for number in stopping_signals()}
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from filelock import FileLock
 
 from mpq_fixtures import under_way
-from mpq_fixtures.endings import end_with_parent, stopping_signals
+from mpq_fixtures.endings import end_with_parent, once, stopping_signals
 from mpq_fixtures.engines.claims import forget, lock_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.temporary import TemporaryFolder
@@ -161,6 +161,8 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
         sys.stderr.flush()
         copy = os.fork()
         if copy == 0:
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, once(signal.default_int_handler))
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             end_with_parent(overseer.process)
             return number
