@@ -257,8 +257,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         _help_others(session)
     if isinstance(engine, LocalEngine):
-        with contextlib.suppress(StoreError):
-            engine.settle()
+        engine.settle()
     session.config.workeroutput["mpq"] = _account(session.config)
 
 
@@ -482,8 +481,7 @@ class Controller:
             account = _account(self.config)
             self.run.accounts += engine.accounts(account) if isinstance(engine, RayEngine) else [account]
         if isinstance(engine, LocalEngine):
-            with contextlib.suppress(StoreError):
-                engine.settle()
+            engine.settle()
         if self.overseer is not None:
             self.run.accounts += self.overseer.accounts()
             self.run.notes += _told(self.overseer.deaths())

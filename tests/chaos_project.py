@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import sys
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -149,11 +148,8 @@ class ChaosProject(Project):
 
     def environment(self, place: Path) -> dict[str, str]:
         """Return the variables of a run whose home and temporary files are in a folder."""
-        outer = ("PYTEST_", "MPQ_", "COV_", "SLURM_")
-        known = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
-        known["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
-        own = {"HOME": place / "home", "XDG_CACHE_HOME": place / "home" / "cache", "TMPDIR": place / "tmp"}
-        return known | {name: str(path) for name, path in own.items()} | {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
+        home = place / "home"
+        return self.variables(HOME=home, XDG_CACHE_HOME=home / "cache", TMPDIR=place / "tmp", HF_HUB_OFFLINE=1)
 
 
 class Results:

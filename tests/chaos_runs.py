@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from mpq_fixtures.engines.claims import folder_of
+
 LOOK = 0.1
 _MARK = "CHAOS_RUN"
 _OF_OTHERS = ("pytest-of-", "torchinductor_")
@@ -148,7 +150,7 @@ def left_behind(place: Path) -> list[str]:
     found = [str(path.relative_to(place)) for path in place.rglob("*.part")]
     found += [f"tmp/{path.name}" for path in (place / "tmp").glob("*") if not path.name.startswith(_OF_OTHERS)]
     found += [f"out/{path.name}" for path in (place / "out").glob("*") if path.name == "parts" or path.name.startswith(".")]
-    for work in (*place.glob("store/work"), *place.glob("home/cache/mpq/work/*")):
+    for work in (folder_of(place / "store"), *(place / "home" / "cache" / "mpq").glob("work/*")):
         found += [str(path.relative_to(place)) for path in work.glob("workers/*")]
         found += [f"{count} rows of {table} in {work.relative_to(place)}/claims.db" for table, count in claimed(work).items() if count]
     return sorted(set(found))

@@ -158,17 +158,21 @@ class Project:
         assert old in content
         self.write(name, content.replace(old, new))
 
+    def variables(self, **own: object) -> dict[str, str]:
+        """Return the variables of a process that works in the folder, and knows nothing of the pytest around it."""
+        outer = ("PYTEST_", "MPQ_", "COV_", "SLURM_")
+        known = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
+        known |= {"OMP_NUM_THREADS": "1", "HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache"), "COLUMNS": "160"}
+        known["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
+        return known | {name: str(value) for name, value in own.items()}
+
     def start(self, *arguments: str, suite: str = "tried", report: bool = False, **settings: Any) -> subprocess.Popen[str]:
         """Start pytest as the leader of a process group of its own, as a shell does.
 
         Without ``report`` the HTML, which takes longer than all the rest, cannot be made, and the run goes on without; a strict run,
         which would fail by that, makes a bare one.
         """
-        outer = ("PYTEST_", "MPQ_", "COV_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
-        environment |= {"OMP_NUM_THREADS": "1", "HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache"), "COLUMNS": "160"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
-        environment |= {name: str(value) for name, value in settings.pop("environment", {}).items()}
+        environment = self.variables(**settings.pop("environment", {}))
         chosen = (["--mpq-suite", suite] if suite else []) + (
             [] if report else ["-p", "bare_report" if "--mpq-strict" in arguments else "no_report"]
         )

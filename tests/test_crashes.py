@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from projects import Project
 
+from mpq_fixtures.engines.claims import folder_of
+
 # What one picture does where TRIED_FAULT says so, in the step and the case that it names.
 FAULTS = """
 import ctypes
@@ -90,7 +92,8 @@ def project(tmp_path: Path, whole: Project) -> Iterator[Project]:
     for audits in (whole.folder / "cache/mpq").glob("*/audit"):  # which take longer than all the rest
         shutil.copytree(audits, project.folder / audits.relative_to(whole.folder))
     yield project
-    assert not [file.name for file in project.folder.glob("cache/mpq/work/workers/*") if file.suffix != ".lock"]  # nothing is left behind
+    left = (folder_of(project.folder / "cache" / "mpq") / "workers").glob("*")
+    assert not [file.name for file in left if file.suffix != ".lock"]
 
 
 class TestCrash:
@@ -152,14 +155,7 @@ class TestCommand:
             "--mpq-cache",
             "cache/mpq",
         ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MPQ_", "COV_", "SLURM_"))}
-        environment |= {
-            "HOME": str(project.folder),
-            "TRIED_FAULT": "segfault:predict:",
-            "OMP_NUM_THREADS": "1",
-            "TMPDIR": str(project.folder),
-        }
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project.folder), os.environ.get("PYTHONPATH")]))
+        environment = project.variables(TMPDIR=project.folder, TRIED_FAULT="segfault:predict:")
         run = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert run.returncode == 1, run.stderr
         failed = [line for line in run.stderr.splitlines() if "failed to predict: the process died at it: Segmentation fault" in line]
@@ -189,8 +185,7 @@ class TestCaller:
     def test_of_pytest_goes_on_after_it(self, project: Project) -> None:
         call = 'pytest.main(["evaluations", "--mpq-suite", "tried", "-k", "words-original", "-p", "faults", "-p", "no_report"])'
         project.write("caller.py", f'import pytest\n\ncode = {call}\nprint("after", int(code))\n')
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MPQ_", "COV_"))}
-        environment |= {"HOME": str(project.folder), "PYTHONPATH": os.pathsep.join([str(project.folder), os.environ.get("PYTHONPATH", "")])}
+        environment = project.variables()
         command = [sys.executable, "caller.py"]
         run = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
         assert run.stdout.splitlines()[-1] == "after 0", run.stdout + run.stderr

@@ -50,6 +50,7 @@ _OF_SESSIONS = ("failures", "spent", "open", "suspects", "died", "crashes", "tes
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes: each does for milliseconds."""
 _PATIENCE_FOR_END = 10.0
+"""Seconds to wait for who oversees a session to say how one of its processes ended."""
 _LOOK = 0.5
 """Seconds between two looks at whether the owners of claims are alive."""
 
@@ -67,9 +68,6 @@ class Claims:
         self._dead: dict[str, float] = {}  # since when
         self._lock: FileLock | None = None
         self._folder, self._at = folder, at
-        if folder is not None:
-            with _explained(folder):
-                (folder / "workers").mkdir(parents=True, exist_ok=True)
         with _explained(folder):
             self._data = _connect(":memory:") if folder is None else _connect_anew(folder)
             with self._writing():
@@ -318,6 +316,7 @@ def _connect(place: Path | str) -> sqlite3.Connection:
 
 def _connect_anew(folder: Path) -> sqlite3.Connection:
     """Return the claims in a folder; what is damaged there is made anew, since it holds nothing that lasts."""
+    (folder / "workers").mkdir(parents=True, exist_ok=True)
     file = folder / "claims.db"
     with FileLock(folder / "claims.lock"):  # so that nobody drops what another has made anew
         try:
