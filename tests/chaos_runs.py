@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -76,6 +78,8 @@ class Run:
             now = time.monotonic()
             if now - self.started > self.limit:
                 self.hung = True
+                with self.log.open("a") as log:
+                    log.write("".join(f"\nchaos: hung: {what_keeps(process)}" for process in self.members()))
                 for process in self.members():
                     send(process, signal.SIGKILL)
                 self.process.wait()
@@ -136,6 +140,19 @@ def age_of(process: int) -> float:
     except OSError:
         return 0.0
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+
+
+def what_keeps(process: int) -> str:
+    """Return what each thread of a process is at, and its Python stacks where py-spy is installed."""
+    lines = [name_of(process)]
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(OSError):
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            lines.append(f"  thread {thread.name}, {state}, {(thread / 'wchan').read_text()}")
+    if spy := shutil.which("py-spy", path=os.pathsep.join((str(Path(sys.executable).parent), os.defpath))):
+        dump = subprocess.run([spy, "dump", "--pid", str(process)], capture_output=True, text=True, timeout=60)
+        lines.append(dump.stdout or dump.stderr)
+    return "\n".join(lines)
 
 
 def name_of(process: int) -> str:
