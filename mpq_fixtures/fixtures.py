@@ -30,11 +30,11 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.pipeline import Pipeline
-from mpq_fixtures.plugin import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
+from mpq_fixtures.stashed import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import FAIL, LABELS, ORIGINAL, Case, Evaluation
 from mpq_fixtures.texts import plain
