@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import Overseer, go_on_as_copy
 from mpq_fixtures.engines.ray import RayEngine
+from mpq_fixtures.engines.work_data import folder_of
 from mpq_fixtures.options import RAY, Options
 from mpq_fixtures.progress import ProgressBoard
 from mpq_fixtures.record import Record

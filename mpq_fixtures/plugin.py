@@ -22,10 +22,10 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.controller import Controller
 from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.endings import end_with_parent, once, stopping_signals
-from mpq_fixtures.engines.claims import folder_of
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import can_be_copied
 from mpq_fixtures.engines.ray import RayEngine
+from mpq_fixtures.engines.work_data import folder_of
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation

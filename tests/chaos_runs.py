@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from mpq_fixtures.engines.claims import folder_of
+from mpq_fixtures.engines.work_data import folder_of
 
 LOOK = 0.1
 _MARK = "CHAOS_RUN"

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from projects import Project
 
-from mpq_fixtures.engines.claims import folder_of
+from mpq_fixtures.engines.work_data import folder_of
 
 # What one picture does where TRIED_FAULT says so, in the step and the case that it names.
 FAULTS = """

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from projects import Project
 
-from mpq_fixtures.engines.claims import Claims, folder_of
+from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.engines.local import uninterrupted
+from mpq_fixtures.engines.work_data import folder_of
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import StoreError
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from mpq_fixtures import under_way
-from mpq_fixtures.engines.claims import Claims, lock_of
+from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, OTHERS_IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.engines.overseer import Overseer
+from mpq_fixtures.engines.work_data import lock_of
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.under_way import Notes, Slot, UnderWay
 
@@ -172,11 +173,11 @@ class TestDead:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 2, UnderWay())
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         assert claims.doomed("other") == ""
-        assert claims.suspects("case key") == {"a": Suspect("a", trial=True)}
+        assert claims.deaths.suspects("case key") == {"a": Suspect("a", trial=True)}
         overseer.note_end(die(tmp_path, "s", TRIAL + AT.format(samples=["a"]), END["segfault"][0]), -11)
         assert claims.doomed("other") == ""
         assert claims.failures("case key")["a"].reason.startswith("the process died at it: Segmentation fault")
-        assert claims.died("case key") == {"a"}
+        assert claims.deaths.failed("case key") == {"a"}
         assert overseer.deaths()[0].startswith("a process died (Segmentation fault")
         assert not list((tmp_path / "workers").glob("*.fault"))[1:]  # but the living one's own
         claims.close()
@@ -198,26 +199,26 @@ class TestDead:
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         for _ in range(2):
             claims = Claims(tmp_path, "s", 1, UnderWay())
-            assert set(claims.suspects("case key")) == {"a"}
+            assert set(claims.deaths.suspects("case key")) == {"a"}
             claims.close()
         overseer.close()
         claims = Claims(tmp_path, "t", 1)
-        assert claims._data.execute("select count(*) from suspects").fetchone() == (0,)
+        assert claims._data.rows("select count(*) from suspects") == [(0,)]
         claims.close()
 
     def test_series_of_crashes_is_given_up_and_progress_forgives(self, tmp_path: Path) -> None:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 1, UnderWay())
         for number in range(IN_A_ROW):
-            assert not claims.hopeless("series", "case key")
-            claims._look_into(noted(Slot(1, 1, "encode", (f"sample {number}",), 60, False), fault="Aborted"))
-        assert claims.hopeless("series", "case key").startswith(f"{IN_A_ROW} processes in a row died")
-        assert not claims.hopeless("another", "case key")
+            assert not claims.deaths.hopeless("series", "case key")
+            claims.deaths.note(noted(Slot(1, 1, "encode", (f"sample {number}",), 60, False), fault="Aborted"))
+        assert claims.deaths.hopeless("series", "case key").startswith(f"{IN_A_ROW} processes in a row died")
+        assert not claims.deaths.hopeless("another", "case key")
         for _ in range(OTHERS_IN_A_ROW):
-            assert not claims.hopeless("series", "other key")
-            claims._look_into(replace(noted(ONE, fault="Aborted"), work="other key"))
-        assert claims.hopeless("series", "other key").startswith(f"{OTHERS_IN_A_ROW} processes in a row died")
-        claims.progress("series")
-        assert not claims.hopeless("series", "case key")
+            assert not claims.deaths.hopeless("series", "other key")
+            claims.deaths.note(replace(noted(ONE, fault="Aborted"), work="other key"))
+        assert claims.deaths.hopeless("series", "other key").startswith(f"{OTHERS_IN_A_ROW} processes in a row died")
+        claims.deaths.progress("series")
+        assert not claims.deaths.hopeless("series", "case key")
         claims.close()
         overseer.close()
 
@@ -225,11 +226,11 @@ class TestDead:
         overseer, claims = Overseer(tmp_path, "s"), Claims(tmp_path, "s", 1, UnderWay())
         for _ in range(TESTS_KILLED):
             assert not claims.doomed("case")
-            claims._look_into(noted())
+            claims.deaths.note(noted())
         assert "SIGKILL" in claims.doomed("case")
         for _ in range(TESTS_CRASHED):
             assert not claims.doomed("crashed")
-            claims._look_into(Notes("s", 1, "crashed", "", "", False, (), "", "Segmentation fault"))
+            claims.deaths.note(Notes("s", 1, "crashed", "", "", False, (), "", "Segmentation fault"))
         assert "Segmentation fault" in claims.doomed("crashed")
         claims.close()
         overseer.close()
@@ -251,7 +252,7 @@ class TestDead:
         overseer = Overseer(tmp_path, "s")
         overseer.note_end(die(tmp_path, "s", AT.format(samples=["a"]), END["segfault"][0]), -11)
         claims = Claims(tmp_path, "s", 1, UnderWay())
-        assert claims.suspects("case key")
+        assert claims.deaths.suspects("case key")
         claims.close()
         overseer.close()
         with closing(sqlite3.connect(tmp_path / "claims.db")) as data:

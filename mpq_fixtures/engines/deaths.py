@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from mpq_fixtures import under_way
+from mpq_fixtures.engines.work_data import WorkData
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.under_way import Notes
 
@@ -61,3 +63,72 @@ def consequences(notes: Notes, known: dict[str, Suspect]) -> Iterator[Suspect | 
 def _too_slow(step: str, seconds: float) -> str:
     way = f"leave it out, or write limits = {{ step_seconds = {2 * seconds:g} }} into its evaluation"
     return f"to {step} it took longer than the limit of {seconds:g} s, and the process that was at it was ended: {way}"
+
+
+class Deaths:
+    """What the processes of a session died at, in the tables that they share."""
+
+    def __init__(self, data: WorkData, session: str) -> None:
+        self._data, self._session = data, session
+
+    def suspects(self, work: str) -> dict[str, Suspect]:
+        """Return the samples of a case at which processes died in this session and which have not failed, by their ids."""
+        return self._suspects(self._session, work)
+
+    def _suspects(self, session: str, work: str) -> dict[str, Suspect]:
+        query = "select sample, kills, trial, tried from suspects where session = ? and work = ?"
+        found = self._data.rows(query, session, work)
+        return {sample: Suspect(sample, kills, bool(trial), bool(tried)) for sample, kills, trial, tried in found}
+
+    def acquit(self, work: str, sample: str) -> None:
+        """Say that no process died at a sample that was tried alone."""
+        with self._data.writing():
+            query = "update suspects set kills = 0, trial = 0, tried = 1 where session = ? and work = ? and sample = ?"
+            self._data.write(query, self._session, work, sample)
+
+    def failed(self, work: str) -> set[str]:
+        """Return the ids of the samples of a case that failed since processes died at them: they are left out of their batches."""
+        return {one for (one,) in self._data.rows("select sample from died where session = ? and work = ?", self._session, work)}
+
+    def hopeless(self, series: str, work: str) -> str:
+        """Say why a case of a series is given up; nothing where it is not. Where others of the series were, it has fewer tries."""
+        query = "select work, count, words from crashes where session = ? and series = ?"
+        found = {case: (count, words) for case, count, words in self._data.rows(query, self._session, series)}
+        count, words = found.get(work, (0, ""))
+        if count < (IN_A_ROW if sum(count for count, _ in found.values()) - count < IN_A_ROW else OTHERS_IN_A_ROW):
+            return ""
+        return f"{count} processes in a row died at it with nothing measured between, so it is given up; the last: {words}"
+
+    def progress(self, series: str) -> None:
+        """Say that a sample of a series of cases was measured."""
+        if self._data.rows("select 1 from crashes where session = ? and series = ?", self._session, series):
+            with self._data.writing():
+                self._data.write("delete from crashes where session = ? and series = ?", self._session, series)
+
+    def doomed(self, test: str) -> str:
+        """Say of a test at which processes died why it is not tried again; nothing of others."""
+        query = "select words from tests where session = ? and test = ? and kills >= ?"
+        found = self._data.rows(query, self._session, test, TESTS_KILLED)
+        return str(found[0][0]) if found else ""
+
+    def note(self, notes: Notes) -> list[Failure]:
+        """Note a death of any session, within `WorkData.writing`, and return the samples that failed by it."""
+        session, work, words = notes.session, notes.work, under_way.told(notes)
+        self._data.write("insert into deaths values (?, ?)", session, words)
+        failures = []
+        for one in consequences(notes, self._suspects(session, work)):
+            if isinstance(one, Failure):
+                failures.append(one)
+                self._data.write("insert or ignore into died values (?, ?, ?)", session, work, one.sample)
+                self._data.write("delete from suspects where session = ? and work = ? and sample = ?", session, work, one.sample)
+            else:
+                values = (session, work, one.sample, one.kills, one.trial, one.tried)
+                self._data.write("insert or replace into suspects values (?, ?, ?, ?, ?, ?)", *values)
+        if notes.slots and notes.fault:
+            add = "on conflict do update set count = count + 1, words = excluded.words"
+            self._data.write(f"insert into crashes values (?, ?, ?, 1, ?) {add}", session, notes.series, work, words)
+        elif notes.test and not notes.slots:
+            kills = TESTS_KILLED // TESTS_CRASHED if notes.fault else 1
+            add = "on conflict do update set kills = kills + excluded.kills, words = excluded.words"
+            self._data.write(f"insert into tests values (?, ?, ?, ?) {add}", session, notes.test, kills, words)
+        return failures

@@ -128,10 +128,10 @@ class LocalEngine:
             self.claims.close()
 
     def _work(self, pipeline: Pipeline, wait: bool) -> None:
-        if reason := self.claims.hopeless(series := _series_of(pipeline), pipeline.work):
+        if reason := self.claims.deaths.hopeless(series := _series_of(pipeline), pipeline.work):
             raise AssetError(f"{pipeline.case.id}: {reason}")
         pipeline.bench.under_way.about(work=pipeline.work, series=series)
-        pipeline.shunned = {*self.claims.suspects(pipeline.work), *self.claims.died(pipeline.work)}
+        pipeline.shunned = {*self.claims.deaths.suspects(pipeline.work), *self.claims.deaths.failed(pipeline.work)}
         lacking = pipeline.lacking(self.claims.failures(pipeline.work))
         progress = _Progress(pipeline, len(lacking))
         if not lacking:
@@ -166,7 +166,7 @@ class LocalEngine:
             self._try_suspects(pipeline, pipeline.positions(taken, size))
             lacking = pipeline.lacking(self.claims.failures(work), pipeline.positions(taken, size))
             numbers, wanted = sorted({position // size for position in lacking}), set(pipeline.dataset.sources(lacking))
-            died = self.claims.died(work)
+            died = self.claims.deaths.failed(work)
             batches: Iterator[Sequence[Sample]] = (samples[number * size : (number + 1) * size] for number in numbers)
             if died:
                 batches = ([sample for sample in batch if sample.id not in died] for batch in batches)
@@ -186,7 +186,7 @@ class LocalEngine:
                 spent = {step: seconds - before[step] for step, seconds in pipeline.clock.seconds.items()}
                 self.claims.give_back(work, taken, failures + outcome.failures, spent, self._account())
         if numbers:
-            self.claims.progress(_series_of(pipeline))
+            self.claims.deaths.progress(_series_of(pipeline))
         return len(numbers)
 
     def _try_suspects(self, pipeline: Pipeline, positions: Iterable[int]) -> None:
@@ -194,14 +194,14 @@ class LocalEngine:
 
         Nothing of it is kept, since a batch is predicted whole.
         """
-        suspects = {name for name, one in self.claims.suspects(pipeline.work).items() if one.trial}
+        suspects = {name for name, one in self.claims.deaths.suspects(pipeline.work).items() if one.trial}
         for position in positions if suspects else ():
             if (sample := pipeline.dataset.samples[position]).id in suspects:
                 pipeline.bench.under_way.about(trial=True)
                 for _ in pipeline.measure([[sample]], {sample.source}):
                     pass
-                self.claims.acquit(pipeline.work, sample.id)
-                self.claims.progress(_series_of(pipeline))
+                self.claims.deaths.acquit(pipeline.work, sample.id)
+                self.claims.deaths.progress(_series_of(pipeline))
         pipeline.bench.under_way.about(trial=False)
 
     def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:

@@ -23,8 +23,8 @@ from filelock import FileLock
 
 from mpq_fixtures import under_way
 from mpq_fixtures.endings import end_with_parent, once, stopping_signals
-from mpq_fixtures.engines.claims import forget, lock_of
 from mpq_fixtures.engines.local import LocalEngine
+from mpq_fixtures.engines.work_data import forget, lock_of
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.under_way import NOTES, Notes, UnderWay
 
