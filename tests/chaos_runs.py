@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from mpq_fixtures.clock import peak_memory
 from mpq_fixtures.engines.work_data import folder_of
 
 LOOK = 0.1
@@ -126,11 +126,7 @@ def send(process: int, number: int) -> None:
 
 def memory_of(process: int) -> float:
     """Return the most memory in MB that a process has held, 0 once it is gone."""
-    try:
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    except OSError:
-        return 0.0
-    return int(found[1]) / 1024 if found else 0.0
+    return peak_memory(process) / 2**20
 
 
 def age_of(process: int) -> float:

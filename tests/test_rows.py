@@ -226,6 +226,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mpq_fixtures.clock import peak_memory
 from mpq_fixtures.gate.measured import of_record, of_results
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results
@@ -233,10 +234,6 @@ from mpq_fixtures.rows import Rows, RowsWriter, columns_of, table_of
 from mpq_fixtures.suite import Case
 from tests.test_rows import row
 from tests.trial_records import EVALUATION, record
-
-
-def peak():
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
 
 
 def passed_through(samples, folder):
@@ -254,9 +251,9 @@ def passed_through(samples, folder):
 
 folder = Path(sys.argv[1])
 assert passed_through(1000, folder / "few") == 4000
-before = peak()
+before = peak_memory()
 assert passed_through(50_000, folder / "many") == 200_000
-print(peak() - before)
+print((peak_memory() - before) // 1024)
 """
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures.clock import peak_memory
+
 
 class CodecServer:
     """Makes the codec of ``address`` (`mpq_fixtures.codecs.from_address`) with the module search ``path`` of the process that asks.
@@ -188,7 +190,6 @@ def _processes() -> list[int]:
 
 def _peak() -> int:
     """Return the most resident memory in bytes that this process or one of its workers has had; 0 where the system does not say."""
-    with suppress(OSError):
-        states = [Path(f"/proc/{process}/status").read_text() for process in _processes()]
-        return max(1024 * int(found[1]) for state in states if (found := re.search(r"VmHWM:\s*(\d+) kB", state)))
+    with suppress(OSError):  # a thread that ended meanwhile
+        return max(map(peak_memory, _processes()))
     return 0
