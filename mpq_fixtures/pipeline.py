@@ -116,7 +116,7 @@ class Pipeline:
             if (known := self.store.get(AUDIT, key)) is None:
                 calls = len(self.dataset.samples) * self.bench.points.get(self.case.evaluation.name, 1)
                 model.ready()
-                with self.bench.under_way.at("predict", (), self._patience * _FIRST) as at:
+                with self.bench.under_way.at("predict", (), self.patience * FIRST) as at:
                     choice = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
@@ -140,7 +140,7 @@ class Pipeline:
                 continue
 
     @property
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Seconds that a step of a sample may take."""
         return self.case.evaluation.limits.step_seconds
 
@@ -248,7 +248,7 @@ class Pipeline:
                     if isinstance(signal, Received) and signal.encoded is not None:
                         outcome.bitstreams[sample.source] = signal.encoded
                     if sample.source in wanted:
-                        with self.bench.under_way.at("score", [sample.id], self._patience):
+                        with self.bench.under_way.at("score", [sample.id], self.patience):
                             scored = self.score(sample, signal, answer, original)
                         (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
                 yield outcome
@@ -269,7 +269,7 @@ class Pipeline:
 
     def receive(self, sample: Sample, stored: bytes | None = None) -> Received | SampleError:
         """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
-        with self.bench.under_way.at("read", [sample.id], self._patience) as at:
+        with self.bench.under_way.at("read", [sample.id], self.patience) as at:
             return self._receive(sample, stored, at)
 
     def _receive(self, sample: Sample, stored: bytes | None, at: Place) -> Received | SampleError:
@@ -365,7 +365,7 @@ class Pipeline:
         if all(sample.source in stored for sample in came):
             return [stored[sample.source] if isinstance(item, Received) else item for sample, item in zip(batch, received, strict=True)], {}
         self.model.ready()  # a crash in it is no sample's
-        with self.bench.under_way.at("predict", [sample.id for sample in came], self._patience):
+        with self.bench.under_way.at("predict", [sample.id for sample in came], self.patience):
             answers = self.answer(received)
         asked = {sample.source: one for sample, one in zip(batch, answers, strict=True) if isinstance(one, Answer)}
         return answers, asked
@@ -454,7 +454,8 @@ class Pipeline:
 _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
 """A batch takes about that long, or is so many samples, where the model's own is shorter: each costs some dozen calls of the system."""
 
-_FIRST = 100  # times the patience for a signal, for finding out how many at once
+FIRST = 100
+"""Times the patience for a sample that finding out how many at once may take."""
 _LOOKED_UP = 2**14  # samples at once
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 

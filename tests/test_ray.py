@@ -21,6 +21,7 @@ pytest.importorskip("ray")
 from mpq_fixtures.engines.ray import _knock
 
 MODEL = """
+import ctypes
 import os
 import signal
 import time
@@ -45,8 +46,8 @@ def pictures():
 class Model:
     batch_size = 2
 
-    def __init__(self, deadly):
-        self.deadly = deadly
+    def __init__(self, deadly, endless=None):
+        self.deadly, self.endless = deadly, endless
 
     def predict(self, signals):
         time.sleep(0.1)
@@ -55,6 +56,8 @@ class Model:
             file.write(f"{os.getpid()}\\n")
         if self.deadly in sums and len(sums) < 20:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.endless in sums and len(sums) < 20:
+            ctypes.PyDLL(None).pause()  # with Python's lock
         return [one % 2 for one in sums]
 
 
@@ -64,6 +67,21 @@ def load(device):
 
 def load_deadly(device):
     return Model(int(picture(5).pixels.sum()))
+
+
+def load_endless(device):
+    return Model(None, int(picture(5).pixels.sum()))
+
+
+class Sleeping(Model):
+    def predict(self, signals):
+        if self.endless in [int(signal.pixels.sum()) for signal in signals] and len(signals) < 20:
+            time.sleep(10_000)  # without it
+        return super().predict(signals)
+
+
+def load_sleeping(device):
+    return Sleeping(None, int(picture(5).pixels.sum()))
 """
 
 SUITE = """
@@ -208,6 +226,18 @@ class TestCluster:
         kept = project.samples("expected/latest").query("case == 'pictures-original'").set_index("sample")["prediction"]
         assert set(kept.index) - set(measured.dropna().index) == {"p5"}
         assert (measured.dropna() == kept.drop("p5")).all()
+
+    @pytest.mark.parametrize("how", ["endless", "sleeping"])
+    def test_at_which_a_sample_takes_for_ever_measures_all_others(self, project: Project, nodes: Nodes, how: str) -> None:
+        suite = SUITE.replace("far:load", f"far:load_{how}").replace('"one"', f'"{how}"') + "limits = { step_seconds = 1 }\n"
+        project.write(f"evaluations/suites/{how}.toml", suite)
+        arguments = ("--mpq-cache", "store", "--mpq-engine", "ray", "--mpq-ray-address", nodes.address, "-k", "original")
+        run = project.run(*arguments, "--mpq-out", how, suite=how)
+        assert run.ret == pytest.ExitCode.TESTS_FAILED
+        run.stdout.fnmatch_lines(["*p5*the worker died at it, 3 times, or was ended there after the limit of 1 s*"])
+        measured = project.samples(how).set_index("sample")["prediction"].dropna()
+        kept = project.samples("expected/latest").query("case == 'pictures-original'").set_index("sample")["prediction"]
+        assert (measured == kept.drop("p5")).all()
 
     def test_with_other_versions_is_refused_with_both(self, project: Project, nodes: Nodes) -> None:
         older = project.folder / "older" / "scipy-0.0.1.dist-info"

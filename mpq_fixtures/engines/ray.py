@@ -394,7 +394,7 @@ class RayEngine:
         """Let samples fail at which workers died."""
         work.without.update(positions)
         samples, wanted = work.pipeline.dataset.samples, work.wanted[number]
-        reason = f"the worker died at it, {_CRASHES} times"
+        reason = f"the worker died at it, {_CRASHES} times, or was ended there after the limit of {work.pipeline.patience:g} s"
         self._fail(work, [Failure(samples[one].id, "worker", reason) for one in positions if one in wanted])
         work.wanted[number] = [one for one in wanted if one not in positions]
         if not work.wanted[number]:

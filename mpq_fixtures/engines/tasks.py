@@ -23,9 +23,10 @@ from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.devices import cores, set_up_process
+from mpq_fixtures.engines.time_limit import TimeLimit
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
-from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.pipeline import FIRST, Pipeline
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
 from mpq_fixtures.store.base import Part, Source
@@ -118,7 +119,7 @@ class _Place:
 
     def __init__(self, threads: int) -> None:
         set_up_process()
-        self._threads, self._clock, self._store = threads, Clock(), _Enclosed()
+        self._threads, self._clock, self._store, self._limit = threads, Clock(), _Enclosed(), TimeLimit()
         self._memory = Memory(memory_for_signals(cores() // threads))
         self._opened: OpenEvaluation | None = None
         self._about: tuple[Any, ...] = ()
@@ -132,11 +133,12 @@ class _Place:
         try:
             self._store.enclose(task.packs, task.entries)
             pipeline = self._pipeline_of(task)
-            done.size = task.size or pipeline.batch_size
-            if pipeline.model.limit is None:
-                pipeline.model.limit = Limit(done.size)
-            if task.numbers:
-                done.failures = self._measure(pipeline, task)
+            with self._limit.kept(pipeline.patience * (task.size or FIRST)):
+                done.size = task.size or pipeline.batch_size
+                if pipeline.model.limit is None:
+                    pipeline.model.limit = Limit(done.size)
+                if task.numbers:
+                    done.failures = self._measure(pipeline, task)
         except _Asked as entry:
             done.asked = entry.layer, entry.key
         except (AssetError, CodecError, SuiteError) as error:
@@ -168,7 +170,8 @@ class _Place:
             case = Case(evaluation, *task.point)
             if not case.is_original and task.point not in evaluation.points:
                 raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
-            bench = Workbench(self._store, self._clock, self._threads, memory=self._memory, points={evaluation.name: task.points})
+            points, at = {evaluation.name: task.points}, self._limit
+            bench = Workbench(self._store, self._clock, self._threads, memory=self._memory, points=points, under_way=at)
             pipeline = opened.pipeline(case, bench)
             for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
                 if own != others:
