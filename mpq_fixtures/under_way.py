@@ -1,8 +1,8 @@
 """What a process is at, in a file that outlives it: where a library takes the whole process along, others know at which sample that was.
 
-A note costs some microseconds, since the file is mapped into memory, which the system keeps when a process ends, however it ends. Beside
-it Python writes what it knows of a crash (`faulthandler`), and who oversees the process how it ended. Only the files of a process that did
-not leave by itself stay.
+A note costs some microseconds, since the file is mapped into memory, which the system keeps when a process ends, however it ends. What is
+mapped has its room on the disk before: a full one would end the process (SIGBUS). Beside it Python writes what it knows of a crash
+(`faulthandler`), and who oversees the process how it ended. Only the files of a process that did not leave by itself stay.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class UnderWay:
     def __init__(self) -> None:
         self._view: mmap.mmap | None = None
         self._file: Path | None = None
+        self._notes: Any = None
+        self._roomy: set[int] = set()  # places that have their room on the disk
         self._faults: Any = None
         self._free: list[int] = []
         self._numbers = itertools.count(1)
@@ -101,10 +103,11 @@ class UnderWay:
 
     def open(self, file: Path, session: str) -> None:
         """Begin to take notes, of which ``file`` is the name without its ending, for who oversees this session; raises `OSError`."""
-        with file.with_suffix(NOTES).open("w+b") as notes:
-            notes.truncate(_SLOTS * _SIZE)
-            self._view = mmap.mmap(notes.fileno(), _SLOTS * _SIZE)
-        self._file, self._free = file, list(range(1, _SLOTS))
+        self._notes = file.with_suffix(NOTES).open("w+b", buffering=0)  # open as long as the process
+        self._notes.truncate(_SLOTS * _SIZE)
+        self._make_room(0)
+        self._view = mmap.mmap(self._notes.fileno(), _SLOTS * _SIZE)
+        self._file, self._free = file, list(range(_SLOTS - 1, 0, -1))
         self._faults = file.with_suffix(FAULTS).open("w")  # open as long as the process
         faulthandler.enable(self._faults)
         self.about(session=session, pid=os.getpid())
@@ -121,9 +124,20 @@ class UnderWay:
         """Note that this thread is at a step of samples, which may take so long each, for ever where that is 0, until the place is left."""
         if self._view is None or not self._free:
             return _NOWHERE
-        place = Place(self._view, self._free.pop(), self._free, self._numbers, seconds * max(1, len(ids)))
+        number = self._free.pop()
+        try:
+            self._make_room(number)
+        except OSError:  # a full disk, which whoever writes what was measured will say
+            self._free.append(number)
+            return _NOWHERE
+        place = Place(self._view, number, self._free, self._numbers, seconds * max(1, len(ids)))
         place.note(step, ids)
         return place
+
+    def _make_room(self, number: int) -> None:
+        if number not in self._roomy:
+            os.pwrite(self._notes.fileno(), bytes(_SIZE), number * _SIZE)
+            self._roomy.add(number)
 
     def close(self) -> None:
         """Leave nothing behind: this process ends by itself."""
@@ -133,6 +147,7 @@ class UnderWay:
         with suppress(AttributeError, OSError, ValueError):
             faulthandler.enable(sys.__stderr__ or sys.stderr)
         self._view = None
+        self._notes.close()
         self._faults.close()
         remove(self._file)
 
@@ -176,8 +191,8 @@ class Notes:
 def read(file: Path) -> Notes | None:
     """Return the notes of a process that lives or died, of which ``file`` is the name without its ending; None where there are none."""
     try:
-        with file.with_suffix(NOTES).open("rb") as notes, mmap.mmap(notes.fileno(), _SLOTS * _SIZE, access=mmap.ACCESS_READ) as view:
-            (_, text, *_), *others = (_slot(view, number) for number in range(_SLOTS))
+        with file.with_suffix(NOTES).open("rb", buffering=0) as notes:  # not mapped: even to look at a page takes room on some disks
+            (_, text, *_), *others = (_slot(notes.fileno(), number) for number in range(_SLOTS))
     except (OSError, ValueError):  # there is none, or not all of it
         return None
     try:
@@ -217,20 +232,26 @@ def told(notes: Notes) -> str:
     return f"a process {how} at {', '.join(samples[:3])}{' and others' if len(samples) > 3 else ''} of {notes.work.rpartition(' ')[0]}"
 
 
-def _slot(view: mmap.mmap, number: int) -> tuple[int, str, float, int, int]:
-    start = number * _SIZE
-    written, size, seconds, step, late = _HEAD.unpack_from(view, start)
-    text = view[start + _HEAD.size : start + _HEAD.size + size]
+def _slot(notes: int, number: int) -> tuple[int, str, float, int, int]:
+    written, size, seconds, step, late = _head(notes, number)
+    text = os.pread(notes, min(size, _SIZE - _HEAD.size), number * _SIZE + _HEAD.size) if size else b""
     return written, text.decode(errors="surrogateescape"), seconds, step, late
+
+
+def _head(notes: int, number: int) -> tuple[int, int, float, int, int]:
+    head = os.pread(notes, _HEAD.size, number * _SIZE)
+    if len(head) < _HEAD.size:
+        raise ValueError("the file is cut off")
+    return _HEAD.unpack(head)
 
 
 def mark_late(file: Path, slot: Slot) -> bool:
     """Note for whoever looks at a process that is ended now that this was why; return whether it still was at that."""
-    with file.with_suffix(NOTES).open("r+b") as notes, mmap.mmap(notes.fileno(), _SLOTS * _SIZE) as view:
-        written, size, seconds, step, _ = _HEAD.unpack_from(view, slot.number * _SIZE)
+    with file.with_suffix(NOTES).open("r+b", buffering=0) as notes:
+        written, size, seconds, step, _ = _head(notes.fileno(), slot.number)
         if written != slot.written:
             return False
-        _HEAD.pack_into(view, slot.number * _SIZE, written, size, seconds, step, 1)
+        os.pwrite(notes.fileno(), _HEAD.pack(written, size, seconds, step, 1), slot.number * _SIZE)
     return True
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chaos_kinds import Disk, NoDisk
 
 from mpq_fixtures import under_way
 from mpq_fixtures.engines.claims import Claims
@@ -54,6 +55,31 @@ with notes.at("decode", {samples}, 5):
 
 
 TRIAL = "\nnotes.about(trial=True)"
+
+
+FULL = """
+import sys
+from pathlib import Path
+
+from mpq_fixtures.under_way import UnderWay, read
+
+file, notes = Path(sys.argv[1]) / "one", UnderWay()
+notes.open(file, "s")
+first = notes.at("encode", ["a"])
+print(len(read(file).slots))
+with (file.parent / "ballast").open("wb", buffering=0) as ballast:
+    try:
+        while ballast.write(bytes(4096)):
+            pass
+    except OSError:
+        pass
+with notes.at("decode", ["b"]):  # for which there is no room
+    print(len(read(file).slots))
+first.__exit__()
+print(len(read(file).slots))
+with notes.at("decode", ["c"]):  # for which there is, since the first left it
+    print(len(read(file).slots))
+"""
 
 
 class TestNotes:
@@ -105,6 +131,15 @@ class TestNotes:
         assert {(slot.samples[0], slot.step) for slot in seen.slots} == expected
         claims.close()
         overseer.close()
+
+    def test_on_a_full_disk_are_left_out(self, tmp_path: Path) -> None:
+        try:
+            disk = Disk(1)
+        except NoDisk as error:
+            pytest.skip(str(error))
+        with closing(disk):
+            run = subprocess.run([sys.executable, "-c", FULL, disk.seen], input="", capture_output=True, text=True, timeout=60)
+        assert run.stdout.split() == ["1", "1", "0", "1"], run.stderr
 
     def test_are_none_where_nobody_oversees(self, tmp_path: Path) -> None:
         notes = UnderWay()

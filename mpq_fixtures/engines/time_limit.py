@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mpq_fixtures.under_way import Place, UnderWay
 
+_STDERR = 2
 _LOOK = 0.5
 """Seconds between two looks; so that no time passes while the process is stopped, they are what is counted."""
 
@@ -36,12 +36,12 @@ class TimeLimit(UnderWay):
 
         def look() -> None:
             while True:
-                faulthandler.dump_traceback_later(longest + 2 * _LOOK, exit=True, file=sys.__stderr__)
+                faulthandler.dump_traceback_later(longest + 2 * _LOOK, exit=True, file=_STDERR)
                 if left.wait(_LOOK):
                     return
                 for place in list(self._places):
                     if place.is_late(_LOOK):
-                        faulthandler.dump_traceback(sys.__stderr__)
+                        faulthandler.dump_traceback(_STDERR)
                         os._exit(1)
 
         thread = threading.Thread(target=look, name="mpq-time-limit", daemon=True)
