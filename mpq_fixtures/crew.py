@@ -6,26 +6,59 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any, TypeVar
 
 Batch = TypeVar("Batch")
 Done = TypeVar("Done")
 
-_QUICK, _PATIENT = 0.001, 0.003
-"""Seconds that a quick thing may work, and that may pass meanwhile: in threads much of that is waiting for one another."""
+_TRIES = 4
+"""Batches after which it is believed how long one takes."""
+_SLOW = 0.01
+"""Seconds for a thing from which on all threads are the right number: what they wait for is little of it."""
+_AS_FAST = 1.05
+
+
+class Hands:
+    """How many threads get the batches of a case ready, found by trying: as few as are as fast as any.
+
+    Threads do large things in libraries that let go of the interpreter's lock. At small ones they would do little else than wait for it:
+    then one does them all, or none, but whoever asks for them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.number = self.most = most
+        self._others = [number for number in (1, 0) if number < most]
+        self._known: dict[int, float] = {}
+        self._times: list[float] = []
+        self._settled = self._changed = False
+
+    def took(self, seconds: float, count: int) -> None:
+        """Note how long it took from one batch to the next, of so many things."""
+        if self._settled or self._changed:  # the first one after a change was begun before it
+            self._changed = False
+            return
+        self._times.append(seconds / count)
+        if len(self._times) < _TRIES:
+            return
+        self._known[self.number] = median(self._times)
+        self._times.clear()
+        if self._others and min(self._known.values()) < _SLOW:
+            self.number, self._changed = self._others.pop(0), True
+        else:
+            as_fast = _AS_FAST * min(self._known.values())
+            self.number, self._settled = min(number for number, pace in self._known.items() if pace <= as_fast), True
 
 
 class Crew(ThreadPoolExecutor):
     """Threads that do batches of things together, each taking the next one there is: a future for each would cost more than a small thing.
 
-    What works for less than a millisecond is left to one of them, or, where whoever asks for it takes no longer either, to that one itself:
-    threads would do little else than wait for the interpreter's lock. When the caller is interrupted, what has not begun is dropped.
+    When the caller is interrupted, what has not begun is dropped.
     """
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        self._most = threads
-        self._quick = self._asked_quickly = self._dropped = False
+    def __init__(self, hands: Hands) -> None:
+        super().__init__(hands.most)
+        self.hands, self._dropped = hands, False
 
     def begin(self, actions: Sequence[Callable[[], Done]]) -> Callable[[], list[Done]]:
         """Begin to do what there is in a batch, behind those before it; what is returned waits for its results."""
@@ -33,20 +66,12 @@ class Crew(ThreadPoolExecutor):
         places = iter(range(len(actions)))  # of which each goes to one thread
 
         def work() -> None:
-            start, worked, done = time.perf_counter(), time.thread_time(), 0
             for place in places:
                 if self._dropped:
                     return
                 results[place] = actions[place]()
-                done += 1
-            if done:
-                waited = time.perf_counter() - start
-                self._quick = time.thread_time() - worked < _QUICK * done and waited < _PATIENT * done
 
-        if self._quick and self._asked_quickly:
-            shares = []
-        else:
-            shares = [self.submit(work) for _ in range(min(1 if self._quick else self._most, len(actions)))]
+        shares = [self.submit(work) for _ in range(min(self.hands.number, len(actions)))]
 
         def wait() -> list[Done]:
             if not shares:
@@ -57,10 +82,6 @@ class Crew(ThreadPoolExecutor):
 
         return wait
 
-    def asked(self, seconds: float, count: int) -> None:
-        """Note how long whoever asks for batches was at one, of so many things."""
-        self._asked_quickly = seconds < _QUICK * count
-
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         self._dropped = kind is not None
         self.shutdown(wait=True, cancel_futures=self._dropped)
@@ -69,12 +90,13 @@ class Crew(ThreadPoolExecutor):
 def ahead(crew: Crew, batches: Iterable[tuple[Batch, list[Callable[[], Done]]]]) -> Iterator[tuple[Batch, list[Done]]]:
     """Have what each batch needs done, one batch ahead of the one that is asked for."""
     under_way: deque[tuple[Batch, Callable[[], list[Done]]]] = deque()
+    start = time.perf_counter()
     for batch, actions in batches:
         under_way.append((batch, crew.begin(actions)))
         if len(under_way) > 1:
             ready, results = under_way.popleft()
-            done, start = results(), time.perf_counter()
-            yield ready, done
-            crew.asked(time.perf_counter() - start, len(done))
+            yield ready, (done := results())
+            start, before = time.perf_counter(), start
+            crew.hands.took(start - before, max(1, len(done)))
     for ready, results in under_way:
         yield ready, results()

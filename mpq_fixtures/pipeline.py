@@ -15,7 +15,7 @@ from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.batching import Choice, choose_batch
 from mpq_fixtures.chain import digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
-from mpq_fixtures.crew import Crew, ahead
+from mpq_fixtures.crew import Crew, Hands, ahead
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
@@ -101,6 +101,7 @@ class Pipeline:
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
         self.shunned: set[str] = set()  # ids of samples that processes died at
+        self.hands = Hands(bench.threads)
 
     @cached_property
     def batch_size(self) -> int:
@@ -239,7 +240,7 @@ class Pipeline:
         What the store has of bitstreams and answers is taken from there. While the model is at a batch, the next one is read, encoded
         and decoded.
         """
-        with Crew(self.bench.threads) as crew:
+        with Crew(self.hands) as crew:
             for batch, received in ahead(crew, self._receivers(batches)):
                 answers, asked = self._predict(batch, received)
                 outcome = Outcome(answers=asked)

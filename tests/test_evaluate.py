@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.crew import Crew, ahead
+from mpq_fixtures.crew import Crew, Hands, ahead
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
@@ -757,34 +757,52 @@ class TestACrew:
             time.sleep(0.003 * (number % 3))
             return SampleError("decode", str(number))
 
-        with Crew(threads) as crew:
+        with Crew(Hands(threads)) as crew:
             batches = [crew.begin([partial(thing, number) for number in range(first, first + 9)]) for first in (0, 9)]
             found = [str(result) for results in batches for result in results()]
         assert found == [str(number) for number in range(18)]
 
     def test_shares_what_takes_long(self) -> None:
         together = threading.Barrier(3, timeout=30)  # which breaks unless three threads come to it
-        with Crew(3) as crew:
+        with Crew(Hands(3)) as crew:
             results = crew.begin([lambda: SampleError("decode", str(together.wait()))] * 3)()
         assert sorted(map(str, results)) == ["0", "1", "2"]
 
-    def test_is_left_out_where_both_sides_are_quick_and_comes_back_where_one_is_not(self) -> None:
+    @pytest.mark.parametrize(
+        ("milliseconds", "number"),
+        [
+            ({3: 2, 1: 1, 0: 3}, 1),
+            ({3: 2, 1: 3, 0: 1}, 0),
+            ({3: 1, 1: 1.02, 0: 1.04}, 0),  # as fast, with fewer
+            ({3: 1, 1: 2, 0: 3}, 3),
+            ({3: 50}, 3),  # nothing else is tried
+        ],
+    )
+    def test_has_as_few_hands_as_are_as_fast_as_any(self, milliseconds: dict[int, float], number: int) -> None:
+        hands, tried = Hands(3), {3}
+        for place in range(20):
+            late = place == 7  # one batch that other work disturbed
+            hands.took(8 * milliseconds[hands.number] / 1000 * (20 if late else 1), 8)
+            tried.add(hands.number)
+        assert (hands.number, tried) == (number, set(milliseconds))
+
+    def test_does_not_take_the_first_batch_after_a_change_for_its_own(self) -> None:
+        hands, before = Hands(1), 1
+        for _ in range(12):
+            first = hands.number != before
+            before = hands.number
+            hands.took(9.0 if first else 0.004 - 0.001 * (1 - hands.number), 1)
+        assert hands.number == 0
+
+    def test_keeps_its_threads_where_things_wait_for_others(self) -> None:
         def thing() -> int:
+            time.sleep(0.004)
             return threading.get_ident()
 
-        def things() -> Iterator[tuple[int, list[Callable[[], int]]]]:
-            for number in range(8):
-                yield number, [thing] * 50
-
-        where = []
-        with Crew(2) as crew:
-            for number, threads in ahead(crew, things()):
-                where.append(set(threads) == {threading.get_ident()})
-                if number == 4:
-                    time.sleep(0.2)  # as a model does at a batch
-        assert where[0] is False
-        assert where[4] is True
-        assert where[6] is False
+        with Crew(Hands(4)) as crew:
+            who = [set(threads) for _, threads in ahead(crew, ((number, [thing] * 8) for number in range(20)))]
+        assert len(who[0]) == len(who[-1]) == 4
+        assert {threading.get_ident()} in who  # which was tried
 
     def test_drops_what_has_not_begun_when_it_is_interrupted(self) -> None:
         begun: list[int] = []
@@ -797,7 +815,7 @@ class TestACrew:
             return SampleError("decode", "")
 
         def interrupted() -> None:
-            with Crew(1) as crew:
+            with Crew(Hands(1)) as crew:
                 crew.begin([thing] * 100)
                 at_work.wait()
                 raise KeyboardInterrupt
@@ -810,5 +828,5 @@ class TestACrew:
         def full() -> SampleError:
             raise StoreError("no room")
 
-        with Crew(2) as crew, pytest.raises(StoreError, match="no room"):
+        with Crew(Hands(2)) as crew, pytest.raises(StoreError, match="no room"):
             crew.begin([full] * 3)()
