@@ -15,7 +15,7 @@ Done = TypeVar("Done")
 _TRIES = 4
 """Batches after which it is believed how long one takes."""
 _SLOW = 0.01
-"""Seconds for a thing from which on all threads are the right number: what they wait for is little of it."""
+"""Seconds for a thing from which on several threads are the right number: what they wait for is little of it."""
 _AS_FAST = 1.05
 
 
@@ -23,7 +23,8 @@ class Hands:
     """How many threads get the batches of a case ready, found by trying: as few as are as fast as any.
 
     Threads do large things in libraries that let go of the interpreter's lock. At small ones they would do little else than wait for it:
-    then one does them all, or none, but whoever asks for them.
+    then one does them all, or none, but whoever asks for them. Where there is a processor for one thread only, two that take turns take
+    it from each other, large things or small, unless one of them waits for a disk or a GPU.
     """
 
     def __init__(self, most: int) -> None:
@@ -43,7 +44,7 @@ class Hands:
             return
         self._known[self.number] = median(self._times)
         self._times.clear()
-        if self._others and min(self._known.values()) < _SLOW:
+        if self._others and (self.most == 1 or min(self._known.values()) < _SLOW):
             self.number, self._changed = self._others.pop(0), True
         else:
             as_fast = _AS_FAST * min(self._known.values())

@@ -776,10 +776,12 @@ class TestACrew:
             ({3: 1, 1: 1.02, 0: 1.04}, 0),  # as fast, with fewer
             ({3: 1, 1: 2, 0: 3}, 3),
             ({3: 50}, 3),  # nothing else is tried
+            ({1: 50, 0: 49}, 0),
+            ({1: 50, 0: 60}, 1),
         ],
     )
     def test_has_as_few_hands_as_are_as_fast_as_any(self, milliseconds: dict[int, float], number: int) -> None:
-        hands, tried = Hands(3), {3}
+        hands, tried = Hands(max(milliseconds)), {max(milliseconds)}
         for place in range(20):
             late = place == 7  # one batch that other work disturbed
             hands.took(8 * milliseconds[hands.number] / 1000 * (20 if late else 1), 8)
