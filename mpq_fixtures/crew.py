@@ -17,6 +17,7 @@ _TRIES = 4
 _SLOW = 0.01
 """Seconds for a thing from which on several threads are the right number: what they wait for is little of it."""
 _AS_FAST = 1.05
+"""As fast as the fastest is what takes at most this much longer: so much the same batches differ by from one time to the next."""
 
 
 class Hands:

@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +24,7 @@ from filelock import FileLock
 from mpq_fixtures import under_way
 from mpq_fixtures.endings import end_with_parent, once, stopping_signals
 from mpq_fixtures.engines.local import LocalEngine
-from mpq_fixtures.engines.work_data import forget, lock_of
+from mpq_fixtures.engines.work_data import forget, lock_of, look_up
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.under_way import NOTES, Notes, UnderWay
 
@@ -103,10 +103,8 @@ class Overseer:
         return [json.loads(account) for (account,) in self._query("select account from accounts where session = ?")]
 
     def _query(self, query: str) -> list[tuple[Any, ...]]:
-        file = self.folder / "claims.db"
         try:
-            with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as data:
-                return data.execute(query, (self.session,)).fetchall()
+            return look_up(self.folder, query, self.session)
         except sqlite3.Error:  # no worker came so far
             return []
 

@@ -36,6 +36,7 @@ create table if not exists deaths (session text, words text);
 create table if not exists accounts (session text, owner text, account text, primary key (session, owner)) without rowid;
 """
 _OF_SESSIONS = ("failures", "spent", "open", "suspects", "died", "crashes", "tests", "deaths", "accounts")
+_FILE = "claims.db"
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes: each does for milliseconds."""
 
@@ -106,7 +107,7 @@ def _connect(place: Path | str) -> sqlite3.Connection:
 def _connect_anew(folder: Path) -> sqlite3.Connection:
     """Return the claims in a folder; what is damaged there is made anew, since it holds nothing that lasts."""
     (folder / "workers").mkdir(parents=True, exist_ok=True)
-    file = folder / "claims.db"
+    file = folder / _FILE
     with FileLock(folder / "claims.lock"):  # so that nobody drops what another has made anew
         try:
             return _connect(file)
@@ -121,9 +122,16 @@ def _connect_anew(folder: Path) -> sqlite3.Connection:
         return _connect(file)
 
 
+def look_up(folder: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Return what a query finds, for who has no part in the work and only reads; raises `sqlite3.Error`, also where nobody worked yet."""
+    file = (folder / _FILE).absolute()
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as data:
+        return data.execute(query, values).fetchall()
+
+
 def forget(folder: Path, session: str) -> None:
     """Remove a session that is overseen no more, unless a worker of it is still there; raises `sqlite3.Error`."""
-    file = folder / "claims.db"
+    file = folder / _FILE
     if file.exists():
         with closing(sqlite3.connect(file, _PATIENCE)) as data, data:
             data.execute("delete from workers where id = ?", (session,))
