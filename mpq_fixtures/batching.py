@@ -18,7 +18,7 @@ from mpq_fixtures.signals import Signal
 from mpq_fixtures.step import SampleError
 from mpq_fixtures.tasks import Task
 
-SHARE = 0.02
+SHARE = 0.03
 """How much of a run's predictions may be spent on measuring."""
 
 AS_FAST = 1.03
@@ -100,7 +100,7 @@ class _Trial:
     def choose(self) -> int:
         """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
         usual = self._model.batch_size
-        if not self._affords(3 * _PASS):
+        if not self._affords(sum(size + max(size, _PASS) for size in (1, 2))):
             return usual
         open_end = False
         for size in _sizes(self._model.most):

@@ -6,17 +6,18 @@ from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.workbench import Memory, Workbench
+from mpq_fixtures.workbench import Workbench
 
 
 class OpenEvaluation:
     """Opens what is asked for of an evaluation when it is first asked for."""
 
-    def __init__(self, device: str, worker: int, threads: int, samples: int | None, memory: Memory) -> None:
-        """Take what `resolve_device` takes, the model's threads, at most how many samples, and what remembers their signals."""
-        self._wanted, self._worker, self.threads, self.samples, self.memory = device, worker, threads, samples, memory
+    def __init__(self, device: str, worker: int, threads: int, samples: int | None, read_cache: ReadCache) -> None:
+        """Take what `resolve_device` takes, the model's threads, at most how many samples, and what keeps their signals."""
+        self._wanted, self._worker, self.threads, self.samples, self.read_cache = device, worker, threads, samples, read_cache
         self._evaluation: Evaluation | None = None
         self._model: OpenModel | None = None
         self._dataset: Dataset | None = None
@@ -58,7 +59,7 @@ class OpenEvaluation:
             self._note()
             self._model.close()
         self._evaluation = self._model = self._dataset = None
-        self.memory.forget()
+        self.read_cache.forget()
 
     def _turn_to(self, evaluation: Evaluation) -> None:
         if evaluation is not self._evaluation:

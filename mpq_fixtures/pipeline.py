@@ -305,7 +305,7 @@ class Pipeline:
             limits.check(signal)
             return signal
 
-        signal: Signal = self.bench.memory.read("signal", sample.source, samples, lambda: attempt("read", read))
+        signal: Signal = self.bench.read_cache.read("signal", sample.source, samples, lambda: attempt("read", read))
         return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
 
     def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
@@ -436,7 +436,7 @@ class Pipeline:
         )
 
     def _label(self, sample: Sample) -> Any:
-        return self.bench.memory.read("target", sample.source, len(self.dataset.samples), lambda: attempt("read", sample.target))
+        return self.bench.read_cache.read("target", sample.source, len(self.dataset.samples), lambda: attempt("read", sample.target))
 
     def _own_target(self, sample: Sample, original: Answer | SampleError) -> Any:
         """Return the model's answer to the original as a target."""

@@ -32,6 +32,7 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import RAY, add_options, read_options
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
+from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.results.samples import PARTS
 from mpq_fixtures.shares import shares_of
 from mpq_fixtures.stashed import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT, STARTED, account_of
@@ -39,7 +40,7 @@ from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
 from mpq_fixtures.texts import is_utf8, plain
 from mpq_fixtures.under_way import UnderWay
-from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+from mpq_fixtures.workbench import Workbench
 
 SENT = pytest.StashKey[set[str]]()
 _MOST_RESTARTS = "200"  # xdist's four a worker would end a run over two bad samples; what dies in its collection must end
@@ -93,12 +94,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    memory, at = Memory(memory_for_signals(workers)), UnderWay()
-    engine = RayEngine(options, memory) if options.engine == RAY else _local_engine(config, session, workers, at)
+    read_cache, at = ReadCache(budget_for(workers)), UnderWay()
+    engine = RayEngine(options, read_cache) if options.engine == RAY else _local_engine(config, session, workers, at)
     progress = writer or (lambda case, done, total: None)
-    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, memory, under_way=at)
+    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, read_cache, under_way=at)
     number = int(name.removeprefix("gw")) if name.startswith("gw") else 0
-    config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, memory)
+    config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, read_cache)
 
 
 def _local_engine(config: pytest.Config, session: str, workers: int, at: UnderWay) -> LocalEngine:

@@ -28,13 +28,14 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.record import Record
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
 from mpq_fixtures.tasks import TaskError
 from mpq_fixtures.temporary import TemporaryFolder
-from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+from mpq_fixtures.workbench import Workbench
 
 ANSWERED, CANNOT, UNTOLD, STOPPED = 0, 2, 4, 130
 COMMAND = "mpq advise"
@@ -57,11 +58,11 @@ def advise(
         return _cannot(str(error))
     except pytest.UsageError as error:
         return _cannot(str(error).replace("--mpq-", "--"))
-    threads, memory = threads_for_worker(1), Memory(memory_for_signals(1))
+    threads, read_cache = threads_for_worker(1), ReadCache(budget_for(1))
     engine, under_way = engine_of_command(progress.say)
-    opened = OpenEvaluation(device, 0, threads, asked.samples, memory)
+    opened = OpenEvaluation(device, 0, threads, asked.samples, read_cache)
     with TemporaryFolder("advise") as parts:
-        bench = Workbench(store, Clock(), threads, progress, engine, parts, memory, under_way=under_way)
+        bench = Workbench(store, Clock(), threads, progress, engine, parts, read_cache, under_way=under_way)
         try:
             with stoppable(progress):
                 evaluation, dataset, notes = choose(asked, found, opened)

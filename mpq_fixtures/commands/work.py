@@ -26,9 +26,10 @@ from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case, SuiteError
-from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+from mpq_fixtures.workbench import Workbench
 
 DONE, FAILED, CANNOT, STOPPED = 0, 1, 2, 130
 
@@ -96,11 +97,11 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
         return _cannot(str(error))
     except pytest.UsageError as error:
         return _cannot(str(error).replace("--mpq-", "--"))
-    threads, memory, progress = threads_for_worker(1), Memory(memory_for_signals(1)), Progress(f"mpq work {share}")
+    threads, read_cache, progress = threads_for_worker(1), ReadCache(budget_for(1)), Progress(f"mpq work {share}")
     points = Counter(case.evaluation.name for case in cases)
     engine, notes = engine_of_command(progress.say)
-    bench = Workbench(store, Clock(), threads, progress, engine, memory=memory, points=points, under_way=notes)
-    opened = OpenEvaluation(device, 0, threads, samples, memory)
+    bench = Workbench(store, Clock(), threads, progress, engine, read_cache=read_cache, points=points, under_way=notes)
+    opened = OpenEvaluation(device, 0, threads, samples, read_cache)
     code = DONE
     try:
         with stoppable(progress):

@@ -41,9 +41,10 @@ from mpq_fixtures.store import STATISTIC, StoreError, packs
 if TYPE_CHECKING:
     from mpq_fixtures.models import OpenModel
     from mpq_fixtures.options import Options
+    from mpq_fixtures.read_cache import ReadCache
     from mpq_fixtures.signals import Dataset
     from mpq_fixtures.suite import Case, Evaluation
-    from mpq_fixtures.workbench import Memory, Workbench
+    from mpq_fixtures.workbench import Workbench
 
 _AHEAD = 4
 """Ranges that are under way for each worker: the next ones wait where the work is, and no more than these are in memory."""
@@ -108,8 +109,8 @@ class _Range:
 class RayEngine:
     """Completes cases on the workers of a Ray cluster."""
 
-    def __init__(self, options: Options, memory: Memory) -> None:
-        self._options, self._memory = options, memory
+    def __init__(self, options: Options, read_cache: ReadCache) -> None:
+        self._options, self._read_cache = options, read_cache
         self._ray: Any = None
         self._remote: Any = None
         self._bench: Workbench | None = None
@@ -140,7 +141,7 @@ class RayEngine:
         needs = {"num_gpus": 1} if self._device.startswith("cuda") else {"num_cpus": 1}
         # Whoever resends what was lost counts how often, so that a sample that kills its worker is found: Ray's own retries would not end.
         self._remote = self._ray.remote(max_retries=0, scheduling_strategy="SPREAD", **needs)(perform)
-        self._opened = _OpenEvaluations(self._device, 1, self._options.samples, self._memory)
+        self._opened = _OpenEvaluations(self._device, 1, self._options.samples, self._read_cache)
         for case in cases:
             original = case.evaluation.cases[0]
             self._coming += [one for one in (original, case) if one.id not in {known.id for known in self._coming}]
@@ -437,8 +438,8 @@ class RayEngine:
 class _OpenEvaluations(OpenEvaluation):
     """Opens what is asked for of an evaluation, and keeps that of the last two: one that is under way and the one that comes after."""
 
-    def __init__(self, device: str, threads: int, samples: int | None, memory: Memory) -> None:
-        super().__init__(device, 0, threads, samples, memory)
+    def __init__(self, device: str, threads: int, samples: int | None, read_cache: ReadCache) -> None:
+        super().__init__(device, 0, threads, samples, read_cache)
         self._open: dict[Evaluation, OpenEvaluation] = {}
 
     def model(self, evaluation: Evaluation) -> OpenModel:
@@ -463,7 +464,7 @@ class _OpenEvaluations(OpenEvaluation):
         if evaluation not in self._open:
             if len(self._open) > 1:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[evaluation] = OpenEvaluation(self._wanted, 0, self.threads, self.samples, self.memory)
+            self._open[evaluation] = OpenEvaluation(self._wanted, 0, self.threads, self.samples, self.read_cache)
         return self._open[evaluation]
 
 

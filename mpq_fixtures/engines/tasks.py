@@ -28,12 +28,13 @@ from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import FIRST, Pipeline
 from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
 from mpq_fixtures.store.base import Part, Source
 from mpq_fixtures.store.packs import keys_of
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite
-from mpq_fixtures.workbench import Memory, Workbench, memory_for_signals
+from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,7 @@ class _Place:
     def __init__(self, threads: int) -> None:
         set_up_process()
         self._threads, self._clock, self._store, self._limit = threads, Clock(), _Enclosed(), TimeLimit()
-        self._memory = Memory(memory_for_signals(cores() // threads))
+        self._read_cache = ReadCache(budget_for(cores() // threads))
         self._opened: OpenEvaluation | None = None
         self._about: tuple[Any, ...] = ()
         self._suites: dict[Path, dict[str, Evaluation]] = {}
@@ -171,7 +172,7 @@ class _Place:
             if not case.is_original and task.point not in evaluation.points:
                 raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
             points, at = {evaluation.name: task.points}, self._limit
-            bench = Workbench(self._store, self._clock, self._threads, memory=self._memory, points=points, under_way=at)
+            bench = Workbench(self._store, self._clock, self._threads, read_cache=self._read_cache, points=points, under_way=at)
             pipeline = opened.pipeline(case, bench)
             for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
                 if own != others:
@@ -188,7 +189,7 @@ class _Place:
             if not task.suite.is_file():
                 raise SuiteError(f"there is no {task.suite}: suites, models and data must lie at the same place on all nodes")
             if self._opened is None or about[2:] != self._about[2:]:
-                self._opened = OpenEvaluation(task.device, 0, self._threads, task.samples, self._memory)
+                self._opened = OpenEvaluation(task.device, 0, self._threads, task.samples, self._read_cache)
             if task.suite not in self._suites:
                 self._suites[task.suite] = {evaluation.name: evaluation for evaluation in load_suite(task.suite)}
             self._pipelines.clear()
