@@ -17,7 +17,7 @@ import pytest
 from bench_libraries import FOLDER
 from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
-from workloads import LABELS, ROOT, Project, Spent, clean, run_process, scaled, write_model, write_pictures
+from workloads import LABELS, ROOT, Project, Spent, clean, on_cores, run_process, scaled, write_model, write_pictures
 
 QUALITIES = (20, 50)
 
@@ -137,7 +137,7 @@ def test_two_nodes_of_ray(tmp_path: Path, benchmark: BenchmarkFixture, row: Rows
 
 
 class ray_cluster:
-    """A Ray cluster on loopback, a head that computes nothing and so many nodes of one core; gives its address."""
+    """A Ray cluster on loopback, a head that computes nothing and so many nodes that have a core each; gives its address."""
 
     def __init__(self, nodes: int) -> None:
         self.nodes = nodes
@@ -147,8 +147,9 @@ class ray_cluster:
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        for _ in range(self.nodes):
-            self.cluster.add_node(num_cpus=1)
+        for number in range(self.nodes):
+            with on_cores(1, number):
+                self.cluster.add_node(num_cpus=1)
         address: str = self.cluster.address
         return address
 

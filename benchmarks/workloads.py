@@ -258,11 +258,11 @@ def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, 
 
 
 @contextmanager
-def on_cores(count: int) -> Iterator[None]:
-    """Let processes that begin meanwhile have ``count`` of this process's processors; 0 leaves all."""
+def on_cores(count: int, first: int = 0) -> Iterator[None]:
+    """Let processes that begin meanwhile have ``count`` of this process's processors, from one on; 0 leaves all."""
     allowed = os.sched_getaffinity(0)
     if count:
-        os.sched_setaffinity(0, sorted(allowed)[:count])
+        os.sched_setaffinity(0, sorted(allowed)[first : first + count])
     try:
         yield
     finally:
