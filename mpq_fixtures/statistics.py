@@ -16,8 +16,8 @@ from mpq_fixtures.metrics import Additive, Countable, Metric, Statistic
 SEED = 2401
 """What resampling starts from unless told otherwise, so that an interval can be computed again."""
 
-DRAWN = 2**23
-"""Indices that are drawn at once: 32 MB, whatever the number of samples, unless one resample alone is larger."""
+DRAWN = 2**20
+"""Indices that are drawn at once: 4 MB, whatever the number of samples, unless one resample alone is larger."""
 
 KEPT = 2**24
 """Indices, of two bytes each, that are kept for the next case of as many samples: those of 16,777 samples."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -415,9 +418,9 @@ class TestDigests:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take files of just now for old ones, which tests cannot make: the time of a file's last change of any kind is the clock's."""
-    from mpq_fixtures.datasets import digests, opened
+    from mpq_fixtures.datasets import digests, listing
 
-    for module in (digests, opened):
+    for module in (digests, listing):
         monkeypatch.setattr(module, "YOUNG", 0)
 
 
@@ -461,8 +464,6 @@ class TestOpeningAgain:
         assert [sample.target() for sample in second.samples] == [0, 0, 0, 1, 1, 1]
 
     def test_asks_for_a_file_that_is_new_gone_touched_or_of_another_size(self, photos: Path, asked: list[str], settled: None) -> None:
-        import os
-
         file = photos / "photos/test/cat/0.jpg"
         changes: list[tuple[Callable[[], Any], int]] = [
             (lambda: None, 6),
@@ -497,26 +498,59 @@ class TestOpeningAgain:
 
         from mpq_fixtures.datasets.opened import opened
 
-        built = []
-
-        def build() -> Any:
-            import datasets
-
-            built.append(1)
-            builder = datasets.load_dataset_builder("imagefolder", data_dir=str(photos / "photos"))
-            builder.download_and_prepare()
-            return builder.as_dataset()
-
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: opened("imagefolder", {"data_dir": str(photos / "photos")}, build), range(4)))
+            found = list(pool.map(lambda _: opened("imagefolder", {"data_dir": str(photos / "photos")}), range(4)))
         assert [len(splits["test"]) for splits in found] == [6] * 4
-        assert len(built) == 1
+        assert len(asked) == 1
+
+
+class TestOpeningElsewhere:
+    """A process that has not imported ``datasets`` lets another one make the tables."""
+
+    def run(self, folder: Path, **dataset: Any) -> list[str]:
+        """Return what a fresh process prints of a data set: its ids and targets, or why it cannot be opened, and what it has imported."""
+        program = f"""if True:
+            import sys
+            from pathlib import Path
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from mpq_fixtures.datasets import load_dataset
+            from mpq_fixtures.errors import AssetError
+            from test_datasets import evaluation
+            try:
+                samples = load_dataset(evaluation("image_classification", Path({str(folder)!r}), **{dataset!r})).samples
+                print([(sample.id, sample.target()) for sample in samples])
+            except AssetError as error:
+                print(error)
+            print("datasets" in sys.modules)
+        """
+        environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "tables")}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+        return done.stdout.splitlines()
+
+    def test_gives_the_same(self, folder: Path) -> None:
+        asked = {"path": "imagefolder", "data_dir": "photos", "split": "test"}
+        here = [(sample.id, sample.target()) for sample in load_dataset(evaluation("image_classification", folder, **asked)).samples]
+        assert self.run(folder, **asked) == [str(here), "False"]
+
+    def test_fails_for_the_same_reason(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.csv").write_text('a,b\n1\n"1,2,3\n')
+        asked = {"path": "csv", "data_files": "bad.csv"}
+        with pytest.raises(AssetError) as here:
+            load_dataset(evaluation("image_classification", tmp_path, **asked))
+        assert self.run(tmp_path, **asked) == [str(here.value), "False"]
+
+    def test_is_done_here_where_no_other_process_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mpq_fixtures.datasets.building import build_elsewhere
+
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        assert build_elsewhere("csv", {}, tmp_path) is None
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+        assert build_elsewhere("csv", {}, tmp_path) is None
 
 
 class TestKnownFiles:
     def test_are_not_read_again_until_they_change(self, tmp_path: Path, settled: None) -> None:
         import hashlib
-        import os
 
         from mpq_fixtures.datasets.digests import FileDigests
 

@@ -17,7 +17,8 @@ from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from mpq_fixtures.datasets.opened import YOUNG, cache_folder
+from mpq_fixtures.datasets.listing import YOUNG
+from mpq_fixtures.datasets.opened import cache_folder
 from mpq_fixtures.texts import is_utf8
 
 _NEW = 512  # digests that are written at a time, and lost at most where a process is killed

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,10 +19,11 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.datasets import coco, common_voice, musdb
+from mpq_fixtures.datasets.building import quiet, reason_of
 from mpq_fixtures.datasets.columns import Cells, Files, NoTargets, Table, Targets, files_of, groups_of
 from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
-from mpq_fixtures.datasets.opened import listed_once, opened
+from mpq_fixtures.datasets.opened import opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
@@ -154,30 +154,10 @@ def _folder_of(evaluation: Evaluation, layout: str) -> Path:
 
 def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
     """Let ``datasets`` make its table, or find the one that it made before: it remembers files by name and time of change."""
-
-    def build() -> Any:
-        import datasets
-
-        class Sounds(datasets.Audio):  # type: ignore[misc]
-            """Names of sound files; to note down a name ``datasets`` would want torchcodec, which it decodes with."""
-
-            def encode_example(self, value: Any) -> Any:
-                return {"bytes": None, "path": value}
-
-        with _quiet():
-            with listed_once(path, settings):
-                builder = datasets.load_dataset_builder(path, **settings)
-            if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
-                builder.BASE_FEATURE = Sounds
-            builder.download_and_prepare()
-            return builder.as_dataset()
-
     try:
-        return opened(path, settings, build)
-    except Exception as error:  # of many kinds, most of them wrapped in another
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} cannot be opened: {reason}") from error
+        return opened(path, settings)
+    except Exception as error:  # of many kinds
+        raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} cannot be opened: {reason_of(error)}") from error
 
 
 def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
@@ -187,7 +167,7 @@ def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
     import datasets
 
     try:
-        with _quiet():
+        with quiet():
             return datasets.load_from_disk(str(folder))
     except Exception as error:
         raise AssetError(f"{evaluation.name}: data set {folder} cannot be opened: {error}; save it again with save_to_disk") from error
@@ -314,19 +294,3 @@ def _ids(table: Table, signals: Files) -> Callable[[int], str]:
     if not count or twice(lambda: map(named, signals.names())) is not None:
         return str
     return lambda row: named(signals.name(row))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ``datasets`` from drawing progress bars and from warning about its own internals."""
-    import datasets
-
-    hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not hidden:
-            datasets.enable_progress_bars()
