@@ -28,7 +28,7 @@ from mpq_fixtures.workbench import Workbench
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FIRST_STRETCH, _MOST_BYTES = 256, 2**23
+_FIRST_STRETCH, _MOST_BYTES = 256, 2**20
 """Samples, and bytes of their rows, that are in memory at once."""
 
 _TRIES = 3

@@ -457,7 +457,7 @@ _BATCH_MILLISECONDS, _BATCH_SAMPLES = 250.0, 64
 
 FIRST = 100
 """Times the patience for a sample that finding out how many at once may take."""
-_LOOKED_UP = 2**14  # samples at once
+_LOOKED_UP = 2**12  # samples at once
 _DIGEST = 8  # bytes of what the model was given, in front of its answer in the store
 
 
