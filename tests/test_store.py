@@ -203,6 +203,16 @@ class TestScope:
         assert contents(scope, asked) == expected(asked)
         assert len(list(scope.read(map(source, range(700))))) < 2 * local.MERGED
 
+    def test_of_packs_that_are_large_unpacked_becomes_several(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "HELD", 10 * table(range(4)).nbytes)
+        scope = store.scope(BITSTREAM, KEY)
+        for number in range(0, 4 * local.MERGED, 4):
+            scope.write(table(range(number, number + 4)))
+        assert contents(scope, range(4 * local.MERGED)) == expected(range(4 * local.MERGED))
+        sizes = [len(one) for one in scope.read(map(source, range(4 * local.MERGED)))]
+        assert max(sizes) == 40
+        assert len(sizes) < 10
+
     def test_is_read_while_its_packs_are_merged(self, store: LocalStore) -> None:
         """Who has looked a sample's pack up finds the sample in another one, and never another sample."""
         scope = store.scope(BITSTREAM, KEY)

@@ -36,6 +36,8 @@ PATIENCE = 60.0
 OPEN_FILES = 32
 SMALL, MERGED = 64 * 1024, 64
 """Packs below ``SMALL`` bytes are made into one when ``MERGED`` packs have been written: each costs as much to open as a hundred rows."""
+HELD = 2**22
+"""Bytes, unpacked, from which on packs are made into one without waiting for more of them: so much of them is in memory."""
 PIECE = 2**29
 """Bytes of a pack in one field; what is beyond goes into table ``more``, since SQLite takes no field of a gigabyte."""
 _DAY = 86_400
@@ -410,10 +412,9 @@ class LocalScope(Scope):
         return None
 
     def _merge(self, file: sqlite3.Connection) -> None:
-        """Make one pack of the small ones."""
-        import pyarrow as pa
-
+        """Make one pack of the small ones, or several where they are large unpacked."""
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
+        held = 0
         for pack, digest, data in file.execute("SELECT id, digest, data FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
             table = packs.parsed(data, self._bound) if packs.digest_of(data) == digest else None
             if table is None:
@@ -423,11 +424,22 @@ class LocalScope(Scope):
                 table = table.take(places)
             alike[table.schema.serialize().to_pybytes()].append(table)
             file.execute("DELETE FROM packs WHERE id = ?", (pack,))
+            held += table.nbytes
+            if held >= HELD:
+                self._put_together(file, alike)
+                held = 0
+        self._put_together(file, alike)
+
+    def _put_together(self, file: sqlite3.Connection, alike: dict[bytes, list[pa.Table]]) -> None:
+        """Write tables that were in packs of their own, those of each schema together, and drop them."""
+        import pyarrow as pa
+
         for tables in alike.values():
             for merged in packs.split(pa.concat_tables(tables)):
                 pack = _add_pack(file, packs.to_bytes(merged, self._bound), merged.num_rows)
                 members = ((pack, place, key) for place, key in enumerate(packs.keys_of(merged)))
                 file.executemany("UPDATE members SET pack = ?, place = ? WHERE sample = ?", members)
+        alike.clear()
 
     def _note(self, file: sqlite3.Connection) -> None:
         if self._about:
