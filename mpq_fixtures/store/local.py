@@ -36,7 +36,7 @@ PATIENCE = 60.0
 OPEN_FILES = 32
 SMALL, MERGED = 64 * 1024, 64
 """Packs below ``SMALL`` bytes are made into one when ``MERGED`` packs have been written: each costs as much to open as a hundred rows."""
-HELD = 2**22
+HELD = 2**20
 """Bytes, unpacked, from which on packs are made into one without waiting for more of them: so much of them is in memory."""
 PIECE = 2**29
 """Bytes of a pack in one field; what is beyond goes into table ``more``, since SQLite takes no field of a gigabyte."""
@@ -415,7 +415,8 @@ class LocalScope(Scope):
         """Make one pack of the small ones, or several where they are large unpacked."""
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
         held = 0
-        for pack, digest, data in file.execute("SELECT id, digest, data FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
+        for (pack,) in file.execute("SELECT id FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
+            digest, data = file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone()
             table = packs.parsed(data, self._bound) if packs.digest_of(data) == digest else None
             if table is None:
                 continue  # whoever reads it will say so
