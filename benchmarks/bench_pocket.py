@@ -12,12 +12,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from workloads import ROOT, Spent, clean, pytest_command, run_process, scale
 
 
-def pocket(tree: Path, folder: Path) -> Spent:
-    """Run the suite of a tree on two workers from an empty store; environments of codecs are made once and stay."""
+def pocket(tree: Path, folder: Path, *arguments: str, modules: Path | None = None) -> Spent:
+    """Run the suite of a tree on two workers from an empty store; environments of codecs are made once and stay.
+
+    ``arguments`` are further ones of pytest, ``modules`` a folder of plug-ins that they name.
+    """
     folder.mkdir()
     few = ["--mpq-samples", str(max(4, round(240 * scale())))] if scale() < 1 else []
     places = {"cache": folder / "store", "out": folder / "out", "history": folder / "history"}
-    return run_process([*pytest_command(places), "-n", "2", *few], tree, clean(tree, folder))
+    environment = clean(tree, folder)
+    if modules is not None:
+        environment["PYTHONPATH"] += f"{os.pathsep}{modules}"
+    return run_process([*pytest_command(places), "-n", "2", *few, *arguments], tree, environment)
 
 
 @pytest.mark.benchmark(group="pocket")
