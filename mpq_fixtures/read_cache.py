@@ -35,12 +35,16 @@ class ReadCache:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._kept: sqlite3.Connection | None = None
+        self._kinds: set[str] = set()  # of which something is kept
         self._held, self._guard = 0, threading.Lock()
 
     def read(self, kind: str, source: str, samples: int, read: Callable[[], Any]) -> Any:
         """Return what ``read`` returns for the sample with this source, of ``samples`` in all; each time a copy of one's own."""
-        if (content := self._found(kind, source)) is None:
-            self._keep(kind, source, samples, content := read())
+        if kind in self._kinds and (content := self._found(kind, source)) is not None:
+            return content
+        content = read()
+        if not isinstance(content, int | str):
+            self._keep(kind, source, samples, content)
         return content
 
     def forget(self) -> None:
@@ -67,11 +71,13 @@ class ReadCache:
                 self._kept = self._kept or _file_without_a_name()
                 self._kept.execute("insert or ignore into kept values (?, ?, ?)", (source, kind, data))
                 self._held += len(data)
+                self._kinds.add(kind)
             except sqlite3.Error:  # the disk is full: what is not kept is read again
                 self._close()
                 self._held = self.budget
 
     def _close(self) -> None:
+        self._kinds.clear()
         if self._kept is not None:
             with suppress(sqlite3.Error):
                 self._kept.close()
