@@ -524,13 +524,19 @@ class TestOpeningElsewhere:
             print("datasets" in sys.modules)
         """
         environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "tables")}
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+        command = [sys.executable, "-P", "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=folder)
         return done.stdout.splitlines()
 
     def test_gives_the_same(self, folder: Path) -> None:
         asked = {"path": "imagefolder", "data_dir": "photos", "split": "test"}
         here = [(sample.id, sample.target()) for sample in load_dataset(evaluation("image_classification", folder, **asked)).samples]
         assert self.run(folder, **asked) == [str(here), "False"]
+
+    def test_takes_nothing_of_the_folder_it_is_started_in_for_a_module(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.csv").write_text("image,label\na.jpg,0\nb.jpg,1\n")
+        (tmp_path / "datasets.py").write_text("raise SystemExit('imported')")
+        assert self.run(tmp_path, path="csv", data_files="rows.csv") == ["[('a.jpg', 0), ('b.jpg', 1)]", "False"]
 
     def test_fails_for_the_same_reason(self, tmp_path: Path) -> None:
         (tmp_path / "bad.csv").write_text('a,b\n1\n"1,2,3\n')

@@ -53,13 +53,14 @@ def build_elsewhere(path: str, settings: Mapping[str, Any], cache: Path) -> dict
     None where those do not tell all of it, or nothing came back: `build` has to do it here. Raises `BuildingError`.
     """
     asked = {"path": path, "settings": dict(settings), "parent": os.getpid()}
+    modules = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109  # also where it is not UTF-8
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],  # nothing of the folder that it is started in is taken for a module
             input=json.dumps(asked).encode(),
             capture_output=True,
             check=False,
-            env=os.environ | {"HF_DATASETS_CACHE": os.fspath(cache), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | {"HF_DATASETS_CACHE": os.fspath(cache), "PYTHONPATH": modules},
         )
         answer = json.loads(done.stdout)
     except (OSError, ValueError):
