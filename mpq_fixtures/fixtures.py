@@ -67,12 +67,15 @@ def opened(pytestconfig: pytest.Config) -> OpenEvaluation:
 
 
 @pytest.fixture(scope="session")
-def dataset(evaluation: Evaluation, model: OpenModel, opened: OpenEvaluation, options: Options) -> Dataset:
+def dataset(evaluation: Evaluation, model: OpenModel, opened: OpenEvaluation, options: Options, bench: Workbench) -> Dataset:
     """The evaluation's samples; cases are skipped where they are not here, and fail where they do not fit, or under --mpq-strict."""
+    bench.progress(f"{evaluation.name}: opening its data", 0, 0)  # which takes a while where there are many files
     try:
         return opened.dataset(evaluation)
     except AssetError as error:
         _give_up(error, options)
+    finally:
+        bench.progress("", 0, 0)
 
 
 @pytest.fixture(scope="session")

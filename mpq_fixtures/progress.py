@@ -30,7 +30,7 @@ class ProgressWriter:
         self._case, self._started, self._first, self._noted = "", 0.0, 0, 0.0
 
     def __call__(self, case: str, done: int, total: int) -> None:
-        """Note that ``done`` of ``total`` samples of a case are done."""
+        """Note that ``done`` of ``total`` samples of a case are done; without a total, what it is at instead, "" for nothing."""
         now = time.monotonic()
         if case != self._case:
             self._case, self._started, self._first = case, now, done
@@ -115,7 +115,9 @@ def progress_line(folder: Path) -> str:
             note = json.loads(path.read_text())
         except (OSError, ValueError):
             continue  # being replaced
-        if note["done"] < note["total"]:
+        if not note["total"] and note["case"]:
+            parts.append(note["case"])
+        elif note["done"] < note["total"]:
             left = "" if note["left"] is None else f", {_duration(note['left'])} left"
             parts.append(f"{note['case']} {note['done']}/{note['total']}{left}")
     return "; ".join(parts)

@@ -22,6 +22,8 @@ from xml.etree import ElementTree
 import pytest
 from projects import IDS, ROOT, Project
 
+from mpq_fixtures.progress import ProgressWriter, progress_line
+
 README = (ROOT / "reports" / "README.md").read_text()
 
 
@@ -553,3 +555,11 @@ class TestProgress:
         assert re.search(r"words-[a-z0-9-]+ [24]/6, \d+ s left", shown)
         assert "machine perceptual quality: tried" in shown
         assert "6/6," not in shown
+
+    def test_says_what_a_process_is_at_before_there_are_samples(self, tmp_path: Path) -> None:
+        note = ProgressWriter(str(tmp_path), "gw0")
+        shown = []
+        for told in (("photos: opening its data", 0, 0), ("", 0, 0), ("photos-jpeg-q5", 1, 4)):
+            note(*told)
+            shown.append(progress_line(tmp_path))
+        assert shown == ["photos: opening its data", "", "photos-jpeg-q5 1/4"]
