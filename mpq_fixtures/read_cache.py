@@ -63,14 +63,17 @@ class ReadCache:
     def _keep(self, kind: str, source: str, samples: int, content: Any) -> None:
         if self._held >= self.budget:
             return
-        data = _packed(content)
-        if data is None or len(data) * samples > self.budget or self._held + len(data) > self.budget:
+        if (parts := _parts(content)) is None:
             return
+        size = sum(memoryview(part).nbytes for part in parts)
+        if size * samples > self.budget or self._held + size > self.budget:
+            return  # before anything is copied: it may be ten minutes of stems
+        data = b"".join(parts)
         with self._guard:
             try:
                 self._kept = self._kept or _file_without_a_name()
                 self._kept.execute("insert or ignore into kept values (?, ?, ?)", (source, kind, data))
-                self._held += len(data)
+                self._held += size
                 self._kinds.add(kind)
             except sqlite3.Error:  # the disk is full: what is not kept is read again
                 self._close()
@@ -84,24 +87,24 @@ class ReadCache:
             self._kept = None
 
 
-def _packed(content: Any) -> bytes | None:
-    """Return signals, arrays and dictionaries of them as bytes; None for anything else."""
+def _parts(content: Any) -> list[Any] | None:
+    """Return signals, arrays and dictionaries of them as buffers, one behind the other; None for anything else."""
     import numpy as np
 
     heads: list[list[Any]] = []
-    parts: list[Any] = []
+    arrays: list[Any] = []
     for name, one in content.items() if isinstance(content, dict) else [("", content)]:
         array = one.pixels if isinstance(one, Image) else one.waveform if isinstance(one, Audio) else one
         if not isinstance(name, str) or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             return None
         heads.append([name, type(one).__name__, array.dtype.str, array.shape, one.sample_rate if isinstance(one, Audio) else 0])
-        parts.append(np.ascontiguousarray(array))
+        arrays.append(np.ascontiguousarray(array))
     head = json.dumps([isinstance(content, dict), heads]).encode()
-    return b"".join([len(head).to_bytes(_HEAD, "big"), head, *parts])
+    return [len(head).to_bytes(_HEAD, "big"), head, *arrays]
 
 
 def _unpacked(data: bytes) -> Any:
-    """Restore what `_packed` was given, in arrays of its own."""
+    """Restore what `_parts` was given, in arrays of its own."""
     import numpy as np
 
     place = _HEAD + int.from_bytes(data[:_HEAD], "big")

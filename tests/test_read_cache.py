@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_keeps_what_fits_with_its_whole_data_set() -> None:
     for name in "abcdefghijklmnop":
         cache.read("signal", name, 2, reader)
     assert reader.times == before + 16 - 9
+
+
+def test_copies_nothing_of_what_does_not_fit() -> None:
+    sound = Audio(np.ones((2, 2_000_000), np.float32), 48000)
+    tracemalloc.start()
+    try:
+        assert ReadCache(sound.waveform.nbytes).read("signal", "a", 2, lambda: sound) is sound
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1e6
 
 
 def test_forgets() -> None:
