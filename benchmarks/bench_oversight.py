@@ -42,10 +42,9 @@ def test_taking_notes_costs_next_to_nothing(tmp_path: Path, benchmark: Benchmark
 
     run(-1, True)  # what is imported is compiled, what is read is in memory
     for number in range(pairs):
-        first, second = (run(number, seen) for seen in ((True, False) if number % 2 else (False, True)))
-        with_notes, without = (first, second) if number % 2 else (second, first)
-        passed.append(math.log(with_notes[0] / without[0]))
-        worked.append(math.log(with_notes[1] / without[1]))
+        spent = {seen: run(number, seen) for seen in ((True, False) if number % 2 else (False, True))}
+        for ratios, one, other in zip((passed, worked), spent[True], spent[False], strict=True):
+            ratios.append(math.log(one / other))
     benchmark.pedantic(run, args=(pairs, True), rounds=1)
     for what, ratios in (("time", passed), ("CPU", worked)):
         middle, error = statistics.mean(ratios), statistics.stdev(ratios) / math.sqrt(pairs)

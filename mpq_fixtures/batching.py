@@ -100,11 +100,11 @@ class _Trial:
     def choose(self) -> int:
         """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
         usual = self._model.batch_size
-        if not self._affords(sum(size + max(size, _PASS) for size in (1, 2))):
+        if not self._affords(_cost(1) + _cost(2)):
             return usual
         open_end = False
         for size in _sizes(self._model.most):
-            if open_end := len(self._first(size)) < size or not self._affords(size + max(size, _PASS)):
+            if open_end := len(self._first(size)) < size or not self._affords(_cost(size)):
                 break
             if not self._measure(size) or self.milliseconds[size] > min(self.milliseconds.values()) * _SLOWER:
                 break
@@ -169,6 +169,11 @@ class _Trial:
         """Return the first ``count`` signals, or all where there are fewer."""
         self._taken += islice(self._signals, max(0, count - len(self._taken)))
         return self._taken[:count]
+
+
+def _cost(size: int) -> int:
+    """Return the predictions that it takes to measure a size: one batch to warm up, and a pass."""
+    return size + max(size, _PASS)
 
 
 def _sizes(most: int) -> list[int]:

@@ -30,7 +30,7 @@ _FILE_TYPES = ("binary", "large_binary", *TEXT_TYPES)
 class Table:
     """An open split: its rows, the folder that names of files start from (None: there is no one such), and where its columns are.
 
-    ``rows`` is a `datasets.Dataset`, or as much of one as `opened.Mapped` has.
+    ``rows`` is a `datasets.Dataset`, or as much of one as `mapped.Mapped` has.
     """
 
     rows: Any

@@ -416,7 +416,9 @@ class LocalScope(Scope):
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
         held = 0
         for (pack,) in file.execute("SELECT id FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
-            digest, data = file.execute("SELECT digest, data FROM packs WHERE id = ?", (pack,)).fetchone()
+            if (found := _data_of(file, pack)) is None:
+                continue
+            digest, data = found
             table = packs.parsed(data, self._bound) if packs.digest_of(data) == digest else None
             if table is None:
                 continue  # whoever reads it will say so
