@@ -190,13 +190,24 @@ class TestConsequences:
         assert isinstance(failure, Failure)
         assert "killed at it 6 times" in failure.reason
 
+    def test_of_a_crash_of_another_beside_one_that_was_tried(self) -> None:
+        known = {"a": Suspect("a", tried=True)}
+        assert list(consequences(noted(ONE, TWO, fault="Aborted"), known)) == [Suspect("a", tried=True), Suspect("b", trial=True)]
+
     def test_of_taking_too_long(self) -> None:
         late = Slot(1, 1, "encode", ("a",), 0.5, True)
-        (failure,) = consequences(noted(late, TWO), {})
+        (failure,) = consequences(noted(late), {})
         assert isinstance(failure, Failure)
         assert (failure.sample, failure.step) == ("a", "encode")
         assert "longer than the limit of 0.5 s" in failure.reason
         assert "step_seconds = 1 }" in failure.reason
+
+    @pytest.mark.parametrize("other_is_late", [False, True])
+    def test_of_taking_too_long_beside_another_which_may_be_what_it_waits_for(self, other_is_late: bool) -> None:
+        slots = Slot(1, 1, "encode", ("a",), 0.5, True), Slot(2, 2, "encode", ("b",), 0.5, other_is_late)
+        assert list(consequences(noted(*slots), {})) == [Suspect("a", trial=True), Suspect("b", trial=True)]
+        known = {name: Suspect(name, tried=True) for name in "ab"}
+        assert [one.sample for one in consequences(noted(*slots), known)] == (["a", "b"] if other_is_late else ["a"])
 
     def test_of_a_batch_that_takes_too_long(self) -> None:
         late = Slot(1, 1, "predict", ("a", "b"), 2, True)

@@ -1,8 +1,8 @@
 """What follows from a process's death for the samples that it was at: which are tried alone, and which have failed.
 
 A crash of one sample is that sample's failure and costs the others nothing but time. Several are under way at once, in threads and in a
-batch, and a signal may come from anywhere, so those that were under way at a crash are tried one by one; what these trials make is not
-kept, since a batch is predicted whole.
+batch, a signal may come from anywhere, and what takes too long may wait for another that never lets go of Python's lock: so those that were
+under way are tried one by one; what these trials make is not kept, since a batch is predicted whole.
 Who was killed from outside, or for want of memory, says nothing of its samples until that has happened some times.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mpq_fixtures import under_way
 from mpq_fixtures.engines.work_data import WorkData
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.under_way import Notes
+from mpq_fixtures.under_way import Notes, Slot
 
 KILLS = 3
 """Times that a process must be killed at a sample before that is tried alone, and again before that is its failure."""
@@ -36,28 +36,27 @@ class Suspect:
 
 def consequences(notes: Notes, known: dict[str, Suspect]) -> Iterator[Suspect | Failure]:
     """Yield what becomes of the samples that a dead process was at; ``known`` are those of its work at which others died before."""
-    if late := [slot for slot in notes.slots if slot.late]:
-        for slot in late:
-            for sample in slot.samples:
-                if len(slot.samples) == 1:
-                    yield Failure(sample, slot.step, _too_slow(slot.step, slot.seconds))
-                else:
-                    yield replace(known.get(sample) or Suspect(sample), trial=True)
-        return
-    for slot in notes.slots:
-        for sample in slot.samples:
-            before = known.get(sample) or Suspect(sample)
-            if notes.fault:
-                sure = notes.trial or before.tried
-                yield Failure(sample, slot.step, f"the process died at it: {notes.fault}") if sure else replace(before, trial=True)
-                continue
-            kills = before.kills + 1
-            if kills < KILLS:
-                yield replace(before, kills=kills)
-            elif not (before.trial or before.tried):
-                yield Suspect(sample, trial=True)
-            else:
-                yield Failure(sample, slot.step, f"the process was killed at it {2 * KILLS} times, for want of memory perhaps")
+    at = [(slot, known.get(sample) or Suspect(sample)) for slot in notes.slots for sample in slot.samples]
+    late = any(slot.late for slot in notes.slots)
+    sure = notes.trial or all(before.tried for _, before in at) or (late and len(at) == 1)
+    for slot, before in at:
+        if not (late or notes.fault):
+            yield _after_kill(slot, before)
+        elif not sure:
+            yield replace(before, trial=not before.tried)
+        elif not late:
+            yield Failure(before.sample, slot.step, f"the process died at it: {notes.fault}")
+        elif slot.late:
+            yield Failure(before.sample, slot.step, _too_slow(slot.step, slot.seconds))
+
+
+def _after_kill(slot: Slot, before: Suspect) -> Suspect | Failure:
+    kills = before.kills + 1
+    if kills < KILLS:
+        return replace(before, kills=kills)
+    if not (before.trial or before.tried):
+        return Suspect(before.sample, trial=True)
+    return Failure(before.sample, slot.step, f"the process was killed at it {2 * KILLS} times, for want of memory perhaps")
 
 
 def _too_slow(step: str, seconds: float) -> str:
