@@ -77,18 +77,25 @@ def find_flips(metric: Metric, now: Rows, before: Rows) -> Flips:
     Where answers are said in words, classes and texts, any fall of a sample's own value is a flip; of maps, boxes, stems and vectors,
     which move with every bit, one of more than `TOLERANCES` of the metric's tolerances.
     """
-    import pyarrow as pa
-    from pyarrow import compute
-
     if metric.name not in now.columns or metric.name not in before.columns:  # there are no rows
         return Flips(np.full(len(now), np.nan), 0.0)
-    (samples, values), (others, held) = (rows.table("sample", metric.name).columns for rows in (now, before))
-    if not samples.equals(others):
-        held = held.take(compute.index_in(samples, value_set=others.combine_chunks()))
-    after, original = (np.asarray(column.cast(pa.float64()).to_numpy(), np.float64) for column in (values, held))
+    after, original = now.numbers(metric.name).astype(np.float64), _in_order_of(now, before, metric.name)
     falls = original - after if metric.higher_is_better else after - original
     in_words = bool(now.first("target", "prediction"))
     return Flips(np.where(np.isnan(after) & np.isfinite(original), np.inf, falls), 1e-9 if in_words else TOLERANCES * metric.tolerance)
+
+
+def _in_order_of(now: Rows, before: Rows, column: str) -> NDArray[np.float64]:
+    """Return a column of numbers of ``before`` for the samples of ``now``, NaN where it lacks them."""
+    from pyarrow import compute
+
+    values = before.numbers(column).astype(np.float64)
+    samples, others = (rows.table("sample").column(0) for rows in (now, before))
+    if samples.equals(others):
+        return values
+    places = compute.index_in(samples, value_set=others.combine_chunks()).fill_null(len(values)).to_numpy()
+    found: NDArray[np.float64] = np.append(values, np.nan)[places]
+    return found
 
 
 def choose(flips: Flips, seed: int, most: int = MOST) -> dict[int, str]:
@@ -226,9 +233,10 @@ def _by_id(dataset: Dataset, ids: Iterable[str]) -> dict[str, Sample]:
     import pyarrow as pa
     from pyarrow import compute
 
-    names = dataset.columns.column("sample")
-    places = compute.index_in(pa.array([*dict.fromkeys(ids)], pa.string()), value_set=names.combine_chunks())
-    return {names[place].as_py(): dataset.samples[place] for place in places.drop_null().to_pylist()}
+    names, order = dataset.columns.column("sample"), [*dict.fromkeys(ids)]
+    places = compute.indices_nonzero(compute.is_in(names, value_set=pa.array(order, pa.string()))).to_pylist()
+    found = {names[place].as_py(): place for place in reversed(places)}  # the first of several
+    return {name: dataset.samples[found[name]] for name in order if name in found}
 
 
 def _answers_of(record: Record, ids: set[str]) -> dict[str, tuple[str, float]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -211,21 +212,21 @@ class Pipeline:
         samples = len(self.dataset.samples)
         return [position for number in batches for position in range(number * size, min(samples, (number + 1) * size))]
 
-    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
+    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> Sequence[int]:
         """Return the positions, of all or of some, of samples that have no row in the store and did not fail.
 
         The first sample, which is shown, lacks something too where its answer or its bitstream is gone.
         """
         first_look = positions is None and self.known is None
         positions = range(len(self.dataset.samples)) if positions is None else positions
-        found: list[int] = []
+        found = array("q")
         for start in range(0, len(positions), _LOOKED_UP):
             some = positions[start : start + _LOOKED_UP]
             keys = keys_of(self.dataset.columns.select(["source"]).take(list(some)))
             there = self.rows.found(keys)
-            found += [place for place, key in zip(some, keys, strict=True) if key not in there or not (place or self._can_be_shown(key))]
+            found.extend(place for place, key in zip(some, keys, strict=True) if key not in there or not (place or self._can_be_shown(key)))
         if failed:
-            found = [position for position in found if self.dataset.samples[position].id not in failed]
+            found = array("q", (position for position in found if self.dataset.samples[position].id not in failed))
         if first_look:
             self.known = len(positions) - len(found) - len(failed)
             self.store.reused[STATISTIC] += self.known

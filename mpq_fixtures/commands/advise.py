@@ -108,7 +108,7 @@ class _Beginning(Pipeline):
         super().__init__(*others)
         self._wanted = wanted
 
-    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
+    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> Sequence[int]:
         """Return the positions of the wanted samples that have no row in the store and did not fail."""
         return [position for position in super().lacking(failed, positions) if position < self._wanted]
 

@@ -74,7 +74,7 @@ class _Part(Pipeline):
         super().__init__(case, *others)
         self._share, self._place = share, place
 
-    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> list[int]:
+    def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> Sequence[int]:
         """Return the positions of the share's samples that have no row in the store and did not fail."""
         found = super().lacking(failed, positions)
         if not found:

@@ -86,9 +86,10 @@ class Files:
 
     def __getitem__(self, row: int) -> bytes:
         """Return the file in a row; raises ``OSError`` or ``ValueError`` where there is none."""
+        if (path := self.path(row)) is not None:
+            with open(path, "rb") as file:  # noqa: PTH123  # pathlib remembers every name that it has seen
+                return file.read()
         value = self._cell(row).as_py()
-        if isinstance(value, str) and value and self.base is not None:
-            value = (self.base / value).read_bytes()
         if not isinstance(value, bytes):
             raise ValueError(f"row {row} has no file in the column {self.column!r}")
         return value

@@ -73,7 +73,7 @@ class _Work:
     """A case that is under way: which samples each of its batches lacks, and which batches wait and are out."""
 
     pipeline: Pipeline
-    lacking: list[int]
+    lacking: Sequence[int]
     wanted: dict[int, list[int]] = field(default_factory=dict)
     waiting: deque[_Range] = field(default_factory=deque)
     numbers: deque[int] = field(default_factory=deque)
