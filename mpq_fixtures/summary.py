@@ -83,8 +83,13 @@ def _agreeing(results: Sequence[Result]) -> list[str]:
 
 
 def _said(results: Sequence[Result]) -> list[str]:
-    """Repeat what was said of cases, the first of them."""
-    notes = [f"{result.verdict}: {result.case.id}: {note}" for result in results for note in result.notes.splitlines()]
+    """Repeat what was said of cases, the first of them, but which layer changed, which is said of all cases of a codec together."""
+    notes = [
+        f"{result.verdict}: {result.case.id}: {note}"
+        for result in results
+        for note in result.notes.splitlines()
+        if not (result.layer and note.startswith(f"{result.layer}: "))
+    ]
     shown = notes[:_MOST_NAMED]
     return [*shown, f"... and {counted(len(notes) - len(shown), 'more note')}, in the report"] if len(notes) > len(shown) else shown
 

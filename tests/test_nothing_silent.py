@@ -126,6 +126,20 @@ class TestDecoder:
         assert "si_sdr" in approved.rows()["words-tape-24k"]["reason"]
         assert approved.rows()["words-tape-24k"]["layer"] == "decoder"
 
+    def test_that_is_off_by_a_bit_somewhere_is_no_fault_and_is_said_once_for_all_points(self, approved: Project) -> None:
+        decode = "return Image(super().decode(data).pixels[..., ::1].copy())"
+        flipped = ["pixels = super().decode(data).pixels.copy()", "pixels[0, 0, 0] ^= 1", "return Image(pixels)"]
+        approved.edit("here.py", decode, "\n        ".join(flipped))
+        run = approved.run("--mpq-strict", "-k", "pictures")
+        assert run.ret == 0
+        rows = {case: row for case, row in approved.rows().items() if case.startswith("pictures-mine")}
+        assert {(row["verdict"], row["layer"]) for row in rows.values()} == {("same", "decoder")}
+        assert all("decoder: decoded signals differ in 40 of 40" in row["notes"] for row in rows.values())
+        said = [line for line in run.outlines if "differ" in line]
+        assert len(said) == 1
+        assert said[0].startswith(f"changed: pictures-mine: decoded signals in {40 * len(rows)}")
+        assert "; suspect: codec's code" in said[0]
+
 
 class TestRates:
     def test_that_all_rise_by_a_little_are_red_together(self, approved: Project) -> None:

@@ -108,7 +108,9 @@ def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> s
         return ""  # one of the two did not ask, or had not loaded it
     if _is_silent(name):
         return _label(name) if name in before and name in after else ""
-    return f"{_label(name)} {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+    digits = 12 if name == "mpq commit" else None
+    old, new = (side.get(name, "absent")[:digits] for side in (before, after))
+    return f"{_label(name)} {old} -> {new}"
 
 
 def _is_silent(name: str) -> bool:

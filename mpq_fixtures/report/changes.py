@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq_fixtures.chain import LAYERS, PLURAL
+from mpq_fixtures.gate.suspects import suspicion
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Changed:
     def sentence(self) -> str:
         """Say it in a line."""
         counts = ", ".join(f"{PLURAL[link]} in {count:,}" for link, count in self.differ.items() if count)
-        suspects = f"; suspect: {', '.join(self.suspects)}" if self.suspects else ""
+        suspects = f"; {suspicion(self.suspects)}" if self.suspects else ""
         return f"{self.evaluation}-{self.codec}: {counts} of {self.samples:,} differ{suspects}"
 
 
