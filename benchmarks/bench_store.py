@@ -1,7 +1,7 @@
 """What many small samples cost with a model that costs nothing: cold, warm, in files and in calls to the file system.
 
 10,000 pictures of 64x64 at six points (the originals and JPEG's ladder), in one process, and the same with 100: the difference is
-what samples cost, the rest is start and end.
+what samples cost, the rest is start and end. So that pictures of a usual size have their say, too, as many of 500x375.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Measured:
         return self.project.run(self.store, prefix=prefix)
 
 
-def fill(folder: Path, samples: int) -> Measured:
+def fill(folder: Path, samples: int, size: tuple[int, int] = (64, 64)) -> Measured:
     project = Project(folder).declare("python:brightness:load", FOLDER, {"jpeg": [f"q{quality}" for quality in QUALITIES]})
     (folder / "brightness.py").write_text(BRIGHTNESS)
-    write_pictures(folder / "photos", samples, (64, 64))
+    write_pictures(folder / "photos", samples, size)
     time.sleep(2 * YOUNG)
     return Measured(project, folder / "store", samples, project.run(folder / "store"))
 
@@ -69,8 +69,17 @@ class TestManySmallSamples:
         name = f"warm, {many.samples:,} samples x {POINTS}"
         row(f"... {name}: start and end of it", None, warm.seconds - each * many.samples * POINTS, "s")
         row(f"... {name}: all of it a sample and point", None, 1e6 * warm.seconds / many.samples / POINTS, "us")
-        row(f"{name}, over cold", 1 / 30, warm.seconds / many.cold.seconds)
+        row(f"... {name}: all of it over cold", None, warm.seconds / many.cold.seconds)
         row(f"{name}, a sample and point", 40.0, 1e6 * each, "us")
+
+    def test_beside_pictures_of_a_usual_size_it_is_nothing(self, tmp_path: Path, row: Rows) -> None:
+        many = fill(tmp_path, scaled(10_000, 2 * FEW), (500, 375))
+        warm = many.warm()
+        computed = many.project.results()["work"]["computed"]
+        assert not any(computed.values()), computed
+        name = f"{many.samples:,} samples of 500x375 x {POINTS}"
+        row(f"... cold, {name}", None, many.cold.seconds, "s")
+        row(f"warm, {name}, over cold", 1 / 30, warm.seconds / many.cold.seconds)
 
     def test_the_store_has_few_files(self, many: Measured, row: Rows) -> None:
         row(f"store files, {many.samples:,} samples x {POINTS}", 2000, files_in(many.store), "files")
