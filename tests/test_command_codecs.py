@@ -118,6 +118,14 @@ if mode != "nothing":
 open(os.path.join(os.path.dirname(source), "left-behind"), "w").close()
 """
 
+ENCODE = """
+import json, sys
+import numpy as np
+from mpq_fixtures.codecs.command import read_codec
+from mpq_fixtures.signals import Image
+read_codec(json.loads(sys.argv[1])).encode(Image(np.zeros((20, 30, 3), "uint8")), sys.argv[2])
+"""
+
 
 class TestTheKit:
     @pytest.mark.parametrize("name", ["vvc", "codec2"])
@@ -179,6 +187,23 @@ class TestCommand:
         monkeypatch.setattr("tempfile.tempdir", str(work))
         codec = read_codec(self.table(tmp_path))
         codec.decode(codec.encode(photo(20, 30), "copies"))
+        assert list(work.iterdir()) == []
+
+    def test_of_a_process_that_is_killed_leaves_nothing_for_longer_than_the_next_takes_to_come(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work = tmp_path / "work"
+        work.mkdir()
+        monkeypatch.setenv("TMPDIR", str(work))
+        command = [sys.executable, "-c", ENCODE, json.dumps(self.table(tmp_path, seconds=60))]
+        process = subprocess.Popen([*command, "hangs"])
+        waits_until = time.monotonic() + 60
+        while not list(work.glob("*/files/input*")) and time.monotonic() < waits_until:
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        assert list(work.glob("*/files/input*"))
+        subprocess.run([*command, "copies"], check=True)
         assert list(work.iterdir()) == []
 
     def test_that_is_not_here_names_the_command_that_brings_it(self, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ import shlex
 import shutil
 import signal as signals
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -33,6 +32,7 @@ from mpq_fixtures.codecs._commands import Commands, read_commands
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._sources import digest_of_sources
 from mpq_fixtures.signals import Image
+from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.weights import digest_of_file
 
 if TYPE_CHECKING:
@@ -93,13 +93,15 @@ class CommandCodec(Codec):
 
     def _run(self, words: tuple[str, ...], data: bytes, given: str, wanted: str, quality: str = "") -> bytes:
         """Return the file that a command makes of ``data``, in a folder that is there for this call alone."""
-        with tempfile.TemporaryDirectory(prefix="mpq-") as folder:
-            source, target = Path(folder, f"input{given}"), Path(folder, f"output{wanted}")
+        with TemporaryFolder("command") as temporary:
+            folder = temporary / "files"  # beside its owner's lock
+            folder.mkdir()
+            source, target = folder / f"input{given}", folder / f"output{wanted}"
             source.write_bytes(data)
             filled = [
                 word.replace("{input}", str(source)).replace("{output}", str(target)).replace("{quality}", quality) for word in words[1:]
             ]
-            _call([find_program(words[0]), *filled], Path(folder), self._commands.seconds)
+            _call([find_program(words[0]), *filled], folder, self._commands.seconds)
             try:
                 return target.read_bytes()
             except OSError as error:
