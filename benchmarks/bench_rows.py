@@ -19,7 +19,10 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, columns_of, table_of
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import LINKS, columns_of, table_of
+from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 

@@ -17,7 +17,10 @@ from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Failure, Rows, RowsWriter, sources_of, together, with_measure
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import sources_of, together, with_measure
+from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import STATISTIC, key_of
 from mpq_fixtures.store.packs import SOURCE, keys_of

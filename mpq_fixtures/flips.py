@@ -24,7 +24,7 @@ from mpq_fixtures.errors import describe_error
 from mpq_fixtures.examples import REASON, Part
 from mpq_fixtures.files import put_in_place, temporary_beside
 from mpq_fixtures.metrics import Metric
-from mpq_fixtures.rows import Rows
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import SEED, Dataset, Sample
 from mpq_fixtures.store import AUDIT, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key

@@ -22,7 +22,8 @@ from mpq_fixtures.devices import clock_of, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.rows import ROW_FORMAT, Failure, Row, table_of
+from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
+from mpq_fixtures.rows.tables import table_of
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
 from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of

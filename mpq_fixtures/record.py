@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.intervals import NONE, Interval, intervals, rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric, Statistic, restore_metric
-from mpq_fixtures.rows import LEDGER, Failure, Rows
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import LEDGER
 from mpq_fixtures.statistics import retention, take
 from mpq_fixtures.suite import OWN_ANSWERS, Case
 

@@ -190,10 +190,10 @@ class Dataset:
 
     @cached_property
     def columns(self) -> pa.Table:
-        """What is said of all samples, found out once and in their order: see `mpq_fixtures.rows.columns_of`."""
+        """What is said of all samples, found out once and in their order: see `mpq_fixtures.rows.tables.columns_of`."""
         import pyarrow as pa
 
-        from mpq_fixtures.rows import columns_of
+        from mpq_fixtures.rows.tables import columns_of
 
         places = range(len(self.samples))
         stretches = (places[start : start + _TOGETHER] for start in range(0, max(1, len(places)), _TOGETHER))

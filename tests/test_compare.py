@@ -18,7 +18,8 @@ from mpq_fixtures.gate.baselines import write_baselines
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import Failure, Rows
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.suite import Case
 
 Compared = Callable[..., tuple[int, list[str]]]

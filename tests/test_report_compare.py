@@ -18,7 +18,8 @@ from mpq_fixtures.__main__ import main
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.report.compare import write_comparison
-from mpq_fixtures.rows import Failure, Rows
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.suite import Case
 
 

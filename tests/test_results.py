@@ -23,7 +23,10 @@ from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.files import COLUMNS, FAILED, NOT_RUN, PASSED, Result, read_results, write_results
 from mpq_fixtures.results.samples import PARTS, Samples, read_examples, remove_parts
-from mpq_fixtures.rows import Failure, Row, Rows, RowsWriter, columns_of, table_of
+from mpq_fixtures.rows import Failure, Row
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import columns_of, table_of
+from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.run import Run
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
@@ -265,7 +268,7 @@ class TestParquet:
     def test_is_what_the_rows_say_one_by_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
         """Whatever the stretches are in which it is put together, from rows in memory or in parts."""
         monkeypatch.setattr("mpq_fixtures.results.samples.GROUP_BYTES", stretch)
-        monkeypatch.setattr("mpq_fixtures.rows.GROUP_BYTES", stretch)
+        monkeypatch.setattr("mpq_fixtures.rows.writer.GROUP_BYTES", stretch)
         original, coded = records()
         source = [f"{number:064x}" for number in range(3)]
         rows = [

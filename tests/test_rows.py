@@ -13,7 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpq_fixtures.rows import LINKS, Row, Rows, RowsWriter, columns_of, table_of
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import LINKS, columns_of, table_of
+from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.store.packs import sample_key
 
 SEVERAL = 7
@@ -188,7 +191,7 @@ class TestFiles:
         assert list(in_a_file(rows, tmp_path / "case.parquet", at_once=1)) == rows
 
     def test_take_stretches_of_a_few_mb(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mpq_fixtures.rows.GROUP_BYTES", 2000)
+        monkeypatch.setattr("mpq_fixtures.rows.writer.GROUP_BYTES", 2000)
         rows = [row(number) for number in range(40)]
         found = in_a_file(rows, tmp_path / "case.parquet", at_once=20)
         assert 3 <= len(lengths := [len(part) for part in found.parts("bytes")]) <= 40
@@ -230,7 +233,9 @@ from mpq_fixtures.clock import peak_memory
 from mpq_fixtures.gate.measured import of_record, of_results
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results
-from mpq_fixtures.rows import Rows, RowsWriter, columns_of, table_of
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import columns_of, table_of
+from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.suite import Case
 from tests.test_rows import row
 from tests.trial_records import EVALUATION, record

@@ -22,7 +22,8 @@ from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.predictions import describe, digest_of
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Row, Rows
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.suite_file import load_suite

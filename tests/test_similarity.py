@@ -33,7 +33,8 @@ from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.visqol import ViSQOL
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.results.similarity import similarity_correlations
-from mpq_fixtures.rows import Row, Rows
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Audio, Image, Modality
 from mpq_fixtures.statistics import Correlation, draws, rank_correlation, values_of_points
 from mpq_fixtures.suite import Case, Evaluation

@@ -17,7 +17,8 @@ from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import Failure, Rows
+from mpq_fixtures.rows import Failure
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.suite import Threshold
 
 APPROVE = "pytest evaluations --mpq-case x --mpq-update-baselines"

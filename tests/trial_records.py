@@ -12,7 +12,8 @@ from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
-from mpq_fixtures.rows import Row, Rows
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Additive, Metric, Statistic, restore_metric
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import Rows
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.statistics import Statistics, clusters, values_of_points, values_together
 from mpq_fixtures.suite import ORIGINAL

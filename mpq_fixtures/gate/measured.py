@@ -15,7 +15,8 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, SOURCE
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.samples import SHORT
-from mpq_fixtures.rows import Rows, from_hex
+from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import from_hex
 from mpq_fixtures.statistics import take
 
 if TYPE_CHECKING:

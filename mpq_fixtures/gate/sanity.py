@@ -8,7 +8,7 @@ from __future__ import annotations
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.metrics import Chance, Metric
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import Rows
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.suite import OWN_ANSWERS
 
 FEWEST = 3

@@ -15,7 +15,8 @@ from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import for_arrow, put_in_place, temporary_beside
 from mpq_fixtures.flips import parts_shown
 from mpq_fixtures.record import Record
-from mpq_fixtures.rows import GROUP_BYTES, LEDGER, LINKS, SOURCES, sources_of
+from mpq_fixtures.rows.tables import LEDGER, LINKS, SOURCES, sources_of
+from mpq_fixtures.rows.writer import GROUP_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
