@@ -32,8 +32,10 @@ from mpq_fixtures.store import (
     StoreError,
     key_of,
     local,
+    local_scope,
     open_store,
     packs,
+    sqlite_files,
 )
 from mpq_fixtures.store.local import LocalStore
 from mpq_fixtures.store.packs import sample_key
@@ -183,7 +185,7 @@ class TestScope:
         assert contents(any_store.scope(BITSTREAM, KEY), range(300)) == expected(range(300))
 
     def test_of_large_packs_is_kept_in_pieces(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local, "PIECE", 1000)
+        monkeypatch.setattr(local_scope, "PIECE", 1000)
         scope = store.scope(BITSTREAM, KEY)
         for _ in range(2):
             scope.write(table(range(100)))
@@ -201,29 +203,29 @@ class TestScope:
         for number in range(0, 700, 3):
             scope.write(table(range(number, min(number + 4, 700))))  # each shares a sample with the one before
         assert contents(scope, asked) == expected(asked)
-        assert len(list(scope.read(map(source, range(700))))) < 2 * local.MERGED
+        assert len(list(scope.read(map(source, range(700))))) < 2 * local_scope.MERGED
 
     def test_of_packs_that_are_large_unpacked_becomes_several(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local, "HELD", 10 * table(range(4)).nbytes)
+        monkeypatch.setattr(local_scope, "HELD", 10 * table(range(4)).nbytes)
         scope = store.scope(BITSTREAM, KEY)
-        for number in range(0, 4 * local.MERGED, 4):
+        for number in range(0, 4 * local_scope.MERGED, 4):
             scope.write(table(range(number, number + 4)))
-        assert contents(scope, range(4 * local.MERGED)) == expected(range(4 * local.MERGED))
-        sizes = [len(one) for one in scope.read(map(source, range(4 * local.MERGED)))]
+        assert contents(scope, range(4 * local_scope.MERGED)) == expected(range(4 * local_scope.MERGED))
+        sizes = [len(one) for one in scope.read(map(source, range(4 * local_scope.MERGED)))]
         assert max(sizes) == 40
         assert len(sizes) < 10
 
     def test_is_read_while_its_packs_are_merged(self, store: LocalStore) -> None:
         """Who has looked a sample's pack up finds the sample in another one, and never another sample."""
         scope = store.scope(BITSTREAM, KEY)
-        for number in range(local.MERGED - 1):
+        for number in range(local_scope.MERGED - 1):
             scope.write(table([number]))
-        reading = scope.read(map(source, range(local.MERGED)))
+        reading = scope.read(map(source, range(local_scope.MERGED)))
         found = [next(reading)]
-        scope.write(table([local.MERGED - 1]))  # merges
+        scope.write(table([local_scope.MERGED - 1]))  # merges
         found += reading
-        assert sorted(number for one in found for number in one.column("number").to_pylist()) == list(range(local.MERGED - 1))
-        assert sum(1 for _ in scope.read(map(source, range(local.MERGED)))) == 1
+        assert sorted(number for one in found for number in one.column("number").to_pylist()) == list(range(local_scope.MERGED - 1))
+        assert sum(1 for _ in scope.read(map(source, range(local_scope.MERGED)))) == 1
 
     def test_says_what_it_belongs_to(self, any_store: Store) -> None:
         """Also that of a case that found everything there."""
@@ -376,7 +378,7 @@ class TestDamagedScope:
     @pytest.mark.parametrize("change", ["truncated", "empty", "another file", "a page of zeros"])
     def test_file(self, store: LocalStore, file: Path, change: str) -> None:
         content = file.read_bytes()
-        half, page = len(content) // 2, local.PAGE
+        half, page = len(content) // 2, sqlite_files.PAGE
         changed = {
             "truncated": content[: half - half % page],
             "empty": b"",
