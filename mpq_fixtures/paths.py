@@ -31,8 +31,3 @@ def digests_of_folder(folder: Path) -> dict[str, str]:
 def digest_of_files(digests: Mapping[str, str]) -> str:
     """Return one digest of files from their names and digests."""
     return hashlib.sha256(os.fsencode("".join(f"{name}\0{digest}\n" for name, digest in digests.items()))).hexdigest()
-
-
-def digest_of_folder(folder: Path) -> str:
-    """Return a digest of the names and contents of the files in a folder."""
-    return digest_of_files(digests_of_folder(folder))

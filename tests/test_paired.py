@@ -12,6 +12,7 @@ import scipy.stats
 
 from mpq_fixtures.gate.paired import (
     JITTER,
+    Effect,
     cluster_mean,
     clusters_of,
     detectable_by_counts,
@@ -23,9 +24,7 @@ from mpq_fixtures.gate.paired import (
     needed_by_counts,
     p_of_counts,
     p_of_jitter,
-    paired_effect,
     score_of_pairs,
-    shared_clusters,
     shares,
 )
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case, p_of_wrong_turns
@@ -46,6 +45,12 @@ def hits(text: str) -> list[Statistic]:
 
 def alone(samples: Sequence[object]) -> list[str]:
     return [""] * len(samples)
+
+
+def paired_effect(
+    metric: Metric, before: Sequence[Statistic], after: Sequence[Statistic], groups: Sequence[str], margin: float, level: float
+) -> Effect:
+    return effect_of_shares(shares(metric, before, after), groups, margin, level)
 
 
 class TestRightAndWrong:
@@ -231,8 +236,7 @@ class TestClusters:
         clusters = clusters_of(["a", "", "b", "a", ""])
         assert clusters is not None
         assert clusters.tolist() == [0, 1, 2, 0, 3]
-        assert shared_clusters(["a", "", "a"])
-        assert not shared_clusters(["a", "b", "", ""])
+        assert clusters_of(["a", "b", "", ""]) is None
 
     def test_of_one_sample_each_are_scipys_t_test(self) -> None:
         values = np.random.default_rng(0).normal(-0.02, 0.1, 40)

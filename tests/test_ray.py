@@ -18,7 +18,7 @@ from projects import Project, heed_interrupts
 
 pytest.importorskip("ray")
 
-from mpq_fixtures.engines.ray import _knock
+from mpq_fixtures.engines.cluster import _knock
 
 MODEL = """
 import ctypes

@@ -191,7 +191,7 @@ class TestFetchingForCodecs:
         weights = small_lyra(server, monkeypatch)
         assert main(["fetch", "--codec", "lyra", "--codec", "opus"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines == [f"lyra: weights in {weights.find()}", "lyra, opus: everything is here"]
+        assert lines == [f"lyra: weights ({weights.licence}) in {weights.find()}", "lyra, opus: everything is here"]
         server.requests.clear()
         assert main(["fetch", "--codec", "lyra"]) == 0
         assert not server.requests
@@ -204,7 +204,7 @@ class TestFetchingForCodecs:
         suite.write_text(SUITE.format(model=Path(codecs.__file__).parents[1] / "pocket" / "models" / "whisper_pocket"))
         main(["fetch", str(suite)])
         assert weights.require()
-        assert f"lyra: weights in {weights.find()}" in capsys.readouterr().out
+        assert f"lyra: weights ({weights.licence}) in {weights.find()}" in capsys.readouterr().out
 
     def test_refuses_wrong_ones_in_one_sentence_and_brings_the_others(
         self, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -229,7 +229,10 @@ class TestFetchingForCodecs:
         monkeypatch.setattr(LPIPS, "weights", weights)
         monkeypatch.setattr(LPIPS, "missing", lambda self: weights.missing())
         assert main(["fetch", "--metric", "lpips", "--metric", "psnr"]) == 0
-        assert capsys.readouterr().out.splitlines() == [f"lpips: weights in {weights.find()}", "lpips, psnr: everything is here"]
+        assert capsys.readouterr().out.splitlines() == [
+            f"lpips: weights ({weights.licence}) in {weights.find()}",
+            "lpips, psnr: everything is here",
+        ]
         assert main(["fetch", "--metric", "lpisp"]) == 2
         assert "there is no metric 'lpisp'; did you mean 'lpips'?" in capsys.readouterr().err
 

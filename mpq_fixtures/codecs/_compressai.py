@@ -145,6 +145,7 @@ class ZooCodec(CompressAICodec):
         super().fetch(say, qualities)
         if not self.lack(qualities):
             return
+        say(f"{self.name}: weights under {self._files().licence}")
         _, numbered = self.process().call("urls", architecture=self.architecture)
         for quality, url in (self._urls or {f"q{number}": url for number, url in numbered.items()}).items():
             if quality in (qualities or self.ladder) and self.weights(quality) is None:

@@ -45,9 +45,11 @@ class TfciCodec(WorkerCodec):
     def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Make the environment, and download the metagraphs that are not here."""
         super().fetch(say, qualities)
-        for quality in qualities or self.models:
-            if self._metagraph(quality) is None:
-                download(f"{self._bucket}/{self.models[quality]}.metagraph", self._files().places()[-1], say)
+        absent = [quality for quality in qualities or self.models if self._metagraph(quality) is None]
+        if absent:
+            say(f"{self.name}: models under {self._files().licence}")
+        for quality in absent:
+            download(f"{self._bucket}/{self.models[quality]}.metagraph", self._files().places()[-1], say)
 
     def build(self) -> str:
         """Name the packages of the environment, the worker's code, how it runs, and the digests of the metagraphs."""

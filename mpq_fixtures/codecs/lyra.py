@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mpq_fixtures.signals import Audio
 
-SAMPLE_RATE, HOP, FEATURES = 16000, 320, 64
+SAMPLE_RATE, HOP = 16000, 320
 CODE_BITS, STAGES = 4, 46
 """Bits of an index, and how many stages the quantizer has; a quality uses the first 16, 30 or all of them."""
 
@@ -76,7 +76,7 @@ class Lyra(AudioCodec):
     def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:
         """Download the weights from Lyra's repository at the commit of its last change to them."""
         with progress_bar("lyra", WEIGHTS.size) as bar:
-            say(f"lyra: weights in {download(WEIGHTS, bar.update)}")
+            say(f"lyra: weights ({WEIGHTS.licence}) in {download(WEIGHTS, bar.update)}")
 
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return the one sample rate of the networks."""

@@ -68,7 +68,7 @@ def _fetch_weights(metric: SignalMetric, say: Callable[[str], None]) -> None:
     weights = getattr(metric, "weights", None)
     if isinstance(weights, Weights):
         with progress_bar(metric.name, weights.size) as bar:
-            say(f"{metric.name}: weights in {download_weights(weights, bar.update)}")
+            say(f"{metric.name}: weights ({weights.licence}) in {download_weights(weights, bar.update)}")
 
 
 def _bring(kind: str, needed: Mapping[str, tuple[Callable[[], str], Callable[[Callable[[str], None]], None]]]) -> list[str]:

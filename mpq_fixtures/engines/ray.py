@@ -9,32 +9,22 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-import logging
-import os
-import platform
-import signal
-import socket
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.devices import cores, resolve_device
+from mpq_fixtures.engines.cluster import compare_versions, fitting_device, join
 from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform, scopes_to_read
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
-from mpq_fixtures.provenance import PACKAGES
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import STATISTIC, StoreError, packs
 
@@ -52,20 +42,13 @@ _DONE_AHEAD = 8
 """Cases with nothing to do that are looked at before their turn."""
 _STRETCH = 2.0
 """Seconds of work in a range: much more than sending it costs."""
-_MOST_SAMPLES, _MOST_BYTES = 1024, 2**24
-"""What a range holds at most, and what comes along of it from the store, about."""
+_MOST_SAMPLES = 1024
+"""What a range holds at most."""
 _CRASHES = 3
 """Processes that must die at a range before it is divided, and at a sample before that is its failure."""
-_PATIENCE = 3.0
-"""Seconds that a cluster's head may take to answer."""
-_START = 120.0
-"""Seconds that a node may take to start a process."""
 _LOOK = 0.5
 _COUNT = 10.0
 """Seconds between two counts of the cluster's workers."""
-
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"  # HTTP/2's preface and empty settings (RFC 9113, section 3.4)
 
 
 @dataclass(eq=False)
@@ -79,7 +62,6 @@ class _Work:
     numbers: deque[int] = field(default_factory=deque)
     out: int = 0
     without: set[int] = field(default_factory=set)
-    failures: dict[str, Failure] = field(default_factory=dict)
     error: Exception | None = None
 
     @property
@@ -135,9 +117,9 @@ class RayEngine:
 
         Raises `pytest.UsageError` for a cluster that cannot be reached or is not fit.
         """
-        self._ray, self._bench = _join(self._options.ray_address), bench
-        self._device = _fitting_device(self._options.device, self._ray)
-        _compare_versions(self._ray)
+        self._ray, self._bench = join(self._options.ray_address), bench
+        self._device = fitting_device(self._options.device, self._ray)
+        compare_versions(self._ray)
         needs = {"num_gpus": 1} if self._device.startswith("cuda") else {"num_cpus": 1}
         # Whoever resends what was lost counts how often, so that a sample that kills its worker is found: Ray's own retries would not end.
         self._remote = self._ray.remote(max_retries=0, scheduling_strategy="SPREAD", **needs)(perform)
@@ -479,112 +461,3 @@ def _modules(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
     classes = [type(one) for one in (*evaluation.codecs.values(), *evaluation.task.signal_metrics(evaluation.similarity))]
     others = [cls for cls in classes if cls.__module__.partition(".")[0] != own]
     return tuple(dict.fromkeys((cls.__module__, inspect.getsourcefile(cls) or "") for cls in others))
-
-
-def _join(address: str) -> Any:
-    """Return Ray, connected to a cluster."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
-    try:
-        ray = importlib.import_module("ray")
-    except ImportError:
-        raise pytest.UsageError("--mpq-engine ray: Ray is not installed here: pip install 'mpq[ray]'") from None
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    settings: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False} if address == "local" else {}
-    _knock(address)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(address=address, **settings, **quiet)
-    except (Exception, SystemExit) as error:
-        where = "no cluster could be started here" if address == "local" else f"there is no cluster that could be joined at {address}"
-        raise pytest.UsageError(f"--mpq-ray-address: {where}: {describe_error(error)}") from None
-    finally:
-        with contextlib.suppress(ValueError):  # not in the main thread
-            signal.signal(signal.SIGTERM, before)  # Ray would leave at once, and nothing would be written
-    return ray
-
-
-def _knock(address: str) -> None:
-    """Raise where no cluster can answer at an address: Ray itself would try for two minutes."""
-    if address in ("local", "auto"):
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in host or not port.isdecimal():
-        raise pytest.UsageError(
-            f"--mpq-ray-address: {address!r} is not HOST:PORT, auto or local; pytest runs on a node of the cluster, so a Ray Client "
-            "(ray://) is not needed"
-        )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE) as connection:
-            connection.settimeout(_PATIENCE)
-            connection.sendall(_HELLO)
-            answer = b"" if os.environ.get("RAY_USE_TLS", "0") == "1" else connection.recv(4)
-    except OSError as error:
-        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise pytest.UsageError(f"--mpq-ray-address: there is no cluster at {address}: {reason}") from None
-    if os.environ.get("RAY_USE_TLS", "0") != "1" and answer[3:] != b"\4":  # settings, with which gRPC begins
-        raise pytest.UsageError(
-            f"--mpq-ray-address: what answers at {address} is not the head of a Ray cluster, whose port is 6379 as a rule"
-        )
-
-
-def _fitting_device(wanted: str, ray: Any) -> str:
-    """Return the torch device that the cluster's workers have: the first of those that Ray grants, or the processor."""
-    gpus = ray.cluster_resources().get("GPU", 0)
-    if wanted.startswith("cuda:"):
-        raise pytest.UsageError(f"--mpq-device {wanted}: Ray grants GPUs, one a worker: give cuda or auto")
-    if wanted == "cuda" and not gpus:
-        raise pytest.UsageError("--mpq-device cuda: the Ray cluster has no GPU; use auto or cpu")
-    if gpus and wanted in ("auto", "cuda"):
-        return "cuda:0"
-    return "mps" if wanted != "cpu" and platform.system() == "Darwin" and resolve_device(wanted, 0) == "mps" else "cpu"
-
-
-def _compare_versions(ray: Any) -> None:
-    """Raise where a node has other versions of what decides results."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    def versions(packages: Sequence[str]) -> dict[str, str]:  # by value, since a node may lack this package
-        import platform as machine
-        from importlib import metadata
-
-        found = {"Python": machine.python_version()}
-        for package in packages:
-            try:
-                found[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-        return found
-
-    here, asked = _versions(PACKAGES), ray.remote(num_cpus=0, max_retries=1)(versions)
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    answers = {
-        asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one, soft=False)).remote(PACKAGES): node
-        for one, node in nodes.items()
-    }
-    for answer, node in answers.items():
-        try:
-            there: dict[str, str] = ray.get(answer, timeout=_START)
-        except ray.exceptions.RayError as error:
-            if node["NodeID"] in {one["NodeID"] for one in ray.nodes() if one["Alive"]}:
-                raise pytest.UsageError(f"--mpq-engine ray: node {node['NodeManagerHostname']} fails: {describe_error(error)}") from None
-            continue  # lost meanwhile
-        if differing := [package for package in ("Python", *PACKAGES) if here.get(package) != there.get(package)]:
-            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-            raise pytest.UsageError(
-                f"--mpq-engine ray: node {name} has other versions: here {_listed(here, differing)}; there {_listed(there, differing)}; "
-                "install the same on all nodes"
-            )
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def _listed(versions: dict[str, str], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {versions.get(name, 'not installed')}" for name in names)

@@ -61,17 +61,6 @@ class Effect:
     needed: int
 
 
-def paired_effect(
-    metric: Metric, before: Sequence[Statistic], after: Sequence[Statistic], groups: Sequence[str], margin: float, level: float
-) -> Effect:
-    """Return how ``metric`` moved from the statistics ``before`` to those ``after``, sample by sample.
-
-    ``groups`` name the cluster of each sample (a track, a speaker), "" for none; ``margin`` is in the metric's unit. Samples without a
-    value in either measurement are left out; with none left, all figures are NaN and both chances 1.
-    """
-    return effect_of_shares(shares(metric, before, after), groups, margin, level)
-
-
 def effect_of_shares(shares: NDArray[np.float64], groups: Sequence[str], margin: float, level: float) -> Effect:
     """Return the effect whose `shares` are given, NaN for samples to leave out.
 
@@ -162,11 +151,6 @@ def _clusters_of(groups: tuple[str, ...]) -> NDArray[np.intp] | None:
     clusters = np.array([numbers.setdefault(group or place, len(numbers)) for place, group in enumerate(groups)], np.intp)
     clusters.flags.writeable = False
     return clusters
-
-
-def shared_clusters(groups: Sequence[str]) -> bool:
-    """Tell whether any group holds more than one sample."""
-    return clusters_of(groups) is not None
 
 
 # Right and wrong ----------------------------------------------------------------------------------------------------------------------

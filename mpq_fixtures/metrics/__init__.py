@@ -88,8 +88,7 @@ _registry: dict[tuple[Modality, str], type[SignalMetric]] = {}
 class Metric(ABC):
     """A figure of merit with its unit, bounds and tolerance.
 
-    ``biased`` says that samples which are there twice move the value one way, as those of mAP do. ``tolerance`` is how far the value may
-    move between machines and library builds before it counts as a change, in ``unit``.
+    ``tolerance`` is how far the value may move between machines and library builds before it counts as a change, in ``unit``.
     """
 
     name: ClassVar[str]
@@ -97,7 +96,6 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]]
     tolerance: ClassVar[float]
-    biased: ClassVar[bool] = False
     one_shape: ClassVar[bool] = True  # of condensed statistics, whatever the sample
     version: ClassVar[int] = 1  # raised when what is computed changes: part of the cache key
 

@@ -38,7 +38,6 @@ class MeanAveragePrecision(Countable):
     name = "map"
     unit = "AP"
     bounds = (0.0, 1.0)
-    biased = True
     one_shape = False
     tolerance = 0.01
 
