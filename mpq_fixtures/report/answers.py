@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpq_fixtures.report.cases import SHARES, Case, Measure, lowest_rates, number, rate, text
+from mpq_fixtures.decisions.lowest import SHARES
+from mpq_fixtures.report.cases import Case
+from mpq_fixtures.report.figures import Measure, number, rate, text
+from mpq_fixtures.report.lowest_rates import lowest_rates
 
 
 @dataclass(frozen=True)

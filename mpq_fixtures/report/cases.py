@@ -1,4 +1,4 @@
-"""What the report says about cases: their verdicts in order, their figures as text, the lowest rates that are enough.
+"""What the report says about cases: their verdicts in order and their figures.
 
 Everything here is a pure function of the ``cases`` in ``results.json`` (see ``reports/README.md``). A figure that does not
 exist is `None`; so is one that is not finite, since neither JSON nor a reader can do anything with it.
@@ -6,20 +6,12 @@ exist is `None`; so is one that is not finite, since neither JSON nor a reader c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mpq_fixtures.decisions.lowest import keeps as keeps_share
-from mpq_fixtures.decisions.lowest import lowest
 from mpq_fixtures.decisions.points import series_of
-
-KEPT = 0.95
-"""The share of the original's score that counts as kept."""
-
-SHARES = (0.99, 0.98, KEPT, 0.9)
-"""The shares that a reader can ask for."""
+from mpq_fixtures.report.figures import NAMELESS_UNITS, Measure, number, percent, rate, text
 
 RED = ("failed", "regressed", "rate")
 """What somebody has to look at."""
@@ -30,26 +22,6 @@ STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered",
 OWN_ANSWERS = "original"
 """What results call targets that are the model's own answers to the originals."""
 
-METRIC_TITLES = {
-    "top1": "top-1 accuracy",
-    "miou": "mean IoU",
-    "map": "mAP",
-    "word_accuracy": "word accuracy",
-    "sdr": "SDR",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "si_sdr": "SI-SDR",
-    "ms_ssim": "MS-SSIM",
-    "lpips": "LPIPS",
-    "dists": "DISTS",
-    "pesq": "PESQ",
-    "stoi": "STOI",
-    "cdpam": "CDPAM",
-    "visqol": "ViSQOL",
-    "agreement": "agreement with the originals",
-    "neighbours": "neighbours kept",
-}
-UNIT_TITLES = {"bpp": "bits per pixel", "bits/sample": "bits per audio sample"}
 _WORDS = (
     "case", "suite", "evaluation", "task", "targets", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason",
     "notes", "layer", "suspect",
@@ -62,70 +34,6 @@ OFF = 0.1
 """The share by which a rate may miss the one that its quality names before the report flags it."""
 STORED_RAW = 1.05
 """The ratio up to which originals count as not compressed."""
-NAMELESS_UNITS = ("", "1", "accuracy", "IoU", "AP", "SSIM", "cosine similarity", "share of neighbours")  # the title says it already
-
-
-def number(value: Any) -> float | None:
-    """Return ``value`` as a finite float, or None for an empty cell, NaN, infinity and anything that is no number."""
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        figure = float(value)
-    except (TypeError, ValueError):
-        return None
-    return figure if math.isfinite(figure) else None
-
-
-def text(value: Any) -> str:
-    """Return ``value`` as text, an empty one for an empty cell."""
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric's value over a case, its 95 % interval and its unit."""
-
-    name: str
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    missing: int = 0
-    why_missing: str = ""
-    agreement: bool = False
-    method: str = ""
-
-    @property
-    def title(self) -> str:
-        """The metric's name as a reader knows it; what is held against the model's own answers is agreement, whatever it is counted in."""
-        title = METRIC_TITLES.get(self.name, self.name.replace("_", " "))
-        return f"agreement ({title})" if self.agreement else title
-
-    @property
-    def axis(self) -> str:
-        """The title with its unit, for an axis or the head of a column."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
-
-    def show(self, figure: float | None, *, sign: bool = False, unit: bool = True) -> str:
-        """Write a figure of this metric: three decimals, two for decibels, an empty text for None."""
-        if figure is None:
-            return ""
-        shown = f"{figure:{'+' if sign else ''}.{2 if self.unit == 'dB' else 3}f}"
-        if float(shown) == 0:
-            shown = shown.lstrip("+-")
-        return shown.replace("-", "\N{MINUS SIGN}") + (f" {self.unit}" if unit and self.unit else "")
-
-    @property
-    def interval(self) -> str:
-        """The 95 % interval in brackets, or an empty text."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"[{self.show(self.low, unit=False)}, {self.show(self.high, unit=False)}]"
-
-    @property
-    def error_rate(self) -> str:
-        """What a word accuracy lacks, as its readers call it: ``WER 7.1 %``; empty for other metrics."""
-        return f"WER {100 * (1 - self.value):.1f} %" if self.name == "word_accuracy" and self.value is not None else ""
 
 
 @dataclass(frozen=True)
@@ -361,28 +269,6 @@ def sentence(cases: Sequence[Case], complete: bool = True) -> str:
     return "; ".join(parts) + "."
 
 
-@dataclass(frozen=True)
-class Lowest:
-    """The cheapest measured point of a codec that keeps a share of the original's score; ``case`` is None where none does."""
-
-    codec: str
-    case: Case | None
-    note: str
-
-
-def lowest_rates(cases: Iterable[Case], share: float = KEPT) -> list[Lowest]:
-    """Find for each codec of one evaluation the lowest measured rate that keeps ``share``, cheapest codec first.
-
-    Nothing is interpolated. A case with failed samples does not count, since its value leaves them out.
-    """
-    ladders: dict[str, list[Case]] = {}
-    for case in cases:
-        if not case.original:
-            ladders.setdefault(case.series, []).append(case)
-    found = [_lowest(codec, ladder, share) for codec, ladder in ladders.items()]
-    return sorted(found, key=lambda lowest: math.inf if lowest.case is None else lowest.case.rate or 0.0)
-
-
 def status_of(verdict: str, outcome: str) -> str:
     """Return one of `STATUSES`: the verdict, unless the outcome says something worse."""
     if verdict in ("regressed", "rate"):
@@ -390,59 +276,3 @@ def status_of(verdict: str, outcome: str) -> str:
     if outcome in ("failed", "not run", "skipped"):
         return outcome
     return verdict if verdict in STATUSES else outcome or "not run"
-
-
-def keeps(retention: float | None, share: float = KEPT) -> bool:
-    """Whether a case keeps ``share`` of the original's score."""
-    return keeps_share(retention, share)
-
-
-def _lowest(codec: str, ladder: list[Case], share: float) -> Lowest:
-    usable = [case for case in ladder if case.rate is not None and case.retention is not None and not case.failures]
-    usable.sort(key=lambda case: case.rate or 0.0)
-    left_out = [case for case in ladder if case not in usable]
-    notes = [f"not counted: {', '.join(case.rung for case in left_out)} ({_why_left_out(left_out)})"] if left_out and usable else []
-    if not usable:
-        return Lowest(codec, None, _why_left_out(left_out))
-    place = int(lowest([case.rate for case in usable], [case.retention for case in usable], share))
-    best = usable[place] if place >= 0 else None
-    if best is None:
-        most = max(usable, key=lambda case: case.retention or 0.0)
-        return Lowest(codec, None, "; ".join([f"{most.rung} keeps most, {percent(most.retention)}", *notes]))
-    if best is usable[0]:
-        notes.insert(0, "even its lowest point keeps it" if ladder[0] is best else "the lowest point that was measured")
-    above = [case for case in usable[usable.index(best) + 1 :] if not keeps(case.retention, share)]
-    if above:
-        notes.insert(0, "not monotone: " + ", ".join(f"{case.rung} keeps {percent(case.retention)}" for case in above))
-    return Lowest(codec, best, "; ".join(notes))
-
-
-def _why_left_out(cases: Sequence[Case]) -> str:
-    if any(case.failures for case in cases):
-        return "samples failed"
-    if any(case.main.value is not None and case.reference is None for case in cases):
-        return "the originals were not measured"
-    return "not measured"
-
-
-def percent(share: float | None, unit: bool = True) -> str:
-    """Write a share as per cent with one decimal: ``94.9 %``; never rounded up over one of `SHARES`."""
-    if share is None:
-        return ""
-    figure = round(share * 100, 1)
-    if any(share < kept - 1e-9 <= figure / 100 for kept in SHARES):
-        figure = math.floor(share * 1000 + 1e-6) / 10
-    return f"{figure:.1f}{' %' if unit else ''}".replace("-", "\N{MINUS SIGN}")
-
-
-def rate(value: float | None, unit: str = "") -> str:
-    """Write a rate with three significant digits, and its unit if one is given."""
-    if value is None:
-        return ""
-    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
-    return f"{value:.{digits}f} {unit}".strip()
-
-
-def ratio(value: float | None) -> str:
-    """Write a compression ratio: ``113:1``, with one decimal below ten."""
-    return "" if value is None else f"{value:.0f}:1" if value >= 9.95 else f"{value:.1f}:1"

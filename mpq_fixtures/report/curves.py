@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from mpq_fixtures.report.cases import UNIT_TITLES, Case, percent, rate
+from mpq_fixtures.report.cases import Case
+from mpq_fixtures.report.figures import UNIT_TITLES, percent, rate
 
 COLOURS = ("#0072b2", "#d55e00", "#779966", "#995566", "#0099ee", "#998899", "#bb3300", "#cc0099")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")

@@ -10,7 +10,7 @@ from typing import Any
 
 from mpq_fixtures.examples import REASON
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, TOLERANCES
-from mpq_fixtures.report import cases as reading
+from mpq_fixtures.report import figures
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.report.gallery import Media, MediaSink, compare_words, divide, legend_of, media_of, weight
 from mpq_fixtures.signals import SEED
@@ -134,7 +134,7 @@ def _places(cases: Sequence[str], samples: Sequence[_Row]) -> tuple[list[int], l
     """
     own = set(cases)
     named = [(place, str(row["sample"]), row) for place, row in enumerate(samples) if row["case"] in own and row.get("shown") is not None]
-    falls = {place: (-_fall(row["original_score"], row["score"]), -(reading.number(row["rate"]) or 0.0)) for place, _, row in named}
+    falls = {place: (-_fall(row["original_score"], row["score"]), -(figures.number(row["rate"]) or 0.0)) for place, _, row in named}
     harmful = sorted(((place, name) for place, name, row in named if HARMFUL in row["shown"].split()), key=lambda one: falls[one[0]])
     others = [(place, name) for place, name, row in named if RANDOM in row["shown"].split()]
     random.Random(SEED).shuffle(others)
@@ -157,7 +157,7 @@ def _diverse(rows: Sequence[tuple[int, str]]) -> Iterator[int]:
 
 
 def _fall(original_score: Any, score: Any) -> float:
-    before, now = reading.number(original_score), reading.number(score)
+    before, now = figures.number(original_score), figures.number(score)
     return math.inf if before is None or now is None else abs(before - now)
 
 
@@ -218,16 +218,16 @@ def _flip(case: Case, row: Mapping[str, Any], sink: MediaSink | None) -> Flip:
     """Show one flip; without a sink, without its media."""
     before, now = divide(row["example"])
     reason = "; ".join(bytes(part["data"]).decode("utf-8", "replace") for part in (*now, *before) if part["media_type"] == REASON)
-    answers = reading.text(row.get("original_prediction")), reading.text(row.get("prediction"))
-    target = reading.text(row.get("target"))
-    scores = reading.number(row.get("original_score")), reading.number(row.get("score"))
+    answers = figures.text(row.get("original_prediction")), figures.text(row.get("prediction"))
+    target = figures.text(row.get("target"))
+    scores = figures.number(row.get("original_score")), figures.number(row.get("score"))
     task = registered().get(case.task)
     spoken = task is not None and task.is_text
     return Flip(
-        sample=reading.text(row["sample"]),
+        sample=figures.text(row["sample"]),
         case=case,
         why=row["shown"],
-        rate=reading.number(row.get("rate")),
+        rate=figures.number(row.get("rate")),
         fall=_fall(row.get("original_score"), row.get("score")),
         score_before="" if case.main.name == "top1" else case.main.show(scores[0], unit=False),
         score="" if case.main.name == "top1" else case.main.show(scores[1]) or "no value",

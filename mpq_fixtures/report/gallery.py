@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq_fixtures.flips import EXAMPLE, ORIGINAL
-from mpq_fixtures.report import cases as reading
+from mpq_fixtures.report import figures
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.tasks import registered
 
@@ -90,7 +90,7 @@ def divide(parts: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]],
     """Return the parts of the original, under the labels that they have alone, and those of the point."""
     before, now = list[Mapping[str, Any]](), list[Mapping[str, Any]]()
     for part in parts:
-        label = reading.text(part["label"])
+        label = figures.text(part["label"])
         if label.startswith(ORIGINAL):
             before.append({**part, "label": label.removeprefix(ORIGINAL)})
         else:
@@ -152,7 +152,7 @@ def show_example(
             ladders.setdefault(case.series, []).append(cells[case.case])
     return Example(
         sample=sample,
-        target=reading.text(rows[points[0].case].get("target")),
+        target=figures.text(rows[points[0].case].get("target")),
         legend=legend,
         original=cells.get(original.case) if original else None,
         rows=ladders,
@@ -170,7 +170,7 @@ def _middling(case: Case, points: Sequence[Case]) -> float:
 def media_of(parts: Iterable[Mapping[str, Any]], sink: MediaSink) -> list[Media]:
     """Turn parts into media; a part of a type that is not expected is left out."""
     media = [part for part in parts if part["media_type"] in MEDIA_TYPES]
-    return [Media(part["media_type"].split("/")[0], reading.text(part["label"]), sink.uri(part)) for part in media]
+    return [Media(part["media_type"].split("/")[0], figures.text(part["label"]), sink.uri(part)) for part in media]
 
 
 def legend_of(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -181,13 +181,13 @@ def legend_of(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _shown(case: Case, row: Mapping[str, Any], media: Sequence[Media]) -> Shown:
-    prediction, target = reading.text(row.get("prediction")), reading.text(row.get("target"))
-    score = reading.number(row.get("score"))
+    prediction, target = figures.text(row.get("prediction")), figures.text(row.get("target"))
+    score = figures.number(row.get("score"))
     task = registered().get(case.task)
     spoken = task is not None and task.is_text
     return Shown(
         case=case,
-        rate=reading.number(row.get("rate")),
+        rate=figures.number(row.get("rate")),
         media=tuple(media),
         left_out=not media,
         prediction="" if spoken else prediction,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.report.cases import Measure
 from mpq_fixtures.report.curves import FAINT, INK, SCHEMA
+from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.results.courses import Course, Entry, History, of_host
 from mpq_fixtures.results.history import host_of, read_history
 from mpq_fixtures.results.times import moment, parse_moment

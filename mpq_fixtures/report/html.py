@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from mpq_fixtures.chain import PLURAL
+from mpq_fixtures.decisions.lowest import SHARES
 from mpq_fixtures.files import write_atomically
-from mpq_fixtures.report import cases as reading
-from mpq_fixtures.report import drawing, replication
+from mpq_fixtures.report import drawing, figures, replication
 from mpq_fixtures.report.answers import whole as whole_percent
-from mpq_fixtures.report.cases import Case, Measure, read_cases
+from mpq_fixtures.report.cases import OFF, Case, count_statuses, read_cases, sentence, worst_first
 from mpq_fixtures.report.changes import changes
+from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.report.flips import counts_of, flips_of, rows_of, wanted, weight_of
 from mpq_fixtures.report.folder import Beside
 from mpq_fixtures.report.gallery import examples_of, media_budget, share_budget, show_example, weight
@@ -121,7 +122,7 @@ class Report:
 
     def page_of(self, section: Section, script: str) -> str:
         """Return the page of one evaluation, for the folder beside the index; ``script`` is the file there that draws charts."""
-        ordered = reading.worst_first(section.cases)
+        ordered = worst_first(section.cases)
         return self._page("evaluation_page.html.j2", [], script, whole=True, section=section, cases=ordered, further=_further(ordered))
 
     def _page(self, template: str, scripts: Sequence[str], script: str = "", *, whole: bool, **content: Any) -> str:
@@ -133,11 +134,11 @@ class Report:
             whole=whole,
             suites=list(dict.fromkeys(case.suite for case in self.cases if case.suite)),
             created=_moment(self.results.get("created")),
-            shares=[(f"{100 * share:g}", share == reading.KEPT) for share in reading.SHARES],
+            shares=[(f"{100 * share:g}", share == figures.KEPT) for share in SHARES],
             since=self.since,
             method=_method(self.cases),
             most_failures=max(1, min(MOST_FAILURES, ALL_FAILURES // max(1, sum(bool(case.failures) for case in self.cases)))),
-            off=reading.OFF,
+            off=OFF,
             css=Markup("".join((HERE / name).read_text(encoding="utf-8") for name in ("report.css", "flips.css"))),
             scripts=[Markup(text) for text in scripts],
             script=script,
@@ -165,7 +166,7 @@ class Report:
         )
         environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
         environment.filters |= {
-            "rate": reading.rate, "ratio": reading.ratio, "percent": reading.percent, "whole": whole_percent, "pace": _pace,
+            "rate": figures.rate, "ratio": figures.ratio, "percent": figures.percent, "whole": whole_percent, "pace": _pace,
             "sentence": _sentence, "key": _key,
         }  # fmt: skip
         return environment
@@ -173,14 +174,14 @@ class Report:
     @cached_property
     def _about_the_run(self) -> dict[str, Any]:
         """Return what the first page says of all cases."""
-        results, cases = self.results, reading.worst_first(self.cases)
+        results, cases = self.results, worst_first(self.cases)
         places = {id(case): section.key for section in self.sections for case in section.cases}
         red = [case for case in cases if case.is_red]
         return {
-            "sentence": reading.sentence(self.cases, bool(results.get("complete", True))),
+            "sentence": sentence(self.cases, bool(results.get("complete", True))),
             "first_red": min((self.since[case.case] for case in red if case.case in self.since), default=""),
             "well": bool(cases) and all(case.outcome == "passed" for case in cases),
-            "statuses": reading.count_statuses(cases),
+            "statuses": count_statuses(cases),
             "changed": changes(results.get("cases", ())),
             "pooled": results.get("pooled") or (),
             "attention": red + [case for case in cases if case.status == "underpowered"],
@@ -295,13 +296,13 @@ def _moment(created: Any) -> str:
     try:
         moment = datetime.fromisoformat(str(created))
     except ValueError:
-        return reading.text(created)
+        return figures.text(created)
     return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or 'UTC'}"
 
 
 def _seconds(value: Any) -> str:
     """Write seconds as ``12.3 s`` or ``4 min 05 s``."""
-    seconds = reading.number(value)
+    seconds = figures.number(value)
     if seconds is None:
         return ""
     return f"{seconds:.1f} s" if seconds < 60 else f"{math.floor(seconds / 60)} min {math.floor(seconds % 60):02d} s"
@@ -309,12 +310,12 @@ def _seconds(value: Any) -> str:
 
 def _time(seconds: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return name, time, and share of the workers' lifetime for each entry of ``seconds``."""
-    worker = reading.number(seconds.get("worker"))
+    worker = figures.number(seconds.get("worker"))
     titles = {"busy": "any of these under way", "worker": "the workers' lifetime"}
-    figures = [(name, reading.number(value)) for name, value in seconds.items() if name != "share"]
+    steps = [(name, figures.number(value)) for name, value in seconds.items() if name != "share"]
     return [
         (titles.get(name, name), _seconds(value), f"{value / worker:.0%}".replace("%", " %") if worker else "")
-        for name, value in figures
+        for name, value in steps
         if value is not None
     ]
 
@@ -325,7 +326,7 @@ def _work(work: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         kinds = dict.fromkeys(kind for counts in work.values() if isinstance(counts, Mapping) for kind in counts)
         work = {kind: {how: counts.get(kind, 0) for how, counts in work.items()} for kind in kinds}
     return [
-        (kind.replace("_", " "), reading.text(counts.get("computed", 0)), reading.text(counts.get("reused", 0)))
+        (kind.replace("_", " "), figures.text(counts.get("computed", 0)), figures.text(counts.get("reused", 0)))
         for kind, counts in work.items()
         if isinstance(counts, Mapping)
     ]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpq_fixtures.report.cases import Case, number
+from mpq_fixtures.report.cases import Case
+from mpq_fixtures.report.figures import number
 
 SUITE = "study"
 """The suite whose evaluations have the names of the study's in ``study.json``."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpq_fixtures.report import cases as reading
-from mpq_fixtures.report import curves
+from mpq_fixtures.report import curves, figures
 from mpq_fixtures.report.answers import Answers, Delta, answers, deltas
-from mpq_fixtures.report.cases import Case, Measure
+from mpq_fixtures.report.cases import Case, count_statuses
+from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.report.flips import Flips
 from mpq_fixtures.report.gallery import Example
 from mpq_fixtures.report.history import OverTime, over_time
@@ -50,7 +50,7 @@ class Section:
     @property
     def statuses(self) -> dict[str, int]:
         """How many cases have each status, worst first."""
-        return reading.count_statuses(self.cases)
+        return count_statuses(self.cases)
 
     @property
     def paced(self) -> bool:
@@ -140,10 +140,10 @@ def _similarity(entries: Iterable[Mapping[str, Any]], suite: str, name: str, cas
             found.append(
                 Similarity(
                     title=own[0].title,
-                    rho=reading.number(entry.get("rho")),
-                    low=reading.number(entry.get("ci_low")),
-                    high=reading.number(entry.get("ci_high")),
-                    points=int(reading.number(entry.get("points")) or 0),
+                    rho=figures.number(entry.get("rho")),
+                    low=figures.number(entry.get("ci_low")),
+                    high=figures.number(entry.get("ci_high")),
+                    points=int(figures.number(entry.get("points")) or 0),
                     missing=f"{missing} of {sum(case.samples for case in cases if not case.original)}: {reason}" if missing else "",
                 )
             )
