@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpq_fixtures.clock import STEPS
-from mpq_fixtures.report.cases import status_of
-from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.figures import KEPT, rate
-from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, Result
+from mpq_fixtures.decisions.lowest import KEPT
+from mpq_fixtures.gate.changes import changes
+from mpq_fixtures.results.figures import rate
+from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, Result, status_of
 from mpq_fixtures.results.markdown import table
 from mpq_fixtures.run import Run
 from mpq_fixtures.store import LAYERS

@@ -21,16 +21,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
-from mpq_fixtures.decisions.lowest import SHARES
+from mpq_fixtures.decisions.lowest import KEPT, SHARES, percent
 from mpq_fixtures.examples import MAX_SIDE, Part, audio_example, class_colour, gain_of, image_example
 from mpq_fixtures.report import drawing
 from mpq_fixtures.report.answers import answers, deltas, whole
 from mpq_fixtures.report.cases import read_case, read_cases, sentence, worst_first
 from mpq_fixtures.report.curves import COLOURS, SCHEMA, SHAPES, above, curve, marks
-from mpq_fixtures.report.figures import KEPT, percent, rate, ratio
 from mpq_fixtures.report.gallery import compare_words
 from mpq_fixtures.report.html import MOST_CASES, render, write_report
 from mpq_fixtures.report.lowest_rates import lowest_rates
+from mpq_fixtures.results.figures import rate, ratio
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.tasks import find_task
 

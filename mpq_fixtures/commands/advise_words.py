@@ -9,7 +9,7 @@ from typing import Any
 
 from mpq_fixtures.decisions.advice import ENOUGH, LOWEST, OUT_OF_REACH, UNTOLD, Advice, Answer, Point
 from mpq_fixtures.decisions.search import Found
-from mpq_fixtures.report.figures import METRIC_TITLES
+from mpq_fixtures.results.figures import METRIC_TITLES
 from mpq_fixtures.suite import OWN_ANSWERS
 from mpq_fixtures.words import counted
 

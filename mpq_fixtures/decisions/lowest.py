@@ -15,6 +15,9 @@ from mpq_fixtures.decisions.quantiles import QUANTILES, figure, quantiles
 SHARES = (0.99, 0.98, 0.95, 0.90)
 """Shares of the originals' value that the results have an answer for."""
 
+KEPT = 0.95
+"""The share that counts as kept where nobody asks for another."""
+
 ROUNDING = 1e-9
 """How far a retention may be below a share and keep it: what rounding does."""
 
@@ -85,10 +88,10 @@ def _note(points: Points, columns: NDArray[np.intp], retentions: NDArray[np.floa
         return "there is nothing to retain: the originals score nothing, or were not measured"
     if place is None:
         most = int(np.nanargmax(retentions))
-        return f"{names[most]} keeps most, {percent(retentions[most], share)}"
+        return f"{names[most]} keeps most, {percent(retentions[most], [share])}"
     rates, rate = points.rates[0, columns], points.rates[0, place]
     below = [
-        f"{name} keeps {percent(kept, share)}"
+        f"{name} keeps {percent(kept, [share])}"
         for name, kept, own in zip(names, retentions, rates, strict=True)
         if own > rate and not keeps(kept, share)
     ]
@@ -96,9 +99,13 @@ def _note(points: Points, columns: NDArray[np.intp], retentions: NDArray[np.floa
     return "; ".join([*notes, "the lowest point that was measured"] if rate == rates.min() else notes)
 
 
-def percent(retention: float, share: float) -> str:
-    """Write a retention as per cent with one decimal, never rounded up over the share that it does not keep: ``94.9 %``."""
+def percent(retention: float | None, shares: Sequence[float] = SHARES, *, unit: bool = True) -> str:
+    """Write a retention as per cent with one decimal, never rounded up over one of ``shares``: ``94.9 %``; an empty text for None."""
+    if retention is None:
+        return ""
     if not math.isfinite(retention):
         return "nothing that is known"
-    shown = retention * 100 if keeps(retention, share) else math.floor(retention * 1000 + 1e-6) / 10
-    return f"{shown:.1f} %".replace("-", "\N{MINUS SIGN}")
+    figure = round(100 * retention, 1)
+    if any(not keeps(retention, share) and share <= figure / 100 for share in shares):
+        figure = math.floor(1000 * retention + 1e-6) / 10
+    return f"{figure:.1f}{' %' if unit else ''}".replace("-", "\N{MINUS SIGN}")

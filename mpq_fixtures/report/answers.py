@@ -13,8 +13,8 @@ from typing import Any
 
 from mpq_fixtures.decisions.lowest import SHARES
 from mpq_fixtures.report.cases import Case
-from mpq_fixtures.report.figures import Measure, number, rate, text
 from mpq_fixtures.report.lowest_rates import lowest_rates
+from mpq_fixtures.results.figures import Measure, number, rate, text
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mpq_fixtures.decisions.lowest import percent
 from mpq_fixtures.decisions.points import series_of
-from mpq_fixtures.report.figures import NAMELESS_UNITS, Measure, number, percent, rate, text
+from mpq_fixtures.results.figures import NAMELESS_UNITS, Measure, number, rate, text
+from mpq_fixtures.results.files import STATUSES, status_of
 
 RED = ("failed", "regressed", "rate")
 """What somebody has to look at."""
-
-STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
-"""What can have become of a case, worst first; ``passed`` is a case without a verdict."""
 
 OWN_ANSWERS = "original"
 """What results call targets that are the model's own answers to the originals."""
@@ -267,12 +266,3 @@ def sentence(cases: Sequence[Case], complete: bool = True) -> str:
     elif not complete and "not run" not in others:
         parts.append("the run is not complete")
     return "; ".join(parts) + "."
-
-
-def status_of(verdict: str, outcome: str) -> str:
-    """Return one of `STATUSES`: the verdict, unless the outcome says something worse."""
-    if verdict in ("regressed", "rate"):
-        return verdict
-    if outcome in ("failed", "not run", "skipped"):
-        return outcome
-    return verdict if verdict in STATUSES else outcome or "not run"

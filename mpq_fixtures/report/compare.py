@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.gate.standings import Standing, stand
 from mpq_fixtures.report.cases import Case, read_case
-from mpq_fixtures.report.figures import rate
+from mpq_fixtures.results.figures import rate
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.versions import changes_of, versions_of
 from mpq_fixtures.statistics import clusters

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from mpq_fixtures.decisions.lowest import percent
 from mpq_fixtures.report.cases import Case
-from mpq_fixtures.report.figures import UNIT_TITLES, percent, rate
+from mpq_fixtures.results.figures import UNIT_TITLES, rate
 
 COLOURS = ("#0072b2", "#d55e00", "#779966", "#995566", "#0099ee", "#998899", "#bb3300", "#cc0099")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")

@@ -10,9 +10,9 @@ from typing import Any
 
 from mpq_fixtures.examples import REASON
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, TOLERANCES
-from mpq_fixtures.report import figures
 from mpq_fixtures.report.cases import Case
 from mpq_fixtures.report.gallery import Media, MediaSink, compare_words, divide, legend_of, media_of, weight
+from mpq_fixtures.results import figures
 from mpq_fixtures.signals import SEED
 from mpq_fixtures.tasks import registered
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq_fixtures.flips import EXAMPLE, ORIGINAL
-from mpq_fixtures.report import figures
 from mpq_fixtures.report.cases import Case
+from mpq_fixtures.results import figures
 from mpq_fixtures.tasks import registered
 
 MEDIA_TYPES = ("image/png", "image/webp", "audio/flac", "audio/wav", "audio/ogg")

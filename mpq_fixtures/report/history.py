@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.report.curves import FAINT, INK, SCHEMA
-from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.results.courses import Course, Entry, History, of_host
+from mpq_fixtures.results.figures import Measure
 from mpq_fixtures.results.history import host_of, read_history
 from mpq_fixtures.results.times import moment, parse_moment
 

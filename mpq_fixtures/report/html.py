@@ -20,19 +20,20 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from mpq_fixtures.chain import PLURAL
-from mpq_fixtures.decisions.lowest import SHARES
+from mpq_fixtures.decisions.lowest import KEPT, SHARES, percent
 from mpq_fixtures.files import write_atomically
-from mpq_fixtures.report import drawing, figures, replication
+from mpq_fixtures.gate.changes import changes
+from mpq_fixtures.report import drawing, replication
 from mpq_fixtures.report.answers import whole as whole_percent
 from mpq_fixtures.report.cases import OFF, Case, count_statuses, read_cases, sentence, worst_first
-from mpq_fixtures.report.changes import changes
-from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.report.flips import counts_of, flips_of, rows_of, wanted, weight_of
 from mpq_fixtures.report.folder import Beside
 from mpq_fixtures.report.gallery import examples_of, media_budget, share_budget, show_example, weight
 from mpq_fixtures.report.history import OverTime, find_history
 from mpq_fixtures.report.sections import Section, sections_of
+from mpq_fixtures.results import figures
 from mpq_fixtures.results.courses import History
+from mpq_fixtures.results.figures import Measure
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.samples import read_examples
 from mpq_fixtures.results.times import moment
@@ -134,7 +135,7 @@ class Report:
             whole=whole,
             suites=list(dict.fromkeys(case.suite for case in self.cases if case.suite)),
             created=_moment(self.results.get("created")),
-            shares=[(f"{100 * share:g}", share == figures.KEPT) for share in SHARES],
+            shares=[(f"{100 * share:g}", share == KEPT) for share in SHARES],
             since=self.since,
             method=_method(self.cases),
             most_failures=max(1, min(MOST_FAILURES, ALL_FAILURES // max(1, sum(bool(case.failures) for case in self.cases)))),
@@ -166,7 +167,7 @@ class Report:
         )
         environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
         environment.filters |= {
-            "rate": figures.rate, "ratio": figures.ratio, "percent": figures.percent, "whole": whole_percent, "pace": _pace,
+            "rate": figures.rate, "ratio": figures.ratio, "percent": percent, "whole": whole_percent, "pace": _pace,
             "sentence": _sentence, "key": _key,
         }  # fmt: skip
         return environment

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mpq_fixtures.decisions.lowest import keeps, lowest
+from mpq_fixtures.decisions.lowest import KEPT, keeps, lowest, percent
 from mpq_fixtures.report.cases import Case
-from mpq_fixtures.report.figures import KEPT, percent
 
 
 @dataclass(frozen=True)

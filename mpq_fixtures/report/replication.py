@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures.report.cases import Case
-from mpq_fixtures.report.figures import number
+from mpq_fixtures.results.figures import number
 
 SUITE = "study"
 """The suite whose evaluations have the names of the study's in ``study.json``."""

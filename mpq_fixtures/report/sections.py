@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpq_fixtures.report import curves, figures
+from mpq_fixtures.report import curves
 from mpq_fixtures.report.answers import Answers, Delta, answers, deltas
 from mpq_fixtures.report.cases import Case, count_statuses
-from mpq_fixtures.report.figures import Measure
 from mpq_fixtures.report.flips import Flips
 from mpq_fixtures.report.gallery import Example
 from mpq_fixtures.report.history import OverTime, over_time
+from mpq_fixtures.results import figures
 from mpq_fixtures.results.courses import History
+from mpq_fixtures.results.figures import Measure
 from mpq_fixtures.tasks import title_of
 
 

@@ -24,6 +24,8 @@ COLUMNS = (
     "baseline", "verdict", "reason", "notes", "layer", "suspect",
 )  # fmt: skip
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
+STATUSES = ("failed", "regressed", "rate", "not run", "skipped", "underpowered", "new", "improved", "same", "passed")
+"""What can have become of a case, worst first; ``passed`` is a case without a verdict."""
 
 
 @dataclass
@@ -222,3 +224,12 @@ def _finite(content: dict[str, Any]) -> dict[str, Any]:
         return [mend(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return {key: mend(value) for key, value in content.items()}
+
+
+def status_of(verdict: str, outcome: str) -> str:
+    """Return one of `STATUSES`: the verdict, unless the outcome says something worse."""
+    if verdict in ("regressed", "rate"):
+        return verdict
+    if outcome in ("failed", "not run", "skipped"):
+        return outcome
+    return verdict if verdict in STATUSES else outcome or "not run"

@@ -1,15 +1,10 @@
-"""Figures as the report and the terminal write them: metrics with their names and units, shares, rates, ratios."""
+"""Figures as the report and the terminal write them: metrics with their names and units, rates, ratios."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from typing import Any
-
-from mpq_fixtures.decisions.lowest import SHARES
-
-KEPT = 0.95
-"""The share of the original's score that counts as kept."""
 
 METRIC_TITLES = {
     "top1": "top-1 accuracy",
@@ -95,16 +90,6 @@ def number(value: Any) -> float | None:
 def text(value: Any) -> str:
     """Return ``value`` as text, an empty one for an empty cell."""
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
-
-
-def percent(share: float | None, unit: bool = True) -> str:
-    """Write a share as per cent with one decimal: ``94.9 %``; never rounded up over a share that there is an answer for."""
-    if share is None:
-        return ""
-    figure = round(share * 100, 1)
-    if any(share < kept - 1e-9 <= figure / 100 for kept in SHARES):
-        figure = math.floor(share * 1000 + 1e-6) / 10
-    return f"{figure:.1f}{' %' if unit else ''}".replace("-", "\N{MINUS SIGN}")
 
 
 def rate(value: float | None, unit: str = "") -> str:
