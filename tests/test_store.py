@@ -375,6 +375,26 @@ class TestDamagedScope:
             connection.execute(f"UPDATE members SET {column} = {other} WHERE sample = ?", (sample_key(source(150)),))
         self.is_mended(store, {"pack": [*range(100), 150], "place": range(100, 200)}[column])
 
+    def test_of_single_entries_in_its_place_and_the_other_way_round(self, store: LocalStore, file: Path) -> None:
+        store.put(STATISTIC, "a" * 64, b"an entry")
+        store.close()
+        entries = file.with_name("entries.db")
+        between = entries.rename(file.with_suffix(".between"))
+        file.rename(entries)
+        between.rename(file)
+        self.is_mended(store, range(200))
+        with pytest.warns(DamagedEntry, match=r"damaged statistic entries\.db"):
+            assert store.get(STATISTIC, "a" * 64) is None
+        store.put(STATISTIC, "a" * 64, b"an entry")
+        assert store.get(STATISTIC, "a" * 64) == b"an entry"
+
+    def test_of_another_kind_that_comes_while_it_is_open(self, store: LocalStore, file: Path) -> None:
+        store.put(STATISTIC, "a" * 64, b"an entry")
+        assert contents(store.scope(STATISTIC, KEY), range(200)) == expected(range(200))
+        with closing(sqlite3.connect(file)) as connection, connection:  # as if written over in place
+            connection.executescript("DROP TABLE packs; DROP TABLE members; DROP TABLE more;")
+        self.is_mended(store, range(200))
+
     @pytest.mark.parametrize("change", ["truncated", "empty", "another file", "a page of zeros"])
     def test_file(self, store: LocalStore, file: Path, change: str) -> None:
         content = file.read_bytes()

@@ -24,7 +24,7 @@ from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import packs
 from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.local_scope import LocalScope
-from mpq_fixtures.store.sqlite_files import DAMAGED, PAGE, PARTS, SqliteFile, code_of, open_file, reason_of, status_of
+from mpq_fixtures.store.sqlite_files import PAGE, PARTS, SqliteFile, code_of, is_damaged, open_file, reason_of, status_of
 from mpq_fixtures.store.usage import size_of
 
 OPEN_FILES = 32
@@ -123,7 +123,7 @@ class LocalStore(Store):
             except sqlite3.Error as error:
                 if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     return False
-                if code_of(error) not in DAMAGED and path.exists():
+                if not is_damaged(error) and path.exists():
                     raise
             for suffix in PARTS:
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
@@ -173,7 +173,7 @@ class LocalStore(Store):
                     try:
                         return action(file.connection())
                     except sqlite3.DatabaseError as error:
-                        if code_of(error) not in DAMAGED:
+                        if not is_damaged(error):
                             raise
             self._drop_file(path, file)
 

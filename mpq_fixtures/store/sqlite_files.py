@@ -19,8 +19,6 @@ PATIENCE = 60.0
 PAGE = 4096  # four times as much costs the same time, and small scopes more room
 PARTS = ("-wal", "-shm", "")
 """What the names of a file's log, of its index and of itself end in."""
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-"""Codes that say that a file is no more what it was."""
 
 
 class SqliteFile:
@@ -95,6 +93,11 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
 def code_of(error: sqlite3.Error) -> int:
     """Return SQLite's primary code of an error, 0 where it is Python's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_damaged(error: sqlite3.Error) -> bool:
+    """Tell whether a file is no more what it was: its bytes, or its tables, where another's has come into its place."""
+    return code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("no such table")
 
 
 def reason_of(error: sqlite3.Error) -> str:
