@@ -40,7 +40,7 @@ def rows(count: int) -> list[Row]:
             prediction=f"class {number % 13}",
             target=f"class {number % 11}",
             statistic=float(number % 3 > 0),
-            beside={"psnr": 30.0 + number % 7},
+            further={"psnr": 30.0 + number % 7},
             scores={"top1": float(number % 3 > 0), "psnr": 30.0 + number % 7},
             ledger={"payload": 3900, "container": 100 + number % 977, "side": 0},
             source="".join(digest(f"{number} {part}".encode()) for part in range(4)),
@@ -97,7 +97,7 @@ def test_summarise(timed: Callable[..., None], tmp_path: Path) -> None:
     """Without the intervals, which have a benchmark of their own."""
     found = write(tmp_path / "part.parquet")
     columns = ("bytes", "elements", "payload", "container", "side", "seconds", "nominal_bits")
-    timed(lambda: [found.statistics(), found.beside("psnr"), found.groups, *map(found.numbers, columns)], ROWS)
+    timed(lambda: [found.statistics(), found.further("psnr"), found.groups, *map(found.numbers, columns)], ROWS)
 
 
 def test_put_together(timed: Callable[..., None], tmp_path: Path) -> None:

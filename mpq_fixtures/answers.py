@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from mpq_fixtures.chain import digest, digest_of_array, digest_of_signal
 from mpq_fixtures.errors import describe_type
+from mpq_fixtures.sample_errors import SampleError, attempt
 from mpq_fixtures.signals import Signal
-from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.tasks import Task
 
 # As torch, numpy, CUDA's libraries and C++ say it. Only torch's own type for a GPU's memory needs no words, and that not on every device.

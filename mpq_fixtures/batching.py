@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any, Protocol
 
 from mpq_fixtures.answers import Answer, Limit, ask
+from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Signal
-from mpq_fixtures.step import SampleError
 from mpq_fixtures.tasks import Task
 
 SHARE = 0.03

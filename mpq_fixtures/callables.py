@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from mpq_fixtures.errors import AssetError, MissingAsset, describe_error, nearest
-from mpq_fixtures.texts import plain
+from mpq_fixtures.plain_text import plain
 
 PYTHON = "python:"
 

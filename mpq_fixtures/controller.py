@@ -27,7 +27,7 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
 from mpq_fixtures.run import Run
-from mpq_fixtures.stashed import BENCH, STARTED, account_of
+from mpq_fixtures.stashed import RESOURCES, STARTED, account_of
 from mpq_fixtures.suite import Case
 from mpq_fixtures.summary import step_summary, summary_lines
 from mpq_fixtures.words import counted
@@ -92,7 +92,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Without workers, run the tests in a copy of this process, which a crash may cost."""
-        engine = self.config.stash[BENCH].engine
+        engine = self.config.stash[RESOURCES].engine
         if not self.run.expected or self.config.option.collectonly or not isinstance(engine, LocalEngine):
             return
         if engine.overseen and (overseer := self._oversee(engine.session)) is not None:
@@ -186,7 +186,7 @@ class Controller:
             self._fail(name, sentence)
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        engine = self.config.stash[BENCH].engine
+        engine = self.config.stash[RESOURCES].engine
         if not self.workers:
             account = account_of(self.config)
             self.run.accounts += engine.accounts(account) if isinstance(engine, RayEngine) else [account]

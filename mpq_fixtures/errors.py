@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from mpq_fixtures.texts import plain
+from mpq_fixtures.plain_text import plain
 
 
 class AssetError(Exception):

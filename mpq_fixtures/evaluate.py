@@ -17,6 +17,7 @@ from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import sources_of, together, with_measure
@@ -26,7 +27,6 @@ from mpq_fixtures.store import STATISTIC, key_of
 from mpq_fixtures.store.packs import SOURCE, keys_of
 from mpq_fixtures.suite import Case
 from mpq_fixtures.temporary import TemporaryFolder
-from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,13 +40,13 @@ _FEWEST_AMONG = 3
 _NOT_KEPT = "there are too few samples, or the store does not have their answers any more"
 
 
-def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> Record:
+def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, resources: Resources) -> Record:
     """Measure a case: every sample from signal to statistic, whatever the store does not hold yet.
 
     A batch is a fixed stretch of the data set and is predicted whole, so that a run that was stopped and goes on later, or on any number
     of workers, sees the model at work on the very same batches.
     """
-    return finish(Pipeline(case, dataset, model, codec, bench))
+    return finish(Pipeline(case, dataset, model, codec, resources))
 
 
 def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None) -> Record:
@@ -54,9 +54,9 @@ def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None)
 
     ``originals`` are the pipeline and the record of its originals, to find the samples whose answers changed.
     """
-    bench = pipeline.bench
+    resources = pipeline.resources
     for _ in range(_TRIES):  # again for what is found to be damaged when it is read
-        failures = bench.engine.complete(pipeline)
+        failures = resources.engine.complete(pipeline)
         rows = _rows(pipeline, failures)
         if len(rows) + len(failures) == len(pipeline.dataset.samples):
             break
@@ -69,15 +69,15 @@ def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None)
     codec = pipeline.codec
     record.codec_fingerprint, record.build = (codec.fingerprint(), codec.build()) if codec else ("", "")
     record.parts = pipeline.parts()
-    record.seconds = bench.engine.seconds(pipeline)
+    record.seconds = resources.engine.seconds(pipeline)
     counts = {"computed": len(rows) - (pipeline.known or 0), "reused": pipeline.known or 0}
     record.work = {kind: {STATISTIC: count} if count > 0 else {} for kind, count in counts.items()}
     return record
 
 
 def _rows(pipeline: Pipeline, failures: Mapping[str, Failure]) -> Rows:
-    """Return the rows of a case in the order of the data set: in a file where the workbench says where, else in memory."""
-    parts = pipeline.bench.parts
+    """Return the rows of a case in the order of the data set: in a file where the resources say where, else in memory."""
+    parts = pipeline.resources.parts
     among = _among_all(pipeline, failures)
     with TemporaryFolder("rows") if parts is None else nullcontext(parts) as folder:
         with RowsWriter(folder / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:

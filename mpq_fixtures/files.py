@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from mpq_fixtures.texts import is_utf8
+from mpq_fixtures.plain_text import is_utf8
 
 # A temporary file is private; the result should be as readable as any other. The umask can only be read by setting it.
 _UMASK = os.umask(0o022)

@@ -30,15 +30,15 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.plain_text import plain
 from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.files import Result
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.stashed import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT
+from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import FAIL, LABELS, ORIGINAL, Case, Evaluation
-from mpq_fixtures.texts import plain
-from mpq_fixtures.workbench import Workbench
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +48,9 @@ def options(pytestconfig: pytest.Config) -> Options:
 
 
 @pytest.fixture(scope="session")
-def bench(pytestconfig: pytest.Config) -> Workbench:
+def resources(pytestconfig: pytest.Config) -> Resources:
     """The store, the clock and the threads of this process."""
-    return pytestconfig.stash[BENCH]
+    return pytestconfig.stash[RESOURCES]
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +67,15 @@ def opened(pytestconfig: pytest.Config) -> OpenEvaluation:
 
 
 @pytest.fixture(scope="session")
-def dataset(evaluation: Evaluation, model: OpenModel, opened: OpenEvaluation, options: Options, bench: Workbench) -> Dataset:
+def dataset(evaluation: Evaluation, model: OpenModel, opened: OpenEvaluation, options: Options, resources: Resources) -> Dataset:
     """The evaluation's samples; cases are skipped where they are not here, and fail where they do not fit, or under --mpq-strict."""
-    bench.progress(f"{evaluation.name}: opening its data", 0, 0)  # which takes a while where there are many files
+    resources.progress(f"{evaluation.name}: opening its data", 0, 0)  # which takes a while where there are many files
     try:
         return opened.dataset(evaluation)
     except AssetError as error:
         _give_up(error, options)
     finally:
-        bench.progress("", 0, 0)
+        resources.progress("", 0, 0)
 
 
 @pytest.fixture(scope="session")
@@ -85,14 +85,14 @@ def model(evaluation: Evaluation, opened: OpenEvaluation) -> OpenModel:
 
 
 @pytest.fixture
-def codec(case: Case, dataset: Dataset, options: Options, bench: Workbench) -> Codec | None:
+def codec(case: Case, dataset: Dataset, options: Options, resources: Resources) -> Codec | None:
     """The case's codec, made ready and audited, the same object in all of its cases; None for the originals."""
     codec = case.open_codec()
     if codec is None:
         return None
     try:
         codec.prepare(case.siblings())
-        faults = audited(case, codec, dataset, bench)
+        faults = audited(case, codec, dataset, resources)
     except AssetError as error:
         _give_up(error, options)
     except StoreError as error:
@@ -110,15 +110,15 @@ def originals() -> dict[str, Record]:
 
 @pytest.fixture
 def evaluate(
-    dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench, options: Options, originals: dict[str, Record]
+    dataset: Dataset, model: OpenModel, codec: Codec | None, resources: Resources, options: Options, originals: dict[str, Record]
 ) -> Callable[[Case], Record]:
     """Measure the case and relate it to the originals, on which all workers work together."""
 
     def measure(case: Case) -> Record:
-        name, engine = case.evaluation.name, bench.engine
+        name, engine = case.evaluation.name, resources.engine
         try:
-            reference = Pipeline(case.evaluation.cases[0], dataset, model, None, bench)
-            own = reference if codec is None else Pipeline(case, dataset, model, codec, bench)
+            reference = Pipeline(case.evaluation.cases[0], dataset, model, None, resources)
+            own = reference if codec is None else Pipeline(case, dataset, model, codec, resources)
             with engine.at(reference, own):
                 if name not in originals:
                     # What others are at may be done when this is; but not where the answers to the originals are what it is held against.
@@ -166,7 +166,7 @@ def compared(
     dataset: Dataset,
     model: OpenModel,
     codec: Codec | None,
-    bench: Workbench,
+    resources: Resources,
     baseline: Measured | None,
     approved: Callable[[Evaluation], Mapping[str, Measured]],
     originals: dict[str, Record],
@@ -192,7 +192,7 @@ def compared(
         divided = ""
         if crossing and evaluation.has_labels and comparison.effect is not None and layer and len(layer.moved) + len(layer.open) > 1:
             try:
-                divided = str(cross(case, dataset, model, codec, bench, baseline, now, metric, beside))
+                divided = str(cross(case, dataset, model, codec, resources, baseline, now, metric, beside))
             except Exception as error:  # it explains a verdict, and must not take its place
                 divided = f"old and new could not be crossed: {describe_error(error)}"
         return replace(comparison, layer=layer, crossing=divided)

@@ -24,11 +24,11 @@ from mpq_fixtures.errors import describe_error
 from mpq_fixtures.examples import REASON, Part
 from mpq_fixtures.files import put_in_place, temporary_beside
 from mpq_fixtures.metrics import Metric
+from mpq_fixtures.plain_text import plain
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import SEED, Dataset, Sample
 from mpq_fixtures.store import AUDIT, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
-from mpq_fixtures.texts import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +124,7 @@ def show(record: Record, pipeline: Pipeline, originals: tuple[Pipeline, Record] 
     """
     try:
         _show(record, pipeline, originals)
-        if pipeline.bench.parts is not None:
+        if pipeline.resources.parts is not None:
             _lay_down(record)
     except Exception as error:
         warnings.warn(f"{record.case}: the report shows no samples of it: {describe_error(error)}", stacklevel=2)
@@ -169,7 +169,7 @@ def _show(record: Record, pipeline: Pipeline, originals: tuple[Pipeline, Record]
     if originals is not None:
         flips = find_flips(pipeline.metric, record.rows, originals[1].rows)
         record.flips = flips.counts
-        places = choose(flips, seed, MOST if pipeline.bench.points.get(record.evaluation, 1) <= CROWDED else 1)
+        places = choose(flips, seed, MOST if pipeline.resources.points.get(record.evaluation, 1) <= CROWDED else 1)
         chosen = {sample.id: _Chosen(sample, [places[place]], True) for place, sample in _samples(dataset, record, list(places)).items()}
     reference, of_originals = originals or (pipeline, record)
     common, new = _common(reference, of_originals, record, flips, seed)

@@ -22,9 +22,9 @@ from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
 from mpq_fixtures.paths import digest_of_files, digests_of_folder
+from mpq_fixtures.plain_text import plain
 from mpq_fixtures.store import key_of
 from mpq_fixtures.tasks import Model
-from mpq_fixtures.texts import plain
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation

@@ -7,9 +7,9 @@ from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.read_cache import ReadCache
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.workbench import Workbench
 
 
 class OpenEvaluation:
@@ -37,12 +37,12 @@ class OpenEvaluation:
             self._dataset = align(load_dataset(evaluation, self.samples), evaluation, lambda: model.labels)
         return self._dataset
 
-    def pipeline(self, case: Case, bench: Workbench) -> Pipeline:
+    def pipeline(self, case: Case, resources: Resources) -> Pipeline:
         """Return the steps of a case with its codec made ready; raises `AssetError` for what cannot be had here."""
         dataset, codec = self.dataset(case.evaluation), case.open_codec()
         if codec is not None:
             codec.prepare(case.siblings())
-        return Pipeline(case, dataset, self.model(case.evaluation), codec, bench)
+        return Pipeline(case, dataset, self.model(case.evaluation), codec, resources)
 
     def notes(self) -> list[str]:
         """Return what there is to say of how models were asked."""

@@ -16,29 +16,29 @@ from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.batching import Choice, choose_batch
 from mpq_fixtures.chain import digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
-from mpq_fixtures.crew import Crew, Hands, ahead
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.plain_text import plain
+from mpq_fixtures.prefetch import Crew, Hands, ahead
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
 from mpq_fixtures.rows.tables import table_of
+from mpq_fixtures.sample_errors import SampleError, attempt
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
-from mpq_fixtures.step import SampleError, attempt
 from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import BOTH, LABELS, Case
-from mpq_fixtures.texts import plain
 from mpq_fixtures.under_way import Place
-from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False)
-class Received:
+class Transcoded:
     """A signal as it came out of the decoder, with what it cost, ``size`` in bytes, and how near it is to the original.
 
     ``encoded`` is its bitstream where the store does not have it.
@@ -50,13 +50,13 @@ class Received:
     seconds: float | None
     ledger: Ledger
     nominal_bits: float | None
-    beside: dict[str, Statistic]
+    similarity: dict[str, Statistic]
     unmeasured: dict[str, str]
     chain: dict[str, str]
     encoded: bytes | None = None
 
 
-_Receiver = Callable[[], Received | SampleError]
+_Transcoding = Callable[[], Transcoded | SampleError]
 
 
 @dataclass(eq=False)
@@ -88,9 +88,9 @@ class Pipeline:
     what these made of the same samples earlier, as far as the store still has it.
     """
 
-    def __init__(self, case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, bench: Workbench) -> None:
+    def __init__(self, case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, resources: Resources) -> None:
         self.case, self.dataset, self.model, self.codec = case, dataset, model, codec
-        self.bench, self.store, self.clock = bench, bench.store, bench.clock
+        self.resources, self.store, self.clock = resources, resources.store, resources.clock
         evaluation = case.evaluation
         self.task = evaluation.task
         self.metric = self.task.metric(dataset, **evaluation.options)
@@ -98,12 +98,12 @@ class Pipeline:
         self.agreement = agreement(self.metric) if evaluation.targets == BOTH else None
         asked = self.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
-        self.beside = [metric for metric in asked if metric not in self.absent]
+        self.signal_metrics = [metric for metric in asked if metric not in self.absent]
         self.encoded_by = codec.fingerprint() if codec else ""
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
         self.shunned: set[str] = set()  # ids of samples that processes died at
-        self.hands = Hands(bench.threads)
+        self.hands = Hands(resources.threads)
 
     @cached_property
     def batch_size(self) -> int:
@@ -112,14 +112,14 @@ class Pipeline:
         How many it gets is chosen once a model and kind of machine, by the first worker to ask, and kept in the store; so a run on other
         workers sees the model at work on the very same signals together.
         """
-        model, threads = self.model, self.bench.threads
+        model, threads = self.model, self.resources.threads
         machine = {name: part for name, part in machine_kind(model.device, threads).items() if name != "threads"}
         key = key_of(batch=1, model=model.fingerprint, most=model.most, machine=machine)
         with self.store.lock(AUDIT, key), self.clock.step("predict"):
             if (known := self.store.get(AUDIT, key)) is None:
-                calls = len(self.dataset.samples) * self.bench.points.get(self.case.evaluation.name, 1)
+                calls = len(self.dataset.samples) * self.resources.points.get(self.case.evaluation.name, 1)
                 model.ready()
-                with self.bench.under_way.at("predict", (), self.patience * FIRST) as at:
+                with self.resources.under_way.at("predict", (), self.patience * FIRST) as at:
                     choice = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
@@ -153,7 +153,7 @@ class Pipeline:
         case = self.case.evaluation.cases[0]
         if self.case.evaluation.targets == LABELS:
             return None
-        return self if self.case.is_original else Pipeline(case, self.dataset, self.model, None, self.bench)
+        return self if self.case.is_original else Pipeline(case, self.dataset, self.model, None, self.resources)
 
     @property
     def encoding(self) -> str:
@@ -175,7 +175,7 @@ class Pipeline:
     @property
     def further(self) -> list[Metric]:
         """The metrics besides the task's: agreement, where it is not the task's own, and the signal metrics."""
-        return [*([self.agreement] if self.agreement else []), *self.beside]
+        return [*([self.agreement] if self.agreement else []), *self.signal_metrics]
 
     @cached_property
     def work(self) -> str:
@@ -243,15 +243,15 @@ class Pipeline:
         and decoded.
         """
         with Crew(self.hands) as crew:
-            for batch, received in ahead(crew, self._receivers(batches)):
-                answers, asked = self._predict(batch, received)
+            for batch, transcoded in ahead(crew, self._transcodings(batches)):
+                answers, asked = self._predict(batch, transcoded)
                 outcome = Outcome(answers=asked)
                 originals = self._originals_answers(batch, answers)
-                for sample, signal, answer, original in zip(batch, received, answers, originals, strict=True):
-                    if isinstance(signal, Received) and signal.encoded is not None:
+                for sample, signal, answer, original in zip(batch, transcoded, answers, originals, strict=True):
+                    if isinstance(signal, Transcoded) and signal.encoded is not None:
                         outcome.bitstreams[sample.source] = signal.encoded
                     if sample.source in wanted:
-                        with self.bench.under_way.at("score", [sample.id], self.patience):
+                        with self.resources.under_way.at("score", [sample.id], self.patience):
                             scored = self.score(sample, signal, answer, original)
                         (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
                 yield outcome
@@ -265,23 +265,23 @@ class Pipeline:
         if outcome.rows:
             self.rows.write(table_of(outcome.rows))
 
-    def _receivers(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], list[_Receiver]]]:
+    def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], list[_Transcoding]]]:
         for batch in batches:
             stored = self.stored_bitstreams(batch) if self.codec else {}
-            yield batch, [partial(self.receive, sample, stored.get(sample.source)) for sample in batch]
+            yield batch, [partial(self.transcode, sample, stored.get(sample.source)) for sample in batch]
 
-    def receive(self, sample: Sample, stored: bytes | None = None) -> Received | SampleError:
+    def transcode(self, sample: Sample, stored: bytes | None = None) -> Transcoded | SampleError:
         """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
-        with self.bench.under_way.at("read", [sample.id], self.patience) as at:
-            return self._receive(sample, stored, at)
+        with self.resources.under_way.at("read", [sample.id], self.patience) as at:
+            return self._transcode(sample, stored, at)
 
-    def _receive(self, sample: Sample, stored: bytes | None, at: Place) -> Received | SampleError:
+    def _transcode(self, sample: Sample, stored: bytes | None, at: Place) -> Transcoded | SampleError:
         try:
             signal = self.read(sample)
             links = {chain.SIGNAL: digest_of_signal(signal)}
             if self.codec is None:
                 spent = Ledger(sample.stored_bytes)
-                return Received(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
+                return Transcoded(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
             at.step("encode")
             data = self._encode(signal, self.codec) if stored is None else stored
             at.step("decode")
@@ -290,12 +290,12 @@ class Pipeline:
             with self.clock.step("score"):
                 ledger = _ledger(self.codec, data)
                 nominal = attempt("score", self.codec.nominal_bits, signal, self.case.quality)
-                beside, unmeasured = self._compare(decoded, signal)
+                similarity, unmeasured = self._compare(decoded, signal)
                 links |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
         except SampleError as error:
             return error
         encoded = data if stored is None else None
-        return Received(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, beside, unmeasured, links, encoded)
+        return Transcoded(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, similarity, unmeasured, links, encoded)
 
     def read(self, sample: Sample) -> Signal:
         """Return a sample's signal, write-protected: it is handed out again at the next point."""
@@ -307,21 +307,21 @@ class Pipeline:
             limits.check(signal)
             return signal
 
-        signal: Signal = self.bench.read_cache.read("signal", sample.source, samples, lambda: attempt("read", read))
+        signal: Signal = self.resources.read_cache.read("signal", sample.source, samples, lambda: attempt("read", read))
         return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
 
     def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
         """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
-        beside: dict[str, Statistic] = {}
+        similarity: dict[str, Statistic] = {}
         unmeasured: dict[str, str] = {}
-        for metric in self.beside:
+        for metric in self.signal_metrics:
             try:
-                beside[metric.name] = attempt("score", metric.observe, decoded, original)
+                similarity[metric.name] = attempt("score", metric.observe, decoded, original)
             except SampleError as error:
                 if not isinstance(error.__cause__, NotMeasurable):
                     raise
                 unmeasured[metric.name] = plain(error.__cause__)
-        return beside, unmeasured
+        return similarity, unmeasured
 
     def _encode(self, signal: Signal, codec: Codec) -> bytes:
         with self.clock.step("encode"):
@@ -360,16 +360,18 @@ class Pipeline:
         return found
 
     def _predict(
-        self, batch: Sequence[Sample], received: Sequence[Received | SampleError]
+        self, batch: Sequence[Sample], transcoded: Sequence[Transcoded | SampleError]
     ) -> tuple[list[Answer | SampleError], dict[str, Answer]]:
         """Return an answer, or a `SampleError`, for each sample of a batch, and what the model was asked for, by source."""
         stored = self.stored_answers(batch)
-        came = [sample for sample, item in zip(batch, received, strict=True) if isinstance(item, Received)]
+        came = [sample for sample, item in zip(batch, transcoded, strict=True) if isinstance(item, Transcoded)]
         if all(sample.source in stored for sample in came):
-            return [stored[sample.source] if isinstance(item, Received) else item for sample, item in zip(batch, received, strict=True)], {}
+            return [
+                stored[sample.source] if isinstance(item, Transcoded) else item for sample, item in zip(batch, transcoded, strict=True)
+            ], {}
         self.model.ready()  # a crash in it is no sample's
-        with self.bench.under_way.at("predict", [sample.id for sample in came], self.patience):
-            answers = self.answer(received)
+        with self.resources.under_way.at("predict", [sample.id for sample in came], self.patience):
+            answers = self.answer(transcoded)
         asked = {sample.source: one for sample, one in zip(batch, answers, strict=True) if isinstance(one, Answer)}
         return answers, asked
 
@@ -384,61 +386,65 @@ class Pipeline:
         stored = self.stored_answers(batch)
         if all(sample.source in stored for sample in batch):
             return [stored[sample.source] for sample in batch]
-        answers, asked = self._predict(batch, [self.receive(sample) for sample in batch])
+        answers, asked = self._predict(batch, [self.transcode(sample) for sample in batch])
         self.keep(Outcome(answers=asked))
         return answers
 
-    def answer(self, received: Sequence[Received | SampleError]) -> list[Answer | SampleError]:
+    def answer(self, transcoded: Sequence[Transcoded | SampleError]) -> list[Answer | SampleError]:
         """Ask the model for what came through of a batch; what stopped before stays as it is."""
         model = self.model.ready()
-        signals = [item.signal for item in received if isinstance(item, Received)]
+        signals = [item.signal for item in transcoded if isinstance(item, Transcoded)]
         with self.clock.step("predict"):
             found = iter(ask(model, signals, self.task, self.model.limit))
-            return [next(found) if isinstance(item, Received) else item for item in received]
+            return [next(found) if isinstance(item, Transcoded) else item for item in transcoded]
 
     def score(
-        self, sample: Sample, received: Received | SampleError, answer: Answer | SampleError, original: Answer | SampleError | None = None
+        self,
+        sample: Sample,
+        transcoded: Transcoded | SampleError,
+        answer: Answer | SampleError,
+        original: Answer | SampleError | None = None,
     ) -> Row | Failure:
         """Turn a prediction into the sample's row; ``original`` is the model's answer to the original, where that is a target."""
         try:
             if isinstance(answer, SampleError):
                 raise answer
-            assert isinstance(received, Received)
+            assert isinstance(transcoded, Transcoded)
             own = None if original is None else self._own_target(sample, original)
             target = self._label(sample) if self.case.evaluation.has_labels else own
             prediction = self.task.from_bytes(answer.data)
             with self.clock.step("score"):
                 statistic = attempt("score", self.metric.observe, prediction, target)
-                floor = self.metric.floor(received.signal, target) if self.codec is None else None
+                floor = self.metric.floor(transcoded.signal, target) if self.codec is None else None
                 scores = {self.metric.name: self.metric.value([statistic])}
-                beside = dict(received.beside)
+                further = dict(transcoded.similarity)
                 if self.agreement:
-                    beside[self.agreement.name] = attempt("score", self.agreement.observe, prediction, own)
-                scores |= {other.name: other.value([beside[other.name]]) for other in self.further if other.name in beside}
+                    further[self.agreement.name] = attempt("score", self.agreement.observe, prediction, own)
+                scores |= {other.name: other.value([further[other.name]]) for other in self.further if other.name in further}
         except SampleError as error:
             return Failure(sample.id, error.step, plain(error))
-        spent = received.ledger
+        spent = transcoded.ledger
         return Row(
             sample=sample.id,
-            bytes=received.size,
-            elements=received.elements,
-            seconds=received.seconds,
+            bytes=transcoded.size,
+            elements=transcoded.elements,
+            seconds=transcoded.seconds,
             ledger={"payload": spent.payload, "container": spent.container, "side": spent.side},
-            nominal_bits=received.nominal_bits,
+            nominal_bits=transcoded.nominal_bits,
             prediction=self.task.describe(prediction, self.dataset.labels),
             target=self.task.describe(target, self.dataset.labels),
             statistic=statistic.tolist(),
-            beside={name: statistic.tolist() for name, statistic in beside.items()},
+            further={name: statistic.tolist() for name, statistic in further.items()},
             scores=scores,
             floor=None if floor is None else floor.tolist(),
-            unmeasured=received.unmeasured,
+            unmeasured=transcoded.unmeasured,
             source=sample.source,
             group=sample.group,
-            chain=received.chain | {chain.GIVEN: answer.given, chain.ANSWER: predictions.digest_of(prediction)},
+            chain=transcoded.chain | {chain.GIVEN: answer.given, chain.ANSWER: predictions.digest_of(prediction)},
         )
 
     def _label(self, sample: Sample) -> Any:
-        return self.bench.read_cache.read("target", sample.source, len(self.dataset.samples), lambda: attempt("read", sample.target))
+        return self.resources.read_cache.read("target", sample.source, len(self.dataset.samples), lambda: attempt("read", sample.target))
 
     def _own_target(self, sample: Sample, original: Answer | SampleError) -> Any:
         """Return the model's answer to the original as a target."""

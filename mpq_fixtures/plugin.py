@@ -1,6 +1,6 @@
 """The pytest plugin: options, the tests that cases become, and what each of them sends to the controller.
 
-Every process has a workbench (store, clock, threads).
+Every process has its resources (store, clock, threads).
 Neither torch nor transformers nor datasets is imported here.
 """
 
@@ -31,16 +31,16 @@ from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import RAY, add_options, read_options
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.plain_text import is_utf8, plain
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.read_cache import ReadCache, budget_for
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.samples import PARTS
 from mpq_fixtures.shares import shares_of
-from mpq_fixtures.stashed import BENCH, CASES, COMPARISON, OPENED, OPTIONS, RESULT, STARTED, account_of
+from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT, STARTED, account_of
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
-from mpq_fixtures.texts import is_utf8, plain
 from mpq_fixtures.under_way import UnderWay
-from mpq_fixtures.workbench import Workbench
 
 SENT = pytest.StashKey[set[str]]()
 _MOST_RESTARTS = "200"  # xdist's four a worker would end a run over two bad samples; what dies in its collection must end
@@ -97,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
     read_cache, at = ReadCache(budget_for(workers)), UnderWay()
     engine = RayEngine(options, read_cache) if options.engine == RAY else _local_engine(config, session, workers, at)
     progress = writer or (lambda case, done, total: None)
-    config.stash[BENCH] = Workbench(store, clock, threads, progress, engine, options.out / PARTS, read_cache, under_way=at)
+    config.stash[RESOURCES] = Resources(store, clock, threads, progress, engine, options.out / PARTS, read_cache, under_way=at)
     number = int(name.removeprefix("gw")) if name.startswith("gw") else 0
     config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, read_cache)
 
@@ -118,23 +118,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the cases of the run, over which its chance of a false alarm is shared, and let engines know what is to come."""
     cases = [case for item in session.items if (case := _case_of(item)) is not None]
     session.config.stash[CASES] = len(cases)
-    session.config.stash[BENCH].points.update(Counter(case.evaluation.name for case in cases))
-    engine = session.config.stash[BENCH].engine
+    session.config.stash[RESOURCES].points.update(Counter(case.evaluation.name for case in cases))
+    engine = session.config.stash[RESOURCES].engine
     if isinstance(engine, LocalEngine) and cases and hasattr(session.config, "workerinput"):
         engine.join()
     if isinstance(engine, RayEngine) and cases and not session.config.option.collectonly:
-        session.config.stash[OPENED] = engine.connect(session.config.stash[BENCH], cases)
+        session.config.stash[OPENED] = engine.connect(session.config.stash[RESOURCES], cases)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note which case this process is at, and let one fail at which processes died."""
-    case, bench = _case_of(item), item.config.stash[BENCH]
+    case, resources = _case_of(item), item.config.stash[RESOURCES]
     if case is None:
         return
-    bench.under_way.about(test=case.id)
+    resources.under_way.about(test=case.id)
     try:
-        doomed = bench.engine.doomed(case.id)
+        doomed = resources.engine.doomed(case.id)
     except StoreError:  # which the case itself will say
         return
     if doomed:
@@ -144,7 +144,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Note that this process is at no case."""
-    item.config.stash[BENCH].under_way.about(test="")
+    item.config.stash[RESOURCES].under_way.about(test="")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -233,7 +233,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Help the workers that still have tests, and tell the controller how this one spent its time."""
     if not hasattr(session.config, "workeroutput"):
         return
-    engine = session.config.stash[BENCH].engine
+    engine = session.config.stash[RESOURCES].engine
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         _help_others(session)
     if isinstance(engine, LocalEngine):
@@ -243,7 +243,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _help_others(session: pytest.Session) -> None:
     """Work on the batches of other workers' cases, in which this one has no part otherwise."""
-    bench, opened = session.config.stash[BENCH], session.config.stash[OPENED]
+    resources, opened = session.config.stash[RESOURCES], session.config.stash[OPENED]
     tests = {case.id: item.nodeid for item in session.items if (case := _case_of(item)) is not None}
     cases = {case.id: case for item in session.items if (case := _case_of(item)) is not None}
     pipelines: dict[str, Pipeline | None] = {}
@@ -254,14 +254,14 @@ def _help_others(session: pytest.Session) -> None:
             case = next((one.cases[0] for one in evaluations if one.cases[0].id == case_id), None)
         if case_id not in pipelines and case is not None:
             try:
-                pipelines[case_id] = opened.pipeline(case, bench)
+                pipelines[case_id] = opened.pipeline(case, resources)
             except (AssetError, StoreError):  # which the worker says that has the test
                 pipelines[case_id] = None
         os.environ["PYTEST_CURRENT_TEST"] = f"{tests.get(case_id, case_id)} (call)"  # as in the worker that has it
         return pipelines.get(case_id)
 
-    if cases and isinstance(bench.engine, LocalEngine):
-        bench.engine.help(pipeline_of)
+    if cases and isinstance(resources.engine, LocalEngine):
+        resources.engine.help(pipeline_of)
         os.environ.pop("PYTEST_CURRENT_TEST", None)
 
 
@@ -274,6 +274,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     if (controller := config.pluginmanager.getplugin("mpq_controller")) is not None and controller.workers and controller.overseer:
         controller.overseer.close()
-    if (bench := config.stash.get(BENCH, None)) is not None:
-        bench.engine.close()
-        bench.store.close()
+    if (resources := config.stash.get(RESOURCES, None)) is not None:
+        resources.engine.close()
+        resources.store.close()

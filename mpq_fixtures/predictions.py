@@ -17,7 +17,7 @@ import numpy as np
 
 from mpq_fixtures.chain import digest, digest_of_array
 from mpq_fixtures.errors import describe_error
-from mpq_fixtures.texts import plain
+from mpq_fixtures.plain_text import plain
 
 _JSON, _ARRAY, _ARRAYS = b"j", b"m", b"s"
 

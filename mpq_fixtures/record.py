@@ -152,7 +152,7 @@ def summarise(
     rows: Rows,
     failures: list[Failure],
     metric: Metric,
-    beside: Sequence[Metric],
+    further: Sequence[Metric],
     absent: Mapping[Metric, str] | None = None,
 ) -> Record:
     """Turn the rows of a case into its record; ``absent`` says of signal metrics that were asked for what this machine lacks."""
@@ -177,7 +177,7 @@ def summarise(
         metric=metric.name,
         # The originals against themselves: an infinite PSNR says nothing.
         metrics=_held_against(
-            _measures(rows, metric, *(([], {}) if case.is_original else (beside, absent or {}))), metric, evaluation.targets
+            _measures(rows, metric, *(([], {}) if case.is_original else (further, absent or {}))), metric, evaluation.targets
         ),
         rate=8 * total_bytes / elements if elements else math.nan,
         rate_low=rate.low,
@@ -204,16 +204,16 @@ def _held_against(measures: dict[str, Measure], metric: Metric, targets: str) ->
     return measures | {metric.name: replace(main, settings={**main.settings, "targets": targets})}
 
 
-def _measures(rows: Rows, metric: Metric, beside: Sequence[Metric], absent: Mapping[Metric, str]) -> dict[str, Measure]:
+def _measures(rows: Rows, metric: Metric, further: Sequence[Metric], absent: Mapping[Metric, str]) -> dict[str, Measure]:
     """Measure over all samples; a signal metric over those that it could measure, and the others are counted."""
     everything, tried = np.arange(len(rows)), rows.signal_metrics
     found: list[_Found] = [(metric, rows.statistics(), everything)]
     nothing: tuple[Sequence[Statistic], NDArray[np.intp]] = [], everything[:0]
-    found += [(other, *(rows.beside(other.name) if other.name in tried else nothing)) for other in beside]
+    found += [(other, *(rows.further(other.name) if other.name in tried else nothing)) for other in further]
     measures = {}
     for (one, statistics, _), interval in zip(found, _intervals(found, rows.groups), strict=True):
         measures[one.name] = _measure(one, one.value(statistics) if len(statistics) else math.nan, interval)
-    for other in beside:
+    for other in further:
         missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
         measures[other.name] = replace(measures[other.name], missing=missing, why_missing=why)
     for other, lack in absent.items():

@@ -12,11 +12,11 @@ from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.files import Result
-from mpq_fixtures.workbench import Workbench
 
 OPTIONS = pytest.StashKey[Options]()
-BENCH = pytest.StashKey[Workbench]()
+RESOURCES = pytest.StashKey[Resources]()
 OPENED = pytest.StashKey[OpenEvaluation]()
 RESULT = pytest.StashKey[Result]()
 COMPARISON = pytest.StashKey[Comparison | None]()
@@ -26,14 +26,14 @@ STARTED = pytest.StashKey[float]()
 
 def account_of(config: pytest.Config) -> dict[str, Any]:
     """Return how a process spent its time, as plain data: seconds by step, samples by what became of them, memory, libraries."""
-    bench = config.stash[BENCH]
+    resources = config.stash[RESOURCES]
     return {
         "worker": time.monotonic() - config.stash[STARTED],
-        "busy": bench.clock.busy,
-        **dict(bench.clock.seconds),
-        "computed": dict(bench.store.computed),
-        "reused": dict(bench.store.reused),
-        "damaged": list(bench.store.damaged),
+        "busy": resources.clock.busy,
+        **dict(resources.clock.seconds),
+        "computed": dict(resources.store.computed),
+        "reused": dict(resources.store.reused),
+        "damaged": list(resources.store.damaged),
         "notes": config.stash[OPENED].notes(),
         "memory": peak_memory(),
         "loaded": loaded_libraries(),

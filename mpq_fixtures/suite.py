@@ -9,9 +9,9 @@ from typing import Any
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import MARK, at_scale
+from mpq_fixtures.plain_text import plain
 from mpq_fixtures.signals import Limits
 from mpq_fixtures.tasks import Task
-from mpq_fixtures.texts import plain
 
 ORIGINAL = "original"
 SAY, FAIL = "say", "fail"

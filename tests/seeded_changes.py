@@ -33,12 +33,12 @@ from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket.textures import classification
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.image_classification import ImageClassification
-from mpq_fixtures.workbench import Workbench
 
 POCKET = Path(__file__).parents[1] / "mpq_fixtures" / "pocket" / "models"
 CHANGES = {MADE_BY[layer]: layer for layer in (SOURCE, SIGNAL, BITSTREAM, DECODED, GIVEN, ANSWER, STATISTIC)}
@@ -129,27 +129,27 @@ class Bench:
     def cross(self, *changes: str) -> Crossing:
         return self.cross_with(self.bench(changes), self.measure()[1], self.measure(changes)[1], *changes)
 
-    def cross_with(self, bench: Workbench, before: Measured, after: Measured, *changes: str) -> Crossing:
+    def cross_with(self, bench: Resources, before: Measured, after: Measured, *changes: str) -> Crossing:
         case, dataset = self.case(changes), self.dataset(changes)
         metric = case.evaluation.task.metric(dataset)
         originals = self.measure(original=True)[1], self.measure(changes, original=True)[1]
         return cross(case, dataset, self.model(changes), self.codec(changes), bench, before, after, metric, originals)
 
-    def bench(self, changes: Collection[str]) -> Workbench:
+    def bench(self, changes: Collection[str]) -> Resources:
         """Return a bench. Its store knows the stored items by their source alone, so that one that was read otherwise needs another:
 
         an empty one, or, where another codec's keys are new anyway, one that holds what was approved and no more.
         """
         if "reader" not in changes:
-            return Workbench(open_store(self.folder / "store"), Clock())
+            return Resources(open_store(self.folder / "store"), Clock())
         if not {"encoder", "decoder"} & set(changes):
-            return Workbench(open_store(self.folder / "read-otherwise"), Clock())
+            return Resources(open_store(self.folder / "read-otherwise"), Clock())
         folder = self.folder / "-".join(["read-otherwise", *sorted(changes)])
         if not folder.is_dir():
             approved = Bench(self.folder / "approved", self.samples)
             approved.measure()
             shutil.copytree(approved.folder / "store", folder)
-        return Workbench(open_store(folder), Clock())
+        return Resources(open_store(folder), Clock())
 
     def codec(self, changes: Collection[str]) -> Codec:
         return CODECS["encoder" in changes, "decoder" in changes]()

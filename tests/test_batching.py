@@ -17,8 +17,8 @@ from mpq_fixtures import predictions
 from mpq_fixtures.answers import Answer, Limit, ask, in_what_fits, is_out_of_memory
 from mpq_fixtures.batching import SHARE, Choice, choose_batch
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Audio, Image, Signal
-from mpq_fixtures.step import SampleError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task
 

@@ -17,10 +17,10 @@ from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket.speech import utterances
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.tasks import find_task
-from mpq_fixtures.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ class TestNormaliser:
             folder,
             options=options,
         ).cases[1]
-        opened, codec, bench = OpenModel(case.evaluation, "cpu"), Opus(), Workbench(open_store(folder / store), Clock())
+        opened, codec, bench = OpenModel(case.evaluation, "cpu"), Opus(), Resources(open_store(folder / store), Clock())
         record = evaluate(case, utterances().choose(12), opened, codec, bench)
         return case, opened, codec, bench, of_record(record, Bench.provenance(record)), record.value
 

@@ -51,7 +51,7 @@ def record(
             prediction="",
             target="",
             statistic=np.asarray(statistic, float).tolist(),
-            beside={},
+            further={},
             scores={},
             ledger={"payload": 1, "container": 0, "side": 0},
             floor=np.asarray(floors[number], float).tolist() if len(floors) else None,

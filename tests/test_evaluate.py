@@ -26,7 +26,6 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
-from mpq_fixtures.crew import Crew, Hands, ahead
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
@@ -34,14 +33,15 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pocket import songs, textures
+from mpq_fixtures.prefetch import Crew, Hands, ahead
 from mpq_fixtures.record import Record
+from mpq_fixtures.resources import Resources
+from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
-from mpq_fixtures.step import SampleError
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
-from mpq_fixtures.workbench import Workbench
 
 GREYNESS = """
 class Greyness:
@@ -137,7 +137,7 @@ class Bench:
         if isinstance(codec, str):
             codec = codecs.registered()[codec]()
         case = Case(self.evaluation, codec.name if codec else "original", quality)
-        return evaluate(case, self.dataset, self.model, codec, Workbench(self.store, Clock(), **settings))
+        return evaluate(case, self.dataset, self.model, codec, Resources(self.store, Clock(), **settings))
 
     @property
     def computed(self) -> list[int]:
@@ -331,7 +331,7 @@ class TestBatches:
 
         bench.model = OpenModel(bench.evaluation, "cpu")
         batches: list[list[int]] = bench.model.ready().batches  # type: ignore[attr-defined]
-        work = Workbench(open_store(bench.folder / store), Clock(), progress=stop)
+        work = Resources(open_store(bench.folder / store), Clock(), progress=stop)
         try:
             evaluate(Case(bench.evaluation, "jpeg", "q5"), bench.dataset, bench.model, Jpeg(), work)
         except KeyboardInterrupt:
@@ -626,7 +626,7 @@ class TestGroups:
         assert [row.group for row in grouped.rows] == ["one", "one", "one", "", ""]
         for name in ("top1", "psnr"):
             metric = Top1() if name == "top1" else ImagePSNR()
-            kept = [np.asarray(row.statistic if name == "top1" else row.beside[name]) for row in grouped.rows]
+            kept = [np.asarray(row.statistic if name == "top1" else row.further[name]) for row in grouped.rows]
             measure = grouped.metrics[name]
             assert measure.value == alone.metrics[name].value
             assert (measure.ci_low, measure.ci_high, measure.method) == interval(metric, kept, groups=["one", "one", "one", "", ""])

@@ -32,13 +32,13 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.report.cases import read_case
 from mpq_fixtures.report.flips import MOST, Flip, flips_of, rows_of, wanted
 from mpq_fixtures.report.gallery import examples_of, show_example
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.samples import PARTS, read_examples, remove_parts, write_samples
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import AUDIT, BITSTREAM, open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.image_classification import ImageClassification
-from mpq_fixtures.workbench import Workbench
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \" ' & "
 
@@ -145,7 +145,7 @@ class Bench:
     def measure(self, *qualities: str, parts: Path | None = None) -> list[Record]:
         """Evaluate the originals, then JPEG at some qualities, and count from nothing what the store makes."""
         self.store = open_store(self.folder / "store")
-        model, bench = OpenModel(self.evaluation, "cpu"), Workbench(self.store, Clock(), parts=parts)
+        model, bench = OpenModel(self.evaluation, "cpu"), Resources(self.store, Clock(), parts=parts)
         original = Pipeline(Case(self.evaluation, "original", ""), self.dataset, model, None, bench)
         records = [finish(original)]
         for quality in qualities:

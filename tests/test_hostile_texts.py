@@ -13,7 +13,7 @@ from PIL import Image as Picture
 from projects import MODEL, Project
 
 from mpq_fixtures.errors import describe_error
-from mpq_fixtures.texts import plain
+from mpq_fixtures.plain_text import plain
 
 SURROGATE, ESCAPE, OVERRIDE = "\udc80", "\x1b[2J", "\u202e"
 SEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

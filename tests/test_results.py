@@ -275,7 +275,7 @@ class TestParquet:
             replace(one, source=digits, group="g", chain={"given": "1" * 16})
             for one, digits in zip(coded.rows, [*source[:2], "text"], strict=True)
         ]
-        rows[1] = replace(rows[1], beside={}, scores={"top1": 0.0}, unmeasured={"psnr": "black"}, statistic=[[1.0, 2.0]])
+        rows[1] = replace(rows[1], further={}, scores={"top1": 0.0}, unmeasured={"psnr": "black"}, statistic=[[1.0, 2.0]])
         with RowsWriter(tmp_path / PARTS / "coded.parquet") as writer:
             for one in rows:
                 writer.append(table_of([one]), columns_of([(one.sample, one.group)], [one.source]))

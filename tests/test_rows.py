@@ -32,7 +32,7 @@ def row(number: int, frames: int = 1) -> Row:
         prediction="eins\n" if even else "",
         target="zwei",
         statistic=np.full((2, frames), number / 3).tolist(),
-        beside={"psnr": [30.0 + number, 1.0], "map": [[1.0, 2.0], [3.0, float(number)]]} if even else {"map": [[0.0, 0.0], [0.0, 0.0]]},
+        further={"psnr": [30.0 + number, 1.0], "map": [[1.0, 2.0], [3.0, float(number)]]} if even else {"map": [[0.0, 0.0], [0.0, 0.0]]},
         scores={"sdr": number / 3, "psnr": 30.0 + number, "map": 1.0} if even else {"sdr": number / 3, "map": 0.0},
         ledger={"payload": 900 + number, "container": 90, "side": 10},
         seconds=0.5 if even else None,
@@ -91,18 +91,18 @@ class TestRows:
 
     def test_say_what_a_signal_metric_could_measure(self, made: Made) -> None:
         rows = made([row(number) for number in range(SEVERAL)])
-        statistics, measured = rows.beside("psnr")
+        statistics, measured = rows.further("psnr")
         assert measured.tolist() == [0, 2, 4, 6]
         assert np.array_equal(statistics, [[30.0 + number, 1.0] for number in measured])
         assert rows.unmeasured("psnr") == (3, "too dark")
-        assert np.shape(rows.beside("map")[0]) == (SEVERAL, 2, 2)
+        assert np.shape(rows.further("map")[0]) == (SEVERAL, 2, 2)
         assert rows.unmeasured("map") == (0, "")
         assert (rows.signal_metrics, rows.scored) == (["psnr", "map"], ["sdr", "psnr", "map"])
 
     def test_of_a_metric_that_measured_nothing_have_no_score(self, made: Made) -> None:
         rows = made([row(number) for number in (1, 3, 5)])
         assert (rows.signal_metrics, rows.scored) == (["map", "psnr"], ["sdr", "map"])
-        assert [len(part) for part in rows.beside("psnr")] == [0, 0]
+        assert [len(part) for part in rows.further("psnr")] == [0, 0]
         assert rows.unmeasured("psnr") == (3, "too dark")
 
     def test_have_columns_of_numbers_and_texts(self, made: Made) -> None:
@@ -173,17 +173,17 @@ class TestFiles:
         assert list(Rows.opened(file)) == [row(0)]
 
     def test_hold_rows_of_the_same_metrics(self, tmp_path: Path) -> None:
-        rows = [row(0), replace(row(1), beside={}, unmeasured={}, scores={"sdr": 1.0, "map": 1.0})]
+        rows = [row(0), replace(row(1), further={}, unmeasured={}, scores={"sdr": 1.0, "map": 1.0})]
         with pytest.raises(ValueError, match="other columns than those before them: map statistic, map unmeasured, psnr, psnr statistic"):
             in_a_file(rows, tmp_path / "case.parquet", at_once=1)
 
     def test_know_shapes_that_are_first_seen_late(self, tmp_path: Path) -> None:
-        def measured(number: int, beside: dict[str, object]) -> Row:
-            return replace(row(number), beside=beside, unmeasured={} if beside else {"map": "no", "one": "no"}, scores={"sdr": 1.0})
+        def measured(number: int, further: dict[str, object]) -> Row:
+            return replace(row(number), further=further, unmeasured={} if further else {"map": "no", "one": "no"}, scores={"sdr": 1.0})
 
         rows = [measured(0, {}), measured(1, {"map": [[1.0, 2.0]], "one": [1.0]}), measured(2, {})]
         assert list(in_a_file(rows, tmp_path / "case.parquet", at_once=1)) == rows
-        assert np.shape(Rows.of(rows).beside("one")[0]) == (1, 1)
+        assert np.shape(Rows.of(rows).further("one")[0]) == (1, 1)
 
     def test_take_metrics_in_any_order(self, tmp_path: Path) -> None:
         rows = [row(1), row(0)]
@@ -218,7 +218,7 @@ class TestTables:
 
     def test_refuse_a_signal_metric_of_several_shapes(self) -> None:
         with pytest.raises(ValueError, match="statistics of psnr have several shapes"):
-            table_of([row(0), replace(row(2), beside={"psnr": [1.0]})])
+            table_of([row(0), replace(row(2), further={"psnr": [1.0]})])
 
 
 MANY = """

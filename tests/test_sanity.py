@@ -45,7 +45,7 @@ def record(task: str, metric: Metric, pairs: Sequence[tuple[Any, Any]], mixtures
             prediction=describe(prediction, LABELS),
             target=describe(target, LABELS),
             statistic=metric.observe(prediction, target).tolist(),
-            beside={},
+            further={},
             scores={},
             ledger=SPENT,
             floor=metric.floor(mixtures[number], target).tolist() if mixtures else None,  # type: ignore[union-attr]
@@ -230,7 +230,7 @@ class TestPocket:
                 prediction="",
                 target=describe(sample.target(), dataset.labels) if named else "",
                 statistic=statistic.tolist(),
-                beside={},
+                further={},
                 scores={},
                 ledger=SPENT,
                 source=sample.source,

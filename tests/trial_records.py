@@ -38,7 +38,7 @@ def record(
             prediction="",
             target="",
             statistic=hit if np.isscalar(hit) else list(hit),
-            beside={"psnr": psnr},
+            further={"psnr": psnr},
             scores={metric.name: metric.value([np.asarray(hit, float)]), "psnr": psnr},
             ledger={"payload": round(size * 100), "container": 0, "side": 0},
             source=f"{first + number:064x}",

@@ -30,12 +30,12 @@ from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.record import Record
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
 from mpq_fixtures.tasks import TaskError
 from mpq_fixtures.temporary import TemporaryFolder
-from mpq_fixtures.workbench import Workbench
 
 ANSWERED, CANNOT, UNTOLD, STOPPED = 0, 2, 4, 130
 COMMAND = "mpq advise"
@@ -62,12 +62,12 @@ def advise(
     engine, under_way = engine_of_command(progress.say)
     opened = OpenEvaluation(device, 0, threads, asked.samples, read_cache)
     with TemporaryFolder("advise") as parts:
-        bench = Workbench(store, Clock(), threads, progress, engine, parts, read_cache, under_way=under_way)
+        resources = Resources(store, Clock(), threads, progress, engine, parts, read_cache, under_way=under_way)
         try:
             with stoppable(progress):
                 evaluation, dataset, notes = choose(asked, found, opened)
-                bench.points[evaluation.name] = 1 + 7 * len(evaluation.codecs)
-                looking = Looking(evaluation, dataset.take(dataset.seeded_order()), opened.model(evaluation), bench, keep, level)
+                resources.points[evaluation.name] = 1 + 7 * len(evaluation.codecs)
+                looking = Looking(evaluation, dataset.take(dataset.seeded_order()), opened.model(evaluation), resources, keep, level)
                 advice = looking.advice(notes)
             progress.clear()
             if out is not None:
@@ -82,7 +82,7 @@ def advise(
             progress.end()
             return _cannot(f"{out} could not be written: {error.strerror or error}")
         finally:
-            bench.engine.close()
+            resources.engine.close()
             opened.close()
             store.close()
     sys.stdout.write(as_json(advice) if json else as_text(advice))
@@ -116,8 +116,8 @@ class _Beginning(Pipeline):
 class Looking:
     """Measures codecs on the samples of an evaluation, some at a time, and says what came of it."""
 
-    def __init__(self, evaluation: Evaluation, dataset: Dataset, model: OpenModel, bench: Workbench, keep: float, level: float) -> None:
-        self.evaluation, self.dataset, self.model, self.bench = evaluation, dataset, model, bench
+    def __init__(self, evaluation: Evaluation, dataset: Dataset, model: OpenModel, resources: Resources, keep: float, level: float) -> None:
+        self.evaluation, self.dataset, self.model, self.resources = evaluation, dataset, model, resources
         self.keep, self.level = keep, level
         self.metric = evaluation.task.metric(dataset, **evaluation.options)
         self._figures: dict[tuple[str, int], Figures] = {}
@@ -159,12 +159,12 @@ class Looking:
     def _ready(self, name: str, codec: Codec) -> Sequence[str]:
         """Return the qualities of a codec that is ready and honest; raises `_Unusable`."""
         case = Case(dataclasses.replace(self.evaluation, points=tuple((name, rung) for rung in codec.ladder)), name, codec.ladder[0])
-        self.bench.under_way.about(test=name)
-        if doomed := self.bench.engine.doomed(name):
+        self.resources.under_way.about(test=name)
+        if doomed := self.resources.engine.doomed(name):
             raise _Unusable(doomed)
         try:
             codec.prepare(case.siblings())
-            if faults := audited(case, codec, self.dataset, self.bench):
+            if faults := audited(case, codec, self.dataset, self.resources):
                 raise _Unusable(f"codec {faults[0]}")
         except AssetError as error:
             raise _Unusable(str(error).removeprefix(f"codec {name}: ")) from None
@@ -191,16 +191,16 @@ class Looking:
     def _measured(self, name: str, quality: str, codec: Codec | None, samples: int) -> Figures:
         case = Case(self.evaluation, name, quality)
         if (known := self._figures.get((case.id, samples))) is None:
-            if isinstance(self.bench.progress, _Progress):
-                self.bench.progress.wanted = samples
-            self.bench.engine.complete(_Beginning(samples, case, self.dataset, self.model, codec, self.bench))
+            if isinstance(self.resources.progress, _Progress):
+                self.resources.progress.wanted = samples
+            self.resources.engine.complete(_Beginning(samples, case, self.dataset, self.model, codec, self.resources))
             beginning = self.dataset.take(range(samples))
-            known = self._figures[case.id, samples] = Figures.of(finish(Pipeline(case, beginning, self.model, codec, self.bench)))
+            known = self._figures[case.id, samples] = Figures.of(finish(Pipeline(case, beginning, self.model, codec, self.resources)))
         return known
 
     def record(self, case: Case) -> Record:
         """Return what the store has of a case that was measured on all samples."""
-        return finish(Pipeline(case, self.dataset, self.model, self.evaluation.codecs.get(case.codec), self.bench))
+        return finish(Pipeline(case, self.dataset, self.model, self.evaluation.codecs.get(case.codec), self.resources))
 
 
 def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]) -> None:
@@ -244,7 +244,7 @@ def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]
             asked,
             [loaded_libraries()],
         ),
-        "seconds": looking.bench.clock.seconds,
+        "seconds": looking.resources.clock.seconds,
         "decisions": [decide(records)] if points else [],
     }
     folder.mkdir(parents=True, exist_ok=True)

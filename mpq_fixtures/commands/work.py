@@ -27,9 +27,9 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.read_cache import ReadCache, budget_for
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case, SuiteError
-from mpq_fixtures.workbench import Workbench
 
 DONE, FAILED, CANNOT, STOPPED = 0, 1, 2, 130
 
@@ -100,13 +100,13 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
     threads, read_cache, progress = threads_for_worker(1), ReadCache(budget_for(1)), Progress(f"mpq work {share}")
     points = Counter(case.evaluation.name for case in cases)
     engine, notes = engine_of_command(progress.say)
-    bench = Workbench(store, Clock(), threads, progress, engine, read_cache=read_cache, points=points, under_way=notes)
+    resources = Resources(store, Clock(), threads, progress, engine, read_cache=read_cache, points=points, under_way=notes)
     opened = OpenEvaluation(device, 0, threads, samples, read_cache)
     code = DONE
     try:
         with stoppable(progress):
             for place, case in enumerate(cases):
-                code = max(code, _measure(case, share, place, opened, bench))
+                code = max(code, _measure(case, share, place, opened, resources))
     except KeyboardInterrupt:
         progress.say("stopped; what was measured is in the store, and the same command goes on from there")
         return STOPPED
@@ -114,30 +114,30 @@ def work(suite: str, share: Share | None, cache: str | None, samples: int | None
         progress.end()
         return _cannot(str(error))
     finally:
-        bench.engine.close()
+        resources.engine.close()
         opened.close()
         store.close()
     progress.say("done" if code == DONE else "done but for what is named above")
     return code
 
 
-def _measure(case: Case, share: Share, place: int, opened: OpenEvaluation, bench: Workbench) -> int:
+def _measure(case: Case, share: Share, place: int, opened: OpenEvaluation, resources: Resources) -> int:
     """Measure a share of a case, and say what could not be measured."""
-    progress = bench.progress
+    progress = resources.progress
     assert isinstance(progress, Progress)
-    bench.under_way.about(test=case.id)
-    if doomed := bench.engine.doomed(case.id):
+    resources.under_way.about(test=case.id)
+    if doomed := resources.engine.doomed(case.id):
         progress.say(f"{case.id}: {doomed}")
         return CANNOT
     try:
         dataset, codec = opened.dataset(case.evaluation), case.open_codec()
         if codec is not None:
             codec.prepare(case.siblings())
-            if faults := audited(case, codec, dataset, bench):
+            if faults := audited(case, codec, dataset, resources):
                 progress.say(*(f"{case.id}: codec {fault}" for fault in faults))
                 return CANNOT
-        part = _Part(case, share, place, dataset, opened.model(case.evaluation), codec, bench)
-        failures = bench.engine.complete(part)
+        part = _Part(case, share, place, dataset, opened.model(case.evaluation), codec, resources)
+        failures = resources.engine.complete(part)
     except AssetError as error:
         progress.say(f"{case.id}: {error}")
         return CANNOT

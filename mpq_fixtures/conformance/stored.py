@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.audit import audit
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
 from mpq_fixtures.store import AUDIT, key_of
 from mpq_fixtures.suite import Case
-from mpq_fixtures.workbench import Workbench
 
 SAMPLES = 2
 _TRIED = 10  # samples that are looked at before one can be read
@@ -18,16 +18,16 @@ _SIDE, _SECONDS = 512, 4.0
 """Pixels a side and seconds of a sample that are audited: honesty does not depend on the size."""
 
 
-def audited(case: Case, codec: Codec, dataset: Dataset, bench: Workbench) -> list[str]:
+def audited(case: Case, codec: Codec, dataset: Dataset, resources: Resources) -> list[str]:
     """Return what is dishonest about a case's codec, see `mpq_fixtures.conformance.audit`; the first to ask finds it out for all."""
     qualities = case.siblings()
     key = key_of(codec=codec.fingerprint(), qualities=qualities, audit=1)
-    with bench.store.lock(AUDIT, key):
-        kept = bench.store.get(AUDIT, key)
+    with resources.store.lock(AUDIT, key):
+        kept = resources.store.get(AUDIT, key)
         if kept is None:
-            with bench.clock.step("audit"):
+            with resources.clock.step("audit"):
                 kept = json.dumps(audit(codec, qualities, list(_signals(dataset)))).encode()
-            bench.store.put(AUDIT, key, kept)
+            resources.store.put(AUDIT, key, kept)
     faults: list[str] = json.loads(kept)
     return faults
 

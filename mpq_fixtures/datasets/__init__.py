@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from mpq_fixtures.callables import PYTHON, call, read_labels
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.errors import AssetError, describe_type
+from mpq_fixtures.plain_text import plain
 from mpq_fixtures.signals import Dataset, LazySamples, Sample
-from mpq_fixtures.texts import plain
 
 if TYPE_CHECKING:
     from mpq_fixtures.suite import Evaluation

@@ -18,7 +18,7 @@ from typing import Any
 from mpq_fixtures.datasets.listing import roots_of
 from mpq_fixtures.datasets.mapped import files_of
 from mpq_fixtures.endings import end_with_parent
-from mpq_fixtures.texts import is_utf8
+from mpq_fixtures.plain_text import is_utf8
 
 
 class BuildingError(Exception):

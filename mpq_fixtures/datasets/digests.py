@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mpq_fixtures.datasets.listing import YOUNG
 from mpq_fixtures.datasets.opened import cache_folder
-from mpq_fixtures.texts import is_utf8
+from mpq_fixtures.plain_text import is_utf8
 
 _NEW = 512  # digests that are written at a time, and lost at most where a process is killed
 _PARAMETERS = 500  # of one query; SQLite takes 999 at least

@@ -29,9 +29,9 @@ from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, folders_beside, neighbours
 from mpq_fixtures.paths import resolve
+from mpq_fixtures.plain_text import is_utf8, plain
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.texts import is_utf8, plain
 
 FOLDERS: Mapping[str, ModuleType] = {"coco": coco, "common_voice": common_voice, "musdb18hq": musdb}
 """Folders with a layout of their own: modules with ``open_folder(folder, split)``, their ``COLUMNS`` and their ``LAYOUT``."""

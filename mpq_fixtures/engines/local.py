@@ -130,7 +130,7 @@ class LocalEngine:
     def _work(self, pipeline: Pipeline, wait: bool) -> None:
         if reason := self.claims.deaths.hopeless(series := _series_of(pipeline), pipeline.work):
             raise AssetError(f"{pipeline.case.id}: {reason}")
-        pipeline.bench.under_way.about(work=pipeline.work, series=series)
+        pipeline.resources.under_way.about(work=pipeline.work, series=series)
         pipeline.shunned = {*self.claims.deaths.suspects(pipeline.work), *self.claims.deaths.failed(pipeline.work)}
         lacking = pipeline.lacking(self.claims.failures(pipeline.work))
         progress = _Progress(pipeline, len(lacking))
@@ -197,12 +197,12 @@ class LocalEngine:
         suspects = {name for name, one in self.claims.deaths.suspects(pipeline.work).items() if one.trial}
         for position in positions if suspects else ():
             if (sample := pipeline.dataset.samples[position]).id in suspects:
-                pipeline.bench.under_way.about(trial=True)
+                pipeline.resources.under_way.about(trial=True)
                 for _ in pipeline.measure([[sample]], {sample.source}):
                     pass
                 self.claims.deaths.acquit(pipeline.work, sample.id)
                 self.claims.deaths.progress(_series_of(pipeline))
-        pipeline.bench.under_way.about(trial=False)
+        pipeline.resources.under_way.about(trial=False)
 
     def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:
         """Return the batches of which something is lacking still."""
@@ -247,4 +247,4 @@ class _Progress:
     def done(self, count: int) -> None:
         """Note that so many more are done."""
         self._done = min(self._total, self._done + count)
-        self._pipeline.bench.progress(self._pipeline.case.id, self._done, self._total)
+        self._pipeline.resources.progress(self._pipeline.case.id, self._done, self._total)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from mpq_fixtures.models import OpenModel
     from mpq_fixtures.options import Options
     from mpq_fixtures.read_cache import ReadCache
+    from mpq_fixtures.resources import Resources
     from mpq_fixtures.signals import Dataset
     from mpq_fixtures.suite import Case, Evaluation
-    from mpq_fixtures.workbench import Workbench
 
 _AHEAD = 4
 """Ranges that are under way for each worker: the next ones wait where the work is, and no more than these are in memory."""
@@ -95,7 +95,7 @@ class RayEngine:
         self._options, self._read_cache = options, read_cache
         self._ray: Any = None
         self._remote: Any = None
-        self._bench: Workbench | None = None
+        self._resources: Resources | None = None
         self._opened: OpenEvaluation | None = None
         self._device = ""
         self._coming: deque[Case] = deque()
@@ -112,12 +112,12 @@ class RayEngine:
         self._finished: set[tuple[str, str]] = set()
         self._workers, self._nodes, self._counted = 1, frozenset[str](), -_COUNT
 
-    def connect(self, bench: Workbench, cases: Sequence[Case]) -> OpenEvaluation:
+    def connect(self, resources: Resources, cases: Sequence[Case]) -> OpenEvaluation:
         """Join the cluster, of whose workers the cases will be asked in this order; return what opens evaluations meanwhile.
 
         Raises `pytest.UsageError` for a cluster that cannot be reached or is not fit.
         """
-        self._ray, self._bench = join(self._options.ray_address), bench
+        self._ray, self._resources = join(self._options.ray_address), resources
         self._device = fitting_device(self._options.device, self._ray)
         compare_versions(self._ray)
         needs = {"num_gpus": 1} if self._device.startswith("cuda") else {"num_cpus": 1}
@@ -150,7 +150,7 @@ class RayEngine:
                 self._send()
                 self._take(_LOOK)
                 lacking = len(work.lacking) + sum(map(len, work.wanted.values()))
-                pipeline.bench.progress(pipeline.case.id, total - lacking, total)
+                pipeline.resources.progress(pipeline.case.id, total - lacking, total)
         except BaseException:  # an interrupt
             self._stop()
             raise
@@ -229,12 +229,12 @@ class RayEngine:
         if sum(work.finished for work in self._works.values()) > _DONE_AHEAD:
             return False
         assert self._opened is not None
-        assert self._bench is not None
+        assert self._resources is not None
         while self._coming:
             case = self._coming.popleft()
             # What cannot be had, the case itself will say.
             with contextlib.suppress(AssetError, CodecError, StoreError):
-                pipeline = self._opened.pipeline(case, self._bench)
+                pipeline = self._opened.pipeline(case, self._resources)
                 if _name(pipeline) not in self._finished | self._works.keys():
                     self._work_of(pipeline)
                     return True
@@ -262,7 +262,7 @@ class RayEngine:
             samples=self._options.samples,
             device=self._device,
             keys=keys_of_work(pipeline),
-            points=pipeline.bench.points.get(evaluation.name, 1),
+            points=pipeline.resources.points.get(evaluation.name, 1),
             path=tuple(sys.path),
             modules=_modules(evaluation),
             entries=self._entries.get(evaluation, {}),

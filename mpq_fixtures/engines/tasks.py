@@ -29,12 +29,12 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import FIRST, Pipeline
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.read_cache import ReadCache, budget_for
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
 from mpq_fixtures.store.base import Part, Source
 from mpq_fixtures.store.packs import keys_of
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite
-from mpq_fixtures.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -172,8 +172,8 @@ class _Place:
             if not case.is_original and task.point not in evaluation.points:
                 raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
             points, at = {evaluation.name: task.points}, self._limit
-            bench = Workbench(self._store, self._clock, self._threads, read_cache=self._read_cache, points=points, under_way=at)
-            pipeline = opened.pipeline(case, bench)
+            resources = Resources(self._store, self._clock, self._threads, read_cache=self._read_cache, points=points, under_way=at)
+            pipeline = opened.pipeline(case, resources)
             for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
                 if own != others:
                     raise AssetError(f"{case.id}: {what} not the same as where pytest runs: install the same on all nodes")

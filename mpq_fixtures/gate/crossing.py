@@ -24,9 +24,9 @@ from mpq_fixtures.gate.suspects import changed
 from mpq_fixtures.intervals import combined_interval
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Case
-from mpq_fixtures.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def cross(
     dataset: Dataset,
     model: OpenModel,
     codec: Codec | None,
-    bench: Workbench,
+    resources: Resources,
     before: Measured,
     after: Measured,
     metric: Metric,
@@ -101,7 +101,7 @@ def cross(
             raise ValueError(f"{case.id}: the data set lacks {len(missing)} of the samples, the first of them {missing[0]!r}")
         samples = [order[sample] for sample in new.samples]
     decoded = before.whole.get(DECODED, "") if list(old.samples) == list(before.samples) else ""
-    hybrids = Hybrids(case, dataset, model, codec, bench, old, new, metric, samples, other_signals=SIGNAL in layer.moved)
+    hybrids = Hybrids(case, dataset, model, codec, resources, old, new, metric, samples, other_signals=SIGNAL in layer.moved)
     return _Crossed(hybrids, layer, decoded).result(gone)
 
 

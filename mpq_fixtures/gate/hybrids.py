@@ -17,13 +17,13 @@ from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.gate.measured import WHOLE, Measured, whole
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.pipeline import Outcome, Pipeline, Received
+from mpq_fixtures.pipeline import Outcome, Pipeline, Transcoded
+from mpq_fixtures.resources import Resources
+from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Dataset, Sample, Signal
-from mpq_fixtures.step import SampleError
 from mpq_fixtures.store import STATISTIC as STATISTICS
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Case
-from mpq_fixtures.workbench import Workbench
 
 ENCODING, DECODING, ANSWERING, SCORING = (SIGNAL, BITSTREAM), (DECODED,), (GIVEN, ANSWER), (STATISTIC,)
 """The stretches of the chain that can be old or new by themselves: what the store keeps lies between them."""
@@ -45,14 +45,14 @@ class Hybrids:
         dataset: Dataset,
         model: OpenModel,
         codec: Codec | None,
-        bench: Workbench,
+        resources: Resources,
         old: Measured,
         new: Measured,
         metric: Metric,
         samples: Sequence[Sample],
         other_signals: bool,
     ) -> None:
-        self.case, self.dataset, self.model, self.codec, self.bench = case, dataset, model, codec, bench
+        self.case, self.dataset, self.model, self.codec, self.resources = case, dataset, model, codec, resources
         self.old, self.new, self.metric, self.samples, self.other_signals = old, new, metric, samples, other_signals
         self._known: dict[Corner, list[Statistic] | None] = {}
         self._former = self._former_metric()
@@ -65,8 +65,8 @@ class Hybrids:
 
     def has_old_bitstreams(self) -> bool:
         """Tell whether the store has what the old encoder made of every sample."""
-        way = self._way((0, 0, 0, 0))
-        found = way.stored_bitstreams(self.samples) if way is not None else {}
+        pipeline = self._pipeline((0, 0, 0, 0))
+        found = pipeline.stored_bitstreams(self.samples) if pipeline is not None else {}
         if any(sample.source not in found for sample in self.samples):
             return False
         return BITSTREAM not in self.old.links or self._are_the_old(BITSTREAM, (digest(found[sample.source]) for sample in self.samples))
@@ -76,10 +76,10 @@ class Hybrids:
 
         ``whole_digest`` is the digest over all that the old one made, "" where none is known of just these samples.
         """
-        way = self._way((0, 1, 1, 1))
-        if way is None or not self.has_old_bitstreams():
+        pipeline = self._pipeline((0, 1, 1, 1))
+        if pipeline is None or not self.has_old_bitstreams():
             return None
-        digests = [digest_of_signal(decoded) for _, decoded in self._decoded(way, self.samples)]
+        digests = [digest_of_signal(decoded) for _, decoded in self._decoded(pipeline, self.samples)]
         if len(digests) < len(self.samples):
             return True  # what the old decoder read it cannot
         if DECODED in self.old.links:
@@ -94,21 +94,21 @@ class Hybrids:
         if corner == (1, 1, 1, 1):
             return list(self.new.statistics)
         metric = self.metric if corner[3] else self._former
-        way = self._way(corner)
-        if metric is None or way is None:
+        pipeline = self._pipeline(corner)
+        if metric is None or pipeline is None:
             return None
-        answers = self._stored_answers(way, corner)
+        answers = self._stored_answers(pipeline, corner)
         if answers is None and corner[:3] == (0, 1, 1) and self.codec is not None:
-            answers = self._answer(way)
+            answers = self._answer(pipeline)
         if answers is None:
             return None
-        return [self._observe(metric, way, sample, one) for sample, one in zip(self.samples, answers, strict=True)]
+        return [self._observe(metric, pipeline, sample, one) for sample, one in zip(self.samples, answers, strict=True)]
 
-    def _stored_answers(self, way: _HybridPipeline, corner: Corner) -> list[Answer] | None:
+    def _stored_answers(self, pipeline: _HybridPipeline, corner: Corner) -> list[Answer] | None:
         """Return a corner's answers where the store has them all; of what the reader made the store's keys know nothing."""
         if self.other_signals and not corner[0] and any(corner[1:3]) and not (self.codec and self.has_old_bitstreams()):
             return None
-        found = way.stored_answers(self.samples)
+        found = pipeline.stored_answers(self.samples)
         if any(sample.source not in found for sample in self.samples):
             return None
         answers = [found[sample.source] for sample in self.samples]
@@ -124,48 +124,48 @@ class Hybrids:
         links = np.array([int(digest, 16) for digest in digests], np.uint64)
         return bool(np.array_equal(links >> shift, self.old.links[layer] >> shift))
 
-    def _way(self, corner: Corner) -> _HybridPipeline | None:
+    def _pipeline(self, corner: Corner) -> _HybridPipeline | None:
         """Return the steps of a corner; None for a new bitstream in an old decoder."""
         encoding, decoding, answering, _ = corner
         if encoding and not decoding:
             return None
         if not (self.old.model and self.new.model) or (self.codec is not None and not self.old.codec):
             return None
-        way = _HybridPipeline(self.case, self.dataset, self.model, self.codec, self.bench)
-        way.encoded_by = (self.old.codec, self.new.codec)[encoding]
-        way.decoded_by = (self.old.codec, self.new.codec)[decoding]
-        way.answered_by = (self.old.model, self.new.model)[answering]
-        return way
+        pipeline = _HybridPipeline(self.case, self.dataset, self.model, self.codec, self.resources)
+        pipeline.encoded_by = (self.old.codec, self.new.codec)[encoding]
+        pipeline.decoded_by = (self.old.codec, self.new.codec)[decoding]
+        pipeline.answered_by = (self.old.model, self.new.model)[answering]
+        return pipeline
 
-    def _answer(self, way: _HybridPipeline) -> list[Answer] | None:
+    def _answer(self, pipeline: _HybridPipeline) -> list[Answer] | None:
         """Send old bitstreams through the new decoder and the new model, batch by batch."""
         assert self.codec is not None
         if not self.has_old_bitstreams():
             return None
         answers: list[Answer] = []
-        size = way.batch_size
+        size = pipeline.batch_size
         for begin in range(0, len(self.samples), size):
             batch = self.samples[begin : begin + size]
-            received = [_received(decoded) for _, decoded in self._decoded(way, batch)]
-            if len(received) < len(batch):
+            transcoded = [_transcoded(decoded) for _, decoded in self._decoded(pipeline, batch)]
+            if len(transcoded) < len(batch):
                 return None
-            found = way.answer(received)
+            found = pipeline.answer(transcoded)
             known = [answer for answer in found if isinstance(answer, Answer)]
             if len(known) < len(batch):
                 return None
-            way.keep(Outcome(answers={sample.source: answer for sample, answer in zip(batch, known, strict=True)}))
+            pipeline.keep(Outcome(answers={sample.source: answer for sample, answer in zip(batch, known, strict=True)}))
             answers += known
         return answers
 
-    def _decoded(self, way: _HybridPipeline, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Signal]]:
+    def _decoded(self, pipeline: _HybridPipeline, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Signal]]:
         """Yield what the new decoder makes of the old bitstreams, as long as it can."""
         assert self.codec is not None
-        found = way.stored_bitstreams(samples)
+        found = pipeline.stored_bitstreams(samples)
         for sample in samples:
             if sample.source not in found:
                 return
             try:
-                yield sample, way.decode(found[sample.source], sample.signal(), self.codec)
+                yield sample, pipeline.decode(found[sample.source], sample.signal(), self.codec)
             except SampleError:
                 return
 
@@ -178,17 +178,17 @@ class Hybrids:
         former = evaluation.task.metric(self.dataset, **options)
         return former if dict(former.settings) == dict(self.old.settings or {}) else None
 
-    def _observe(self, metric: Metric, way: Pipeline, sample: Sample, answer: Answer) -> Statistic:
+    def _observe(self, metric: Metric, pipeline: Pipeline, sample: Sample, answer: Answer) -> Statistic:
         key = key_of(
-            crossed=way.answering,
+            crossed=pipeline.answering,
             sample=sample.source,
             metric=[metric.name, metric.version, metric.settings, getattr(metric, "packages", {})],
         )
-        content = self.bench.store.get(STATISTICS, key)
+        content = self.resources.store.get(STATISTICS, key)
         if content is not None:
             return np.asarray(json.loads(content), float)
-        statistic = metric.observe(self.case.evaluation.task.from_bytes(answer.data), way.target(sample))
-        self.bench.store.put(STATISTICS, key, json.dumps(statistic.tolist()).encode())
+        statistic = metric.observe(self.case.evaluation.task.from_bytes(answer.data), pipeline.target(sample))
+        self.resources.store.put(STATISTICS, key, json.dumps(statistic.tolist()).encode())
         return statistic
 
 
@@ -204,5 +204,5 @@ class _HybridPipeline(Pipeline):
         return key_of(signal=key_of(bitstream=self.encoding, decoder=self.decoded_by), model=self.answered_by, entry=4)
 
 
-def _received(signal: Signal) -> Received:
-    return Received(signal, 0, signal.elements, signal.seconds, Ledger(0), None, {}, {}, {})
+def _transcoded(signal: Signal) -> Transcoded:
+    return Transcoded(signal, 0, signal.elements, signal.seconds, Ledger(0), None, {}, {}, {})

@@ -81,7 +81,7 @@ class _Points:
     def correlation(self, metric: Metric) -> SimilarityCorrelation | None:
         """Return how a signal metric ranks the points; None where it could measure nothing."""
         measured = [
-            present[rows.beside(metric.name)[1]] if metric.name in rows.signal_metrics else present[:0]
+            present[rows.further(metric.name)[1]] if metric.name in rows.signal_metrics else present[:0]
             for rows, present in zip(self.rows, self.present, strict=True)
         ]
         if not any(map(len, measured)):
@@ -96,7 +96,7 @@ class _Points:
         if place not in self.kept:
             statistics = (_of(self.rows[number].statistics(), self.present[number], common) for number in counted)
             self.kept[place] = _oriented(self.scoring, statistics)
-        values = _oriented(metric, (_of(self.rows[number].beside(metric.name)[0], measured[number], common) for number in counted))
+        values = _oriented(metric, (_of(self.rows[number].further(metric.name)[0], measured[number], common) for number in counted))
         return SimilarityCorrelation(metric.name, rank_correlation(values, self.kept[place]), len(common))
 
 

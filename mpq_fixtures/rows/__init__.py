@@ -18,7 +18,7 @@ class Row:
 
     ``ledger`` says what its ``bytes`` are spent on (`mpq_fixtures.codecs.Ledger`), ``nominal_bits`` what its quality names, if it names a
     rate; ``unmeasured`` says of signal metrics why they have no value.
-    ``statistic`` and the entries of ``beside`` are nested lists, what the task's metric and the signal metrics keep of the sample;
+    ``statistic`` and the entries of ``further`` are nested lists, what the task's metric and the signal metrics keep of the sample;
     ``scores`` are their values over this sample alone;
     ``floor`` is the task metric's statistic of the unprocessed signal, in records on the originals and for SDR only.
     ``source`` and ``group`` are the sample's, ``chain`` the digests of what became of it, by layer (`mpq_fixtures.chain`).
@@ -30,7 +30,7 @@ class Row:
     prediction: str
     target: str
     statistic: Any
-    beside: dict[str, Any]
+    further: dict[str, Any]
     scores: dict[str, float]
     ledger: dict[str, int]
     seconds: float | None = None

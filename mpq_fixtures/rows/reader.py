@@ -210,7 +210,7 @@ class Rows:
         """Return what it keeps of the unprocessed signals, of the samples that have one."""
         return self._stacked("floor")[0]
 
-    def beside(self, name: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
+    def further(self, name: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
         """Return what a signal metric keeps, ``[measured, *shape]``, and the positions of the samples that it could measure."""
         return self._stacked(name + STATISTIC)
 
@@ -229,21 +229,21 @@ class Rows:
         numbers, present = [np.empty(0)], [np.empty(0, np.intp)]
         shapes: Counter[tuple[int, ...]] = Counter()
         order: list[tuple[int, ...]] = []
-        start, beside = 0, [] if column.endswith(STATISTIC) else [column + SHAPE]
-        for table in self.parts(column, *beside):
+        start, shape_column = 0, [] if column.endswith(STATISTIC) else [column + SHAPE]
+        for table in self.parts(column, *shape_column):
             lists = table.column(column).combine_chunks()
             present.append(start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False)))
             numbers.append(lists.flatten().to_numpy(zero_copy_only=False))
             start += len(table)
-            if beside:
-                found = shapes_in(table.column(beside[0]).combine_chunks().drop_null())
+            if shape_column:
+                found = shapes_in(table.column(shape_column[0]).combine_chunks().drop_null())
                 shapes.update(found)
                 order += found if len(shapes) > 1 else []
         values, positions = np.concatenate(numbers), np.concatenate(present)
         if not len(positions):
             return cast("Sequence[NDArray[np.float64]]", np.empty(0)), positions
         if len(shapes) < 2:
-            shape = next(iter(shapes), None) or (() if beside else shape_of(table.schema, column, len(values) // len(positions)))
+            shape = next(iter(shapes), None) or (() if shape_column else shape_of(table.schema, column, len(values) // len(positions)))
             return cast("Sequence[NDArray[np.float64]]", values.reshape(len(positions), *shape)), positions
         order = [next(iter(shapes))] * (len(positions) - len(order)) + order
         ends = np.cumsum([math.prod(shape) for shape in order])

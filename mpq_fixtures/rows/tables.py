@@ -45,8 +45,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
     numbers, shape, text = pa.list_(pa.float64()), pa.list_(pa.int32()), pa.string()
-    besides = list(dict.fromkeys(name for row in rows for name in (*row.beside, *row.unmeasured)))
-    scores = dict.fromkeys(name for row in rows for name in (*row.scores, *row.beside, *row.unmeasured))
+    further = list(dict.fromkeys(name for row in rows for name in (*row.further, *row.unmeasured)))
+    scores = dict.fromkeys(name for row in rows for name in (*row.scores, *row.further, *row.unmeasured))
     columns: dict[str, tuple[pa.DataType, list[Any]]] = {
         SOURCE: (pa.binary(32), [sample_key(row.source) for row in rows]),
         "bytes": (pa.int64(), [row.bytes for row in rows]),
@@ -61,11 +61,11 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
         "floor": (numbers, [None if row.floor is None else _flat(row.floor) for row in rows]),
         "floor_shape": (shape, [None if row.floor is None else np.shape(row.floor) for row in rows]),
         **{name: (pa.float64(), [row.scores.get(name) for row in rows]) for name in scores},
-        **{name + STATISTIC: (numbers, [_flat(row.beside[name]) if name in row.beside else None for row in rows]) for name in besides},
-        **{name + UNMEASURED: (text, [row.unmeasured.get(name) for row in rows]) for name in besides},
+        **{name + STATISTIC: (numbers, [_flat(row.further[name]) if name in row.further else None for row in rows]) for name in further},
+        **{name + UNMEASURED: (text, [row.unmeasured.get(name) for row in rows]) for name in further},
         **{layer: (text, [row.chain.get(layer) for row in rows]) for layer in LINKS},
     }
-    shapes = {name + STATISTIC: _one_shape(name, [row.beside[name] for row in rows if name in row.beside]) for name in besides}
+    shapes = {name + STATISTIC: _one_shape(name, [row.further[name] for row in rows if name in row.further]) for name in further}
     table = pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
     return with_shapes(
         table, {name: json.dumps(shape) for name, shape in shapes.items() if shape is not None and shape != _usual(math.prod(shape))}
@@ -177,9 +177,9 @@ def sources_of(table: pa.Table, digits: int = 64) -> list[str]:
 def rows_of(table: pa.Table) -> Iterator[Row]:
     """Yield what `table_of`, with the columns of `columns_of`, was made of."""
     columns = table.column_names
-    besides, scored = [name.removesuffix(STATISTIC) for name in columns if name.endswith(STATISTIC)], scores_in(columns)
+    further, scored = [name.removesuffix(STATISTIC) for name in columns if name.endswith(STATISTIC)], scores_in(columns)
     for row, source in zip(table.to_pylist(), sources_of(table), strict=True):
-        kept = {name: numbers for name in besides if (numbers := row[name + STATISTIC]) is not None}
+        kept = {name: numbers for name in further if (numbers := row[name + STATISTIC]) is not None}
         yield Row(
             sample=row[SAMPLE],
             bytes=row["bytes"],
@@ -187,13 +187,13 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
             prediction=row["prediction"],
             target=row["target"],
             statistic=_nested(row["statistic"], row["statistic_shape"]),
-            beside={name: _nested(numbers, shape_of(table.schema, name + STATISTIC, len(numbers))) for name, numbers in kept.items()},
+            further={name: _nested(numbers, shape_of(table.schema, name + STATISTIC, len(numbers))) for name, numbers in kept.items()},
             scores={name: row[name] for name in scored if row[name] is not None},
             ledger={part: row[part] for part in LEDGER},
             seconds=row["seconds"],
             nominal_bits=row["nominal_bits"],
             floor=None if row["floor"] is None else _nested(row["floor"], row["floor_shape"]),
-            unmeasured={name: why for name in besides if (why := row[name + UNMEASURED]) is not None},
+            unmeasured={name: why for name in further if (why := row[name + UNMEASURED]) is not None},
             source=source,
             group=row[GROUP] or "",
             chain={layer: row[layer] for layer in LINKS if row[layer] is not None},

@@ -26,7 +26,7 @@ def _alone() -> Engine:
 
 
 @dataclass(frozen=True, eq=False)
-class Workbench:
+class Resources:
     """What a case is evaluated with.
 
     ``threads`` encode and decode while the model predicts; ``parts`` is where rows are laid down; ``points`` says how many cases of each
