@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -15,11 +16,12 @@ import time
 import uuid
 import warnings
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from chaos_kinds import flip, remove, replace_by_folder, replace_by_loop, swap, truncate, zero
 
 from mpq_fixtures.store import (
     BITSTREAM,
@@ -338,6 +340,45 @@ for _ in range(int(sys.argv[3])):
         assert len(written) > 50
 
 
+class TestDamagedInUse:
+    """Files of a store that are damaged, exchanged and removed while processes read and write them."""
+
+    USE = f"""
+import random, sys, warnings
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from mpq_fixtures.store import AUDIT, STATISTIC, key_of, open_store
+from test_store import contents, expected, table
+warnings.simplefilter("ignore")
+store, numbers = open_store(sys.argv[1]), random.Random(int(sys.argv[2]))
+print("begun", flush=True)
+for _ in range(1200):
+    which, first = numbers.randrange(4), numbers.randrange(140)
+    scope = store.scope(STATISTIC, key_of(scope=which))
+    found = contents(scope, range(150))
+    assert found == expected(sorted(found)), "others' rows"
+    scope.write(table(range(first, first + 10)))
+    assert store.get(AUDIT, key_of(entry=which)) in (None, b"entry %d" % which), "another's entry"
+    store.put(AUDIT, key_of(entry=which), b"entry %d" % which)
+"""
+
+    def test_cost_what_they_held_and_nothing_else(self, tmp_path: Path) -> None:
+        users = [script(self.USE, tmp_path / "store", seed) for seed in range(2)]
+        for user in users:
+            assert user.stdout is not None
+            assert user.stdout.readline() == "begun\n"
+        generator, hows, times = random.Random(0), (flip, zero, truncate, swap, remove, replace_by_folder, replace_by_loop), 0
+        while any(user.poll() is None for user in users):
+            time.sleep(generator.uniform(0, 0.05))
+            if files := [file for file in sorted(tmp_path.glob("store/format-*/*/*.db")) if file.is_file()]:
+                with suppress(OSError):  # it was being made again
+                    generator.choice(hows)(generator.choice(files), generator)
+                    times += 1
+        for user in users:
+            _, errors = user.communicate(timeout=60)
+            assert (errors, user.returncode) == ("", 0)
+        assert times > 10
+
+
 class TestDamagedScope:
     @pytest.fixture
     def file(self, store: LocalStore) -> Path:
@@ -374,6 +415,16 @@ class TestDamagedScope:
             other = "1" if column == "pack" else "((place + 1) % 100)"
             connection.execute(f"UPDATE members SET {column} = {other} WHERE sample = ?", (sample_key(source(150)),))
         self.is_mended(store, {"pack": [*range(100), 150], "place": range(100, 200)}[column])
+
+    def test_pack_to_which_no_sample_leads_is_dropped_with_the_next_merging(self, store: LocalStore, file: Path) -> None:
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM members WHERE pack = 1")
+        scope = store.scope(STATISTIC, KEY)
+        for number in range(200, 200 + local_scope.MERGED):
+            scope.write(table([number]))
+        assert contents(scope, range(300)) == expected(range(100, 200 + local_scope.MERGED))
+        with closing(sqlite3.connect(file)) as connection:
+            assert connection.execute("SELECT count(*) FROM packs WHERE id = 1").fetchone() == (0,)
 
     def test_of_single_entries_in_its_place_and_the_other_way_round(self, store: LocalStore, file: Path) -> None:
         store.put(STATISTIC, "a" * 64, b"an entry")

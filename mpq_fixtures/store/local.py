@@ -173,9 +173,13 @@ class LocalStore(Store):
                     try:
                         return action(file.connection())
                     except sqlite3.DatabaseError as error:
-                        if not is_damaged(error):
+                        damaged = is_damaged(error)
+                        if not damaged and file.has(status_of(path)):
                             raise
-            self._drop_file(path, file)
+            if damaged:
+                self._drop_file(path, file)
+            else:  # it was removed, or exchanged for another, while it was being opened
+                self._forget(path, file)
 
     def _file(self, path: Path) -> SqliteFile | None:
         if self._process != os.getpid():
@@ -184,7 +188,7 @@ class LocalStore(Store):
         with self._guard:
             file = self._files.get(path)
             gone = []
-            if file is not None and (status is None or status.st_ino != file.inode):  # it was pruned, and perhaps made again
+            if file is not None and not file.has(status):  # it was pruned, and perhaps made again
                 gone.append(self._files.pop(path))
                 file = None
             if file is None and status is not None:

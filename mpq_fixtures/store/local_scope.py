@@ -132,10 +132,12 @@ class LocalScope(Scope):
             if table is None:
                 continue  # whoever reads it will say so
             places = sorted(place for _, lies, place in _look_up(file, packs.keys_of(table)) if lies == pack)
+            file.execute("DELETE FROM packs WHERE id = ?", (pack,))
+            if not places:  # all of them are in other packs
+                continue
             if len(places) < table.num_rows:
                 table = table.take(places)
             alike[table.schema.serialize().to_pybytes()].append(table)
-            file.execute("DELETE FROM packs WHERE id = ?", (pack,))
             held += table.nbytes
             if held >= HELD:
                 self._put_together(file, alike)

@@ -39,6 +39,10 @@ class SqliteFile:
                 raise error
         return self._connection
 
+    def has(self, status: os.stat_result | None) -> bool:
+        """Tell whether a status is of this file, and not of another one that has come into its place."""
+        return status is not None and status.st_ino == self.inode
+
     def close(self) -> None:
         """Close it for good."""
         with self.lock:
@@ -73,7 +77,8 @@ def status_of(path: Path) -> os.stat_result | None:
     if path.is_symlink():
         path.unlink(missing_ok=True)
     else:
-        shutil.rmtree(path)
+        with suppress(FileNotFoundError, NotADirectoryError):  # another process was first
+            shutil.rmtree(path)
     return None
 
 
@@ -96,8 +101,9 @@ def code_of(error: sqlite3.Error) -> int:
 
 
 def is_damaged(error: sqlite3.Error) -> bool:
-    """Tell whether a file is no more what it was: its bytes, or its tables, where another's has come into its place."""
-    return code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("no such table")
+    """Tell whether a file is no more what it was: its bytes, its length, or its tables, where another's has come into its place."""
+    cut_off = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHORT_READ
+    return cut_off or code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("no such table")
 
 
 def reason_of(error: sqlite3.Error) -> str:
