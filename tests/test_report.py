@@ -487,6 +487,24 @@ class TestWhatIsRed:
         assert "approved" not in (curve(cases[2:], marks(cases)) or {})["datasets"]
 
 
+class TestWhatChanged:
+    @pytest.mark.parametrize("outcome", ["passed", "failed"])
+    def test_is_one_line_where_no_case_fails_by_it(self, outcome: str) -> None:
+        change = {"shared": 240, "differ": {"bitstream": 0, "decoded": 240, "answer": 3, "statistic": 3}}
+        moved = {"layer": "decoder", "suspect": "pillow 12.0.0 -> 13.0.0", "change": change}
+        entries = [record("jpeg", "q5", **moved), record("jpeg", "q10", outcome=outcome, **moved), record("webp", "q0")]
+        page = render(results(original(), *entries), samples())
+        section = page[page.index('id="changed"') : page.index('id="overview"')]
+        assert ('<details class="ledger" open>' in section) is (outcome == "failed")
+        text = " ".join(Page(section).text.split())
+        assert "1 codec, in its evaluation, has samples that differ from what was approved" in text
+        assert ("no case fails by it" in text) is (outcome == "passed")
+        assert "codec layer decoded signals answers statistics of suspect vit-jpeg decoder 480 6 6 480 pillow 12.0.0 -> 13.0.0" in text
+
+    def test_is_not_there_where_nothing_did(self) -> None:
+        assert 'id="changed"' not in render(results(original(), record("jpeg", "q5")), samples())
+
+
 class TestFigures:
     def test_retention_and_rate_have_their_intervals(self) -> None:
         entry = record("jpeg", "q5", retention_low=0.88, retention_high=0.9499, rate_low=0.45, rate_high=0.55)

@@ -178,12 +178,13 @@ class Report:
         results, cases = self.results, worst_first(self.cases)
         places = {id(case): section.key for section in self.sections for case in section.cases}
         red = [case for case in cases if case.is_red]
+        changed = changes(results.get("cases", ()))
         return {
             "sentence": sentence(self.cases, bool(results.get("complete", True))),
             "first_red": min((self.since[case.case] for case in red if case.case in self.since), default=""),
             "well": bool(cases) and all(case.outcome == "passed" for case in cases),
             "statuses": count_statuses(cases),
-            "changed": changes(results.get("cases", ())),
+            "changed": changed,
             "pooled": results.get("pooled") or (),
             "attention": red + [case for case in cases if case.status == "underpowered"],
             "page_of": {case.case: places[id(case)] for case in cases},
@@ -194,7 +195,7 @@ class Report:
             "replication": replication.replicate(results["cases"]) if replication.concerns(cases) else None,
             "cases": cases,
             "further": _further(cases),
-            "links": PLURAL,
+            "links": {link: name for link, name in PLURAL.items() if any(row.differ.get(link) for row in changed)},
             "provenance": results.get("provenance") or {},
             "time": _time(results.get("seconds") or {}),
             "work": _work(results.get("work") or {}),
