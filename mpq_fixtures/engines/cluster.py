@@ -11,7 +11,6 @@ import signal
 import socket
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
@@ -104,7 +103,7 @@ def compare_versions(ray: Any) -> None:
                 continue
         return found
 
-    here, asked = _versions(PACKAGES), ray.remote(num_cpus=0, max_retries=1)(versions)
+    here, asked = versions(PACKAGES), ray.remote(num_cpus=0, max_retries=1)(versions)
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     answers = {
         asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one, soft=False)).remote(PACKAGES): node
@@ -123,14 +122,6 @@ def compare_versions(ray: Any) -> None:
                 f"--mpq-engine ray: node {name} has other versions: here {_listed(here, differing)}; there {_listed(there, differing)}; "
                 "install the same on all nodes"
             )
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _listed(versions: dict[str, str], names: Sequence[str]) -> str:
