@@ -28,7 +28,7 @@ from mpq_fixtures.plain_text import plain
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import SEED, Dataset, Sample
 from mpq_fixtures.store import AUDIT, Scope, key_of
-from mpq_fixtures.store.packs import keys_of, sample_key
+from mpq_fixtures.store.packs import key_array, keys_of, sample_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,7 +214,7 @@ def _digest_of(rows: Rows) -> str:
     """Return what tells whether two records are of the same samples."""
     state = hashlib.sha256()
     for table in rows.parts("sample", SOURCE):
-        state.update(b"".join(keys_of(table)))
+        state.update(key_array(table).tobytes())
     return state.hexdigest()
 
 

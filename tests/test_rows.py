@@ -131,7 +131,15 @@ class TestRows:
 
     def test_find_copies(self, made: Made) -> None:
         sources = ["a", "b", "a", "", "", "b" * 64, "a", "b"]
-        assert made([replace(row(number), source=source) for number, source in enumerate(sources)]).copies() == [[0, 2, 6], [1, 7]]
+        copies = made([replace(row(number), source=source) for number, source in enumerate(sources)]).copies()
+        assert [places.tolist() for places in copies] == [[0, 2, 6], [1, 7]]
+
+    def test_find_no_copies_where_there_are_none(self, made: Made) -> None:
+        assert made([replace(row(number), source=str(number)) for number in range(SEVERAL)]).copies() == made([]).copies() == []
+
+    def test_show_texts_of_a_few(self, made: Made) -> None:
+        found = made([row(number) for number in range(SEVERAL)])
+        assert found.texts_at("sample", (SEVERAL - 1, 0)) == {place: found.samples[place] for place in (0, SEVERAL - 1)}
 
     @pytest.mark.parametrize("source", ["f" * 64, "F" * 64, "a" * 32, "train/0001.png", "", " ".join(["ab"] * 21) + "  "])
     def test_show_sources_as_the_data_set_has_them(self, made: Made, source: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.gate.baselines import read_baselines
-from mpq_fixtures.gate.sanity import copies, doubts
+from mpq_fixtures.gate.sanity import doubts
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.sdr import SDR
@@ -197,19 +197,22 @@ class TestCopies:
 
     def test_are_counted_and_named(self) -> None:
         measured = self.given("a", "b", "a", "c", "b", "a")
-        assert copies(measured.rows) == [["s0", "s2", "s5"], ["s1", "s4"]]
         assert doubts(measured, Top1()) == ["3 of 6 samples are copies of others (same source): s0 and s2 and s5, s1 and s4"]
 
     def test_are_shown_up_to_three(self) -> None:
         (sentence,) = doubts(self.given(*"abcdabcd"), Top1())
         assert sentence.endswith("4 of 8 samples are copies of others (same source): s0 and s4, s1 and s5, s2 and s6, ...")
 
+    def test_of_one_sample_are_named_up_to_three(self) -> None:
+        (sentence,) = doubts(self.given(*"aabaaa"), Top1())
+        assert sentence.endswith("4 of 6 samples are copies of others (same source): s0 and s1 and s3 and 2 more")
+
     def test_of_one_are_said_in_the_singular(self) -> None:
         (sentence,) = doubts(self.given("a", "a", "b"), Top1())
         assert sentence.endswith("1 of 3 samples is a copy of another (same source): s0 and s1")
 
     def test_are_none_where_sources_differ_or_are_unknown(self) -> None:
-        assert copies(self.given("a", "b", "c").rows) == copies(self.given("", "", "").rows) == []
+        assert doubts(self.given("a", "b", "c"), Top1()) == doubts(self.given("", "", ""), Top1()) == []
 
 
 class TestPocket:

@@ -5,16 +5,20 @@ No doubt is a verdict. A gate that compares a run with an earlier one cannot see
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from mpq_fixtures.chain import ANSWER, SIGNAL
 from mpq_fixtures.metrics import Chance, Metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.reader import Rows
+from mpq_fixtures.rows.tables import SAMPLE
 from mpq_fixtures.suite import OWN_ANSWERS
 
 FEWEST = 3
 """Samples from which on something is said of the answers: two may be alike, or wrong, for no reason."""
 
 _SHOWN = 3
+"""Groups of copies that are named, and copies of each."""
 
 
 def doubts(record: Record, metric: Metric) -> list[str]:
@@ -25,13 +29,6 @@ def doubts(record: Record, metric: Metric) -> list[str]:
     it. Or a model does not agree with itself, or samples are copies of others.
     """
     return [sentence for sentence in (_same(record) or _chance(record, metric), _itself(record), _copied(record.rows)) if sentence]
-
-
-def copies(rows: Rows) -> list[list[str]]:
-    """Return the ids of samples that are one and the same, signal and target: groups of two and more, in the order of the rows."""
-    places = rows.copies()
-    ids = rows.samples if places else []
-    return [[ids[place] for place in alike] for alike in places]
 
 
 def _same(record: Record) -> str:
@@ -74,10 +71,17 @@ def _chance(record: Record, metric: Metric) -> str:
 
 
 def _copied(rows: Rows) -> str:
-    found = copies(rows)
-    if not found:
+    """Say which samples are one and the same, signal and target."""
+    groups = rows.copies()
+    if not groups:
         return ""
-    count = sum(len(ids) - 1 for ids in found)
-    shown = ", ".join(" and ".join(ids) for ids in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+    count, groups = sum(len(places) - 1 for places in groups), groups[: _SHOWN + 1]
+    ids = rows.texts_at(SAMPLE, (int(place) for places in groups for place in places[:_SHOWN]))
+    alike = [" and ".join([ids[int(place)] for place in places[:_SHOWN]] + _more(places)) for places in groups[:_SHOWN]]
+    shown = ", ".join([*alike, *(["..."] if len(groups) > _SHOWN else [])])
     are = "1 of {} samples is a copy of another" if count == 1 else f"{count} of {{}} samples are copies of others"
     return f"{are.format(len(rows))} (same source): {shown}"
+
+
+def _more(places: Sized) -> list[str]:
+    return [f"{len(places) - _SHOWN} more"] if len(places) > _SHOWN else []

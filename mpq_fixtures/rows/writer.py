@@ -13,7 +13,7 @@ from mpq_fixtures.rows.tables import columns_of, named, scores_in, shapes_of, ta
 if TYPE_CHECKING:
     import pyarrow as pa
 
-GROUP_BYTES = 2**22
+GROUP_BYTES = 2**20
 """Bytes of a row group in memory, about: what a reader holds at a time."""
 
 

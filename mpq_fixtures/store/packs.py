@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import xxhash
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 SOURCE = "source"
 KEY_BYTES = 32
@@ -41,6 +43,15 @@ def keys_of(table: pa.Table) -> list[bytes]:
     """Return the samples of a table, row by row."""
     keys: list[bytes] = table.column(SOURCE).to_pylist()
     return keys
+
+
+def key_array(table: pa.Table) -> NDArray[np.bytes_]:
+    """Return the samples of a table as an array, ``S32 [n]``, without an object for each."""
+    import numpy as np
+
+    kind = f"S{KEY_BYTES}"
+    chunks = [chunk for chunk in table.column(SOURCE).chunks if len(chunk)]
+    return np.concatenate([np.empty(0, kind), *(np.frombuffer(one.buffers()[1], kind)[one.offset :][: len(one)] for one in chunks)])
 
 
 def without_doubles(table: pa.Table) -> pa.Table:
