@@ -446,7 +446,9 @@ class TestDamagedScope:
             connection.executescript("DROP TABLE packs; DROP TABLE members; DROP TABLE more;")
         self.is_mended(store, range(200))
 
-    @pytest.mark.parametrize("change", ["truncated", "empty", "another file", "a page of zeros"])
+    CHANGES = ("truncated", "empty", "another file", "a page of zeros", "a later schema", "another column", "a name that is no text")
+
+    @pytest.mark.parametrize("change", CHANGES)
     def test_file(self, store: LocalStore, file: Path, change: str) -> None:
         content = file.read_bytes()
         half, page = len(content) // 2, sqlite_files.PAGE
@@ -455,8 +457,26 @@ class TestDamagedScope:
             "empty": b"",
             "another file": b"not a database " * 5000,
             "a page of zeros": content[:page] + bytes(page * 3) + content[4 * page :],
+            "a later schema": content[:47] + b"\x09" + content[48:],
+            "another column": content.replace(b"place INTEGER", b"plate INTEGER"),
+            "a name that is no text": content.replace(b"membersmembers", b"memb\xffrsmemb\xffrs"),
         }
+        assert changed[change] != content
         file.write_bytes(changed[change])
+        self.is_mended(store, range(200))
+
+    def test_file_that_sqlite_would_only_read(self, store: LocalStore, file: Path) -> None:
+        content = file.read_bytes()
+        file.write_bytes(content[:18] + b"\x09" + content[19:])
+        scope = store.scope(STATISTIC, KEY)
+        assert contents(scope, range(200)) == expected(range(200))
+        with pytest.warns(DamagedEntry, match="damaged statistic"):
+            scope.write(table(range(150, 250)))
+        assert contents(scope, range(300)) == expected(range(150, 250))
+
+    def test_pack_that_is_no_bytes(self, store: LocalStore, file: Path) -> None:
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE packs SET data = 'text' WHERE id = 2")
         self.is_mended(store, range(200))
 
     def test_file_while_others_have_it_open(self, store: LocalStore, file: Path) -> None:

@@ -58,9 +58,9 @@ class LocalStore(Store):
         if found is None:
             return None
         digest, payload = found
-        if packs.digest_of(payload) == digest:
+        if isinstance(payload, bytes) and packs.digest_of(payload) == digest:
             self.reused[layer] += 1
-            return bytes(payload)
+            return payload
         self.drop(layer, key, key)
         self.run(path, lambda file: file.execute("DELETE FROM entries WHERE key = ? AND digest = ?", (key, digest)))
         return None
@@ -120,10 +120,10 @@ class LocalStore(Store):
                 with closing(open_file(path, patience=0)) as file:
                     if file.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
                         return False  # SQLite leaves the log only when nobody else has the file open
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     return False
-                if not is_damaged(error) and path.exists():
+                if not is_damaged(error, path) and path.exists():
                     raise
             for suffix in PARTS:
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
@@ -172,8 +172,8 @@ class LocalStore(Store):
                         continue
                     try:
                         return action(file.connection())
-                    except sqlite3.DatabaseError as error:
-                        damaged = is_damaged(error)
+                    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                        damaged = is_damaged(error, path)
                         if not damaged and file.has(status_of(path)):
                             raise
             if damaged:
@@ -219,7 +219,8 @@ class LocalStore(Store):
                     connection.executescript(
                         f"PRAGMA page_size = {PAGE}; PRAGMA journal_mode = WAL; {tables} PRAGMA user_version = {FORMAT};"
                     )
-                piece.replace(path)
+                with suppress(IsADirectoryError):  # it has just come there, and goes when the file is looked for again
+                    piece.replace(path)
             except BaseException:
                 for suffix in PARTS:
                     Path(f"{piece}{suffix}").unlink(missing_ok=True)
@@ -243,11 +244,13 @@ class LocalStore(Store):
     def _drop_file(self, path: Path, file: SqliteFile) -> None:
         """Remove a damaged file, unless another process has done so and made a new one."""
         self._forget(path, file)
-        with self.explained(), self.lock("files", "00"), suppress(FileNotFoundError):
-            if path.stat().st_ino != file.inode:
+        with self.explained(), self.lock("files", "00"):
+            status = status_of(path)
+            if status is not None and not file.has(status):
                 return
-            for suffix in PARTS:
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            with suppress(IsADirectoryError):  # as in `_make`
+                for suffix in PARTS:
+                    Path(f"{path}{suffix}").unlink(missing_ok=True)
         self.drop(path.parent.name, path.stem, path.name)
 
     def _forget(self, path: Path, file: SqliteFile) -> None:

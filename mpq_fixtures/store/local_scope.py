@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mpq_fixtures.store import packs
 from mpq_fixtures.store.base import Scope, Source
-from mpq_fixtures.store.sqlite_files import transaction
+from mpq_fixtures.store.sqlite_files import damage, transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,6 +185,8 @@ def _data_of(file: sqlite3.Connection, pack: int) -> tuple[bytes, bytes] | None:
     if found is None:
         return None
     digest, size, data = found
+    if not isinstance(data, bytes) or not isinstance(size, int):
+        raise damage("a pack is no bytes")
     if len(data) < size:
         data = b"".join([data, *(piece for (piece,) in file.execute("SELECT data FROM more WHERE pack = ? ORDER BY number", (pack,)))])
     return digest, data

@@ -17,6 +17,8 @@ from mpq_fixtures.store.base import FORMAT
 PATIENCE = 60.0
 """Seconds that a process waits for another's transaction."""
 PAGE = 4096  # four times as much costs the same time, and small scopes more room
+HELD_PAGES = 512
+"""Kilobytes of a file's pages that SQLite holds: four times as much, its own choice, is hardly faster, and dozens of files are open."""
 PARTS = ("-wal", "-shm", "")
 """What the names of a file's log, of its index and of itself end in."""
 
@@ -34,9 +36,7 @@ class SqliteFile:
             connection = self._connection = open_file(self.path)
             connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last packs, whole ones
             if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
-                error = sqlite3.DatabaseError("it has lost its tables")
-                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-                raise error
+                raise damage("it has lost its tables")
         return self._connection
 
     def has(self, status: os.stat_result | None) -> bool:
@@ -59,7 +59,9 @@ def open_file(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
     if not os.access(path.parent, os.W_OK):
         mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
     name = f"{path.absolute().as_uri()}?{mode}"
-    return sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
+    file = sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
+    file.execute(f"PRAGMA cache_size = -{HELD_PAGES}")
+    return file
 
 
 def status_of(path: Path) -> os.stat_result | None:
@@ -95,15 +97,35 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def code_of(error: sqlite3.Error) -> int:
+def code_of(error: Exception) -> int:
     """Return SQLite's primary code of an error, 0 where it is Python's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def is_damaged(error: sqlite3.Error) -> bool:
+def is_damaged(error: Exception, path: Path) -> bool:
     """Tell whether a file is no more what it was: its bytes, its length, or its tables, where another's has come into its place."""
-    cut_off = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHORT_READ
-    return cut_off or code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("no such table")
+    code = getattr(error, "sqlite_errorcode", 0)
+    return (
+        code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or code == sqlite3.SQLITE_IOERR_SHORT_READ
+        or (code == sqlite3.SQLITE_READONLY and _names_a_later_format(path))
+        or str(error).startswith(("no such table", "no such column", "unsupported file format", "Could not decode"))
+        or isinstance(error, UnicodeDecodeError)  # of a message that quotes what it found
+    )
+
+
+def damage(words: str) -> sqlite3.DatabaseError:
+    """Return an error that says that a file is damaged, for what SQLite does not see."""
+    error = sqlite3.DatabaseError(words)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _names_a_later_format(path: Path) -> bool:
+    """Tell whether a file's header names a format that came after WAL, byte 18, as no file does: SQLite would only read it."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(19)[18:] > b"\x02"
+    return False
 
 
 def reason_of(error: sqlite3.Error) -> str:
