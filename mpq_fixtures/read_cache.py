@@ -119,7 +119,7 @@ def _unpacked(data: bytes) -> Any:
 
 def _file_without_a_name() -> sqlite3.Connection:
     kept = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # which SQLite deletes when it is closed, however it is
-    for setting in ("page_size = 16384", "journal_mode = off", "synchronous = off", "locking_mode = exclusive"):
+    for setting in ("page_size = 16384", "cache_size = -512", "journal_mode = off", "synchronous = off", "locking_mode = exclusive"):
         kept.execute(f"pragma {setting}")
     kept.execute("create table kept (source text, kind text, content blob, primary key (source, kind))")
     return kept
