@@ -123,7 +123,7 @@ class OpenModel:
             self.task.check(str(model_folder(self._evaluation)), **self._evaluation.model_options)
 
     def ready(self) -> Model:
-        """Return the loaded model."""
+        """Return the loaded model; what its libraries have made by then stays, and is not looked through for garbage any more."""
         if self._model is None:
             source, folder = self._evaluation.model, self._evaluation.folder
             if source.startswith(PYTHON):
@@ -141,6 +141,7 @@ class OpenModel:
                 except Exception as error:  # each of the libraries that read weights and tokenizers has exceptions of its own
                     reason = f"{describe_error(error)}; save or download the model again"
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
+            gc.freeze()
         return self._model
 
     def _set_up_torch(self) -> None:
@@ -151,7 +152,9 @@ class OpenModel:
     def close(self) -> None:
         """Drop the model and give its memory back."""
         self._model = None
+        gc.unfreeze()
         gc.collect()
+        gc.freeze()
         if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 

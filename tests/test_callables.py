@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,15 @@ class TestModels:
         body = "from mpq_fixtures.callables import AssetError\ndef load(device): raise AssetError('buy a licence')"
         with pytest.raises(AssetError, match=r"^buy a licence$"):
             OpenModel(evaluation(write(body)), "cpu").ready()
+
+    def test_are_let_go_though_nobody_looks_for_garbage_among_what_they_loaded(self, write: Write) -> None:
+        model = OpenModel(evaluation(write(f"{HEAD}class load(Model):\n    def __init__(self, device): self.own = self\n")), "cpu")
+        loaded = weakref.ref(model.ready())
+        frozen = gc.get_freeze_count()
+        model.close()
+        gc.unfreeze()
+        assert frozen > 0
+        assert loaded() is None
 
 
 class TestDatasets:
