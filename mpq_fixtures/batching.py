@@ -1,4 +1,5 @@
-"""How many signals a model is asked for at once: measured on the first of them, and held against its answers to them one by one.
+"""How a model is asked: for how many signals at once, and in which layout of memory. Measured on the first of them, and held against its
+answers to them one by one.
 
 What a signal is answered with must not depend on its company. Where it does (batch normalisation in training mode, a mean taken over the
 batch, padding that is not masked) a batch is one signal.
@@ -24,6 +25,9 @@ SHARE = 0.03
 AS_FAST = 1.03
 """A batch is as fast as the best that takes at most this much longer for a signal; the smallest such one is taken."""
 
+GAIN = 1.08
+"""A layout is worth it where a signal takes so much longer without: more than clocks disagree, so that it is chosen every time or never."""
+
 _SLOWER = 1.1  # a size that takes so much longer than the best ends the search: those above it are slower still
 _PASS = 8  # signals that a size below it is measured with
 _FEWEST = 2  # signals that tell of their answers whether these depend on the batch
@@ -33,7 +37,10 @@ Answers = Sequence[Answer | SampleError]
 
 
 class Batched(Protocol):
-    """A model that can be loaded, and the sizes of its batches: what it takes without being measured, and the most at once."""
+    """A model that can be loaded, and the sizes of its batches: what it takes without being measured, and the most at once.
+
+    ``layouts`` are those of memory that it can compute in besides its own.
+    """
 
     task: Task
 
@@ -41,12 +48,15 @@ class Batched(Protocol):
     def batch_size(self) -> int: ...  # noqa: D102
     @property
     def most(self) -> int: ...  # noqa: D102
+    @property
+    def layouts(self) -> Sequence[str]: ...  # noqa: D102
+    def arrange(self, layout: str) -> None: ...  # noqa: D102
     def ready(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The batch of a model on a kind of machine.
+    """The batch of a model on a kind of machine, and the ``layout`` of memory, "" for the model's own.
 
     ``agreed`` tells whether the model answers signals together as it does one by one, None where that was not tried. ``milliseconds`` are
     those of a signal at each size that was measured. ``note`` says in a sentence what there is to know, "" where there is nothing.
@@ -56,6 +66,7 @@ class Choice:
     agreed: bool | None = None
     milliseconds: dict[int, float] = field(default_factory=dict)
     note: str = ""
+    layout: str = ""
 
     def to_bytes(self) -> bytes:
         """Return it as JSON."""
@@ -79,12 +90,15 @@ def choose_batch(
     runs in the process. ``clock`` gives seconds, as `devices.clock_of` has it.
     """
     if known is not None:
-        return Choice.from_bytes(known)
-    if model.most == 1:
-        return Choice(1)
-    trial = _Trial(model, signals, int(calls * SHARE), clock)
-    size = trial.choose()
-    return trial.compared(Choice(size, milliseconds=trial.milliseconds))
+        choice = Choice.from_bytes(known)
+    elif model.most == 1:
+        choice = Choice(1)
+    else:
+        trial = _Trial(model, signals, int(calls * SHARE), clock)
+        size, layout = trial.choose_layout(trial.choose())
+        choice = trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout))
+    model.arrange(choice.layout)
+    return choice
 
 
 class _Trial:
@@ -117,6 +131,23 @@ class _Trial:
         size = min(size for size, spent in self.milliseconds.items() if spent <= best * AS_FAST)
         return max(size, usual) if open_end and size == max(self.milliseconds) else size
 
+    def choose_layout(self, size: int) -> tuple[int, str]:
+        """Return a size and a layout: those given, "" the model's own, unless another is clearly faster at that size or at the largest."""
+        sizes = sorted({size, max(self.milliseconds, default=size)})
+        best, own = "", self.milliseconds
+        for layout in self._model.layouts if size in own else ():
+            if not self._affords(sum(map(_cost, sizes))):
+                break
+            self._model.arrange(layout)
+            before, self.milliseconds = self.milliseconds, {}
+            if all(map(self._measure, sizes)) and GAIN * min(self.milliseconds.values()) <= before[size]:
+                fastest = min(self.milliseconds.values())
+                best, size = layout, min(one for one, spent in self.milliseconds.items() if spent <= fastest * AS_FAST)
+            else:
+                self.milliseconds = before
+        self._model.arrange(best)
+        return size, best
+
     def compared(self, choice: Choice) -> Choice:
         """Hold the answers to the first batch against those to its signals one by one; where they differ, a batch is one signal."""
         count = min(choice.size, max(_FEWEST, min(self.left, (self.left + len(self._alone)) // 2)))
@@ -137,7 +168,7 @@ class _Trial:
             f"the model answers {others} of {len(answered)} signals otherwise together than alone, so it gets one at a time: "
             "put it into evaluation mode, and let nothing in it mix the signals of a batch"
         )
-        return replace(choice, size=1, agreed=False, note=note)
+        return replace(choice, size=1, agreed=False, note=note, layout="")
 
     def _affords(self, count: int) -> bool:
         """Tell whether so many predictions can be spent, and those of the shortest comparison be left."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral
@@ -42,6 +43,7 @@ class OpenModel:
         self._evaluation, self._threads = evaluation, threads
         self._model: Model | None = None
         self.limit: Limit | None = None  # how many signals it is asked for at once, as soon as that is chosen
+        self.layout = ""  # of its activations in memory, one of `layouts`, as soon as that is chosen
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,6 +111,22 @@ class OpenModel:
         return int(size) if size is not None else _CPU_MOST if self.device == "cpu" else _GPU_MOST
 
     @property
+    def layouts(self) -> Sequence[str]:
+        """The layouts of memory that the model can compute in besides its own; only one that has ``arrange(layout)`` has any."""
+        return tuple(getattr(self.ready(), "layouts", ())) if hasattr(self.ready(), "arrange") else ()
+
+    def arrange(self, layout: str) -> None:
+        """Let the model compute in a layout of memory, one of `layouts` or "", its own, now or when it is loaded."""
+        if layout != self.layout:
+            self.layout = layout
+            self._arrange()
+
+    def _arrange(self) -> None:
+        model: Any = self._model
+        if hasattr(model, "arrange"):
+            model.arrange(self.layout)
+
+    @property
     def notes(self) -> list[str]:
         """What there is to say, once, of how the loaded model was asked."""
         limits = self.limit, getattr(self._model, "limit", None)
@@ -141,6 +159,7 @@ class OpenModel:
                 except Exception as error:  # each of the libraries that read weights and tokenizers has exceptions of its own
                     reason = f"{describe_error(error)}; save or download the model again"
                     raise AssetError(f"{self._evaluation.name}: model {source!r} cannot be loaded from {local}: {reason}") from error
+            self._arrange()
             gc.freeze()
         return self._model
 

@@ -114,7 +114,7 @@ class Pipeline:
         """
         model, threads = self.model, self.resources.threads
         machine = {name: part for name, part in machine_kind(model.device, threads).items() if name != "threads"}
-        key = key_of(batch=1, model=model.fingerprint, most=model.most, machine=machine)
+        key = key_of(batch=2, model=model.fingerprint, most=model.most, machine=machine)
         with self.store.lock(AUDIT, key), self.clock.step("predict"):
             if (known := self.store.get(AUDIT, key)) is None:
                 calls = len(self.dataset.samples) * self.resources.points.get(self.case.evaluation.name, 1)
@@ -124,6 +124,7 @@ class Pipeline:
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
                 choice = Choice.from_bytes(known)
+                model.arrange(choice.layout)
         if model.limit is None:
             model.limit = Limit(choice.size, [choice.note] if choice.note else [])
         quick = int(_BATCH_MILLISECONDS / choice.milliseconds[choice.size]) if choice.size in choice.milliseconds else 0
@@ -206,7 +207,8 @@ class Pipeline:
     def parts(self) -> dict[str, dict[str, Any]]:
         """Return what the model, the codec and the metric are made of."""
         metric = {"packages": self.metric.packages}
-        return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
+        layout = {"layout": self.model.layout} if self.model.layout else {}
+        return {"model": self.model.parts | layout, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
     def positions(self, batches: Iterable[int], size: int) -> list[int]:
         """Return the positions in the data set of the samples of batches, which have ``size`` samples each, the last one fewer."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,10 @@ def sounds(count: int) -> list[Audio]:
 
 
 class Trial:
-    """A model that is asked, and counts for what. Its clock moves by ``milliseconds`` of a batch's size, and stands still otherwise."""
+    """A model that is asked, and counts for what. Its clock moves by ``milliseconds`` of a batch's size, and stands still otherwise.
+
+    In one of the ``layouts`` it takes so many times as long.
+    """
 
     task = find_task("image_classification")
 
@@ -48,17 +52,23 @@ class Trial:
         milliseconds: Callable[[int], float] = lambda count: 20,
         most: int = 32,
         batch_size: int = 8,
+        layouts: Mapping[str, float] | None = None,
     ) -> None:
         self._predict, self._milliseconds, self.most, self.batch_size = predict, milliseconds, most, batch_size
+        self._times, self.layout = layouts or {}, ""
+        self.layouts = tuple(self._times)
         self.batches: list[int] = []
         self.seconds = 0.0
 
     def ready(self) -> Trial:
         return self
 
+    def arrange(self, layout: str) -> None:
+        self.layout = layout
+
     def predict(self, signals: Sequence[Signal]) -> list[Any]:
         self.batches.append(len(signals))
-        self.seconds += self._milliseconds(len(signals)) / 1000
+        self.seconds += self._milliseconds(len(signals)) / 1000 * self._times.get(self.layout, 1)
         return self._predict(signals)
 
     def choose(self, signals: Sequence[Signal], calls: int = 50_000) -> Choice:
@@ -67,6 +77,17 @@ class Trial:
 
 def brightness(signals: Sequence[Image]) -> list[int]:
     return [int(signal.pixels.mean()) for signal in signals]
+
+
+def own_model(folder: Path, body: str) -> OpenModel:
+    """Return a model of a suite of one's own, a class with this body."""
+    (folder / "own_model.py").write_text(
+        f"class load:\n    {body}\n    def __init__(self, device): pass\n    def predict(self, s): return s\n"
+    )
+    data = '{ path = "imagefolder", data_dir = "." }'
+    evaluation = 'name = "mine"\ntask = "image_classification"\nmodel = "python:own_model:load"'
+    (folder / "suite.toml").write_text(f'name = "own"\n[[evaluation]]\n{evaluation}\ndataset = {data}\n')
+    return OpenModel(load_suite(folder / "suite.toml")[0], "cpu")
 
 
 class Classifier(nn.Module):
@@ -201,18 +222,57 @@ class TestChoice:
 
     @pytest.mark.parametrize(("body", "usual", "most"), [("batch_size = 4", 4, 4), ("pass", 8, 32)])
     def test_an_open_model_says_what_it_takes(self, body: str, usual: int, most: int, tmp_path: Any) -> None:
-        (tmp_path / "own_model.py").write_text(
-            f"class load:\n    {body}\n    def __init__(self, device): pass\n    def predict(self, s): return s\n"
-        )
-        data = '{ path = "imagefolder", data_dir = "." }'
-        evaluation = 'name = "mine"\ntask = "image_classification"\nmodel = "python:own_model:load"'
-        text = f'name = "own"\n[[evaluation]]\n{evaluation}\ndataset = {data}\n'
-        (tmp_path / "suite.toml").write_text(text)
-        model = OpenModel(load_suite(tmp_path / "suite.toml")[0], "cpu")
+        model = own_model(tmp_path, body)
         assert (model.batch_size, model.most, model.notes) == (usual, most, [])
         model.limit = Limit(8)
         model.limit.shrink(4, 8)
         assert model.notes == model.limit.notes
+
+
+class TestLayout:
+    @pytest.mark.parametrize(
+        ("layouts", "expected"),
+        [({"wide": 0.7}, "wide"), ({"wide": 0.97}, ""), ({"wide": 1.3}, ""), ({"wide": 0.8, "tall": 0.6, "flat": 0.59}, "tall")],
+        ids=["faster", "hardly faster", "slower", "the first of those that are about as fast"],
+    )
+    def test_is_the_models_own_unless_another_is_clearly_faster(self, layouts: dict[str, float], expected: str) -> None:
+        trial = Trial(brightness, lambda count: 10 + count, layouts=layouts)
+        choice = trial.choose(pictures(40))
+        assert (choice.layout, trial.layout, choice.size, choice.agreed) == (expected, expected, 32, True)
+        assert choice.milliseconds[32] == pytest.approx((10 + 32) / 32 * layouts.get(expected, 1))
+        assert Choice.from_bytes(choice.to_bytes()) == choice
+
+    def test_may_bring_another_size(self) -> None:
+        class Wide(Trial):
+            def predict(self, signals: Sequence[Signal]) -> list[Any]:
+                self._milliseconds = (lambda n: 9 + n) if self.layout else (lambda n: 8 * n + 0.01 * n * n)
+                return super().predict(signals)
+
+        choice = Wide(brightness, most=8, layouts={"wide": 1.0}).choose(pictures(40))
+        assert (choice.layout, choice.size) == ("wide", 8)
+
+    def test_in_which_the_model_answers_otherwise_is_not_taken(self) -> None:
+        trial = Trial(lambda signals: [len(trial.layout)] * len(signals), layouts={"wide": 0.5})
+        choice = trial.choose(pictures(40))
+        assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 1, False)
+
+    @pytest.mark.parametrize("calls", [100, 1000, 2500, 10_000])
+    def test_costs_no_more_than_a_share_of_the_predictions(self, calls: int) -> None:
+        trial = Trial(brightness, layouts={"wide": 0.5, "tall": 0.4})
+        trial.choose(pictures(64), calls)
+        assert sum(trial.batches) <= max(2 * 2, calls * SHARE)
+
+    def test_is_taken_up_by_a_model_that_is_loaded_later_or_again(self, tmp_path: Any) -> None:
+        model = own_model(tmp_path, "layouts = ('wide',)\n    def arrange(self, layout): self.layout = layout")
+        model.arrange("wide")
+        assert (model.layouts, model.ready().layout) == (("wide",), "wide")  # type: ignore[attr-defined]
+        model.close()
+        assert model.ready().layout == "wide"  # type: ignore[attr-defined]
+        model.arrange("")
+        assert model.ready().layout == ""  # type: ignore[attr-defined]
+
+    def test_of_a_model_that_cannot_be_arranged_there_is_none(self, tmp_path: Any) -> None:
+        assert own_model(tmp_path, "layouts = ('wide',)").layouts == ()
 
 
 class TestCanary:

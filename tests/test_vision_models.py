@@ -53,6 +53,17 @@ def segmenter() -> ImageSegmenter:
     return find_task("image_segmentation").load(str(POCKET / "segformer_pocket"), "cpu")
 
 
+@pytest.fixture(scope="module")
+def convolutional() -> ImageClassifier:
+    """A small ResNet with random weights."""
+    import torch
+    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=10)
+    return ImageClassifier(ResNetForImageClassification(config), ConvNextImageProcessorPil(size={"shortest_edge": 224}), "cpu")
+
+
 class TestTextures:
     def test_there_are_enough_each_with_its_own_id_and_source(self) -> None:
         for samples, least in ((textures.classification().samples, 200), (textures.segmentation().samples, 100)):
@@ -169,6 +180,39 @@ class TestBatches:
                 batches = [inputs[start : start + size] for start in range(0, len(inputs), size)]
                 together = [logits.softmax(0) for batch in batches for logits in model._logits(batch)]
             assert max(float((one - other).abs().max()) for one, other in zip(alone, together, strict=True)) <= 1e-5
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("size", [1, 5])
+    def test_move_a_probability_by_at_most_1e_5(
+        self, size: int, convolutional: ImageClassifier, segmenter: ImageSegmenter, mosaics: Any
+    ) -> None:
+        import torch
+
+        for model in (convolutional, segmenter):
+            inputs = [model._pixel_values(sample.signal()) for sample in mosaics[:size]]
+            answers = []
+            for layout in ("", *model.layouts, ""):
+                model.arrange(layout)
+                with torch.inference_mode():
+                    answers.append(torch.stack(model._logits(inputs)).softmax(1))
+            assert float((answers[0] - answers[1]).abs().max()) <= 1e-5
+            assert torch.equal(answers[0], answers[2])  # and is as it was before
+
+    def test_are_what_the_network_is_given_and_computes_in(self, convolutional: ImageClassifier, mosaics: Any) -> None:
+        import torch
+
+        seen: dict[str, bool] = {}
+        convolution = next(module for module in convolutional._model.modules() if isinstance(module, torch.nn.Conv2d))
+        for layout in (*convolutional.layouts, ""):
+            convolutional.arrange(layout)
+            with convolution.register_forward_hook(
+                lambda _, given, made, layout=layout: seen.update(
+                    {layout: all(one.is_contiguous(memory_format=torch.channels_last) for one in (*given, made))}
+                )
+            ):
+                convolutional.predict([sample.signal() for sample in mosaics[:2]])
+        assert seen == {"channels last": True, "": False}
 
 
 class TestPreparing:

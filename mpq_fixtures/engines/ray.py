@@ -280,6 +280,7 @@ class RayEngine:
             task,
             numbers=some.numbers,
             size=size,
+            layout=pipeline.model.layout,
             wanted=frozenset(wanted),
             without=frozenset(without),
             digest=digest_of_samples(sources),
@@ -321,6 +322,7 @@ class RayEngine:
             work.waiting.appendleft(replace(some))
         elif not some.numbers:
             self._sizes[evaluation] = done.size
+            pipeline.model.arrange(done.layout)
         elif some.trial is not None:
             self._tried(some, died=False)
         else:

@@ -70,6 +70,7 @@ class Task:
     entries: Mapping[tuple[str, str], bytes | None]
     numbers: tuple[int, ...] = ()
     size: int = 0
+    layout: str = ""
     wanted: frozenset[int] = frozenset()
     without: frozenset[int] = frozenset()
     digest: str = ""
@@ -86,6 +87,7 @@ class Done:
 
     worker: str
     size: int = 0
+    layout: str = ""
     packs: list[tuple[Place, bytes]] = field(default_factory=list)
     entries: dict[tuple[str, str], bytes] = field(default_factory=dict)
     asked: tuple[str, str] | None = None
@@ -135,7 +137,9 @@ class _Place:
             self._store.enclose(task.packs, task.entries)
             pipeline = self._pipeline_of(task)
             with self._limit.kept(pipeline.patience * (task.size or FIRST)):
-                done.size = task.size or pipeline.batch_size
+                if task.size:
+                    pipeline.model.arrange(task.layout)
+                done.size, done.layout = task.size or pipeline.batch_size, pipeline.model.layout
                 if pipeline.model.limit is None:
                     pipeline.model.limit = Limit(done.size)
                 if task.numbers:

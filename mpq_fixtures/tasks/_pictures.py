@@ -17,6 +17,9 @@ from mpq_fixtures.signals import Image
 GPU_BATCH = 32
 """Pictures at once on anything but a CPU."""
 
+CHANNELS_LAST = "channels last"
+"""The layout of memory in which all channels of a pixel lie side by side, which takes many convolutions a fifth less time, or a third."""
+
 
 class PictureModel:
     """A checkpoint on a device with its image processor.
@@ -27,12 +30,29 @@ class PictureModel:
 
     cpu_batch = 16  # the fewest that are as fast as more while other threads encode and decode
 
+    layouts = (CHANNELS_LAST,)
+
     def __init__(self, model: Any, processor: Any, device: str, precision: str = "float32") -> None:
         self._model = model.eval().to(device)
+        self._layout: Any = None
         self._processor = processor
         self._device, self._precision = device, precision
         self.batch_size = self.cpu_batch if device == "cpu" else GPU_BATCH
         self.labels = class_names(model.config)
+
+    def arrange(self, layout: str) -> None:
+        """Hold weights and activations of convolutions in a layout: one of ``layouts``, or "", that in which they come."""
+        import torch
+
+        self._layout = torch.channels_last if layout == CHANNELS_LAST else torch.contiguous_format
+        self._model.to(memory_format=self._layout)
+
+    def _on_device(self, pictures: NDArray[np.float32]) -> Any:
+        """Return pixel values, ``[pictures, 3, height, width]``, as the network takes them."""
+        import torch
+
+        tensor = torch.from_numpy(pictures).to(self._device)
+        return tensor if self._layout is None else tensor.contiguous(memory_format=self._layout)
 
     def _pixel_values(self, signal: Image) -> NDArray[np.float32]:
         return pixel_values(self._processor, signal)
@@ -42,13 +62,10 @@ class PictureModel:
 
         They run together when the processor makes the pictures one size, and one by one otherwise.
         """
-        import torch
-
         together = len({values.shape for values in inputs}) == 1
         batches = [np.concatenate(inputs)] if together else inputs
-        tensors = (torch.from_numpy(batch).to(self._device) for batch in batches)
         with autocast(self._device, self._precision):
-            return [logits for tensor in tensors for logits in self._forward(tensor).float()]
+            return [logits for batch in batches for logits in self._forward(self._on_device(batch)).float()]
 
     def _forward(self, pixel_values: Any) -> Any:
         """Return the network's logits for a batch of pixel values, ``[pictures, classes, ...]``."""

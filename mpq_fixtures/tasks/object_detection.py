@@ -176,10 +176,9 @@ class ObjectDetector(PictureModel):
         """Return the detections in pictures of one size."""
         import torch
 
-        arrays = {"pixel_values": np.concatenate([values for values, _, _ in batch])}
+        tensors = {"pixel_values": self._on_device(np.concatenate([values for values, _, _ in batch]))}
         if self._takes_mask:
-            arrays["pixel_mask"] = np.concatenate([mask for _, mask, _ in batch])
-        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
+            tensors["pixel_mask"] = torch.from_numpy(np.concatenate([mask for _, mask, _ in batch])).to(self._device)
         with torch.inference_mode():
             with autocast(self._device, self._precision):
                 outputs = self._model(**tensors)
