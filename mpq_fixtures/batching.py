@@ -8,6 +8,7 @@ batch, padding that is not masked) a batch is one signal.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -95,7 +96,7 @@ def choose_batch(
         choice = Choice(1)
     else:
         trial = _Trial(model, signals, int(calls * SHARE), clock)
-        size, layout = trial.choose_layout(trial.choose())
+        layout, size = trial.choose_layout(), trial.choose()
         choice = trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout))
     model.arrange(choice.layout)
     return choice
@@ -110,6 +111,22 @@ class _Trial:
         self._model, self._signals, self._clock = model, signals, clock
         self._taken: list[Signal] = []
         self._alone: Answers = []
+
+    def choose_layout(self) -> str:
+        """Return the layout in which a few signals take clearly least, and are answered alike; "", the model's own, where none does."""
+        layouts, size, fastest, chosen = self._model.layouts, min(self._model.batch_size, _PASS), math.inf, ""
+        if not layouts or len(self._first(size)) < size or not self._affords((1 + len(layouts)) * _cost(size)):
+            return ""
+        own: Answers = []
+        for layout in ("", *layouts):
+            self._model.arrange(layout)
+            answers = self._ask(self._first(size), size)
+            own = own or answers
+            spent = self._pass(size)
+            if GAIN * spent <= fastest and not self._different(own, answers)[0]:
+                chosen, fastest = layout, spent
+        self._model.arrange(chosen)
+        return chosen
 
     def choose(self) -> int:
         """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
@@ -131,23 +148,6 @@ class _Trial:
         size = min(size for size, spent in self.milliseconds.items() if spent <= best * AS_FAST)
         return max(size, usual) if open_end and size == max(self.milliseconds) else size
 
-    def choose_layout(self, size: int) -> tuple[int, str]:
-        """Return a size and a layout: those given, "" the model's own, unless another is clearly faster at that size or at the largest."""
-        sizes = sorted({size, max(self.milliseconds, default=size)})
-        best, own = "", self.milliseconds
-        for layout in self._model.layouts if size in own else ():
-            if not self._affords(sum(map(_cost, sizes))):
-                break
-            self._model.arrange(layout)
-            before, self.milliseconds = self.milliseconds, {}
-            if all(map(self._measure, sizes)) and GAIN * min(self.milliseconds.values()) <= before[size]:
-                fastest = min(self.milliseconds.values())
-                best, size = layout, min(one for one, spent in self.milliseconds.items() if spent <= fastest * AS_FAST)
-            else:
-                self.milliseconds = before
-        self._model.arrange(best)
-        return size, best
-
     def compared(self, choice: Choice) -> Choice:
         """Hold the answers to the first batch against those to its signals one by one; where they differ, a batch is one signal."""
         count = min(choice.size, max(_FEWEST, min(self.left, (self.left + len(self._alone)) // 2)))
@@ -156,19 +156,22 @@ class _Trial:
             return choice
         together, alone = self._ask(signals, len(signals)), list(self._alone[:count])
         alone += self._ask(signals[len(alone) :], 1)
-        pairs = zip(together, alone, strict=True)
-        answered = [(one.data, other.data) for one, other in pairs if isinstance(one, Answer) and isinstance(other, Answer)]
+        others, answered = self._different(together, alone)
         if not answered:
             return choice
-        task = self._model.task
-        others = sum(not task.agree(task.from_bytes(one), task.from_bytes(other)) for one, other in answered)
         if not others:
             return replace(choice, agreed=True)
         note = (
-            f"the model answers {others} of {len(answered)} signals otherwise together than alone, so it gets one at a time: "
+            f"the model answers {others} of {answered} signals otherwise together than alone, so it gets one at a time: "
             "put it into evaluation mode, and let nothing in it mix the signals of a batch"
         )
-        return replace(choice, size=1, agreed=False, note=note, layout="")
+        return replace(choice, size=1, agreed=False, note=note)
+
+    def _different(self, some: Answers, others: Answers) -> tuple[int, int]:
+        """Return how many signals are answered otherwise, but for rounding, and how many are answered both times."""
+        task, pairs = self._model.task, zip(some, others, strict=True)
+        answered = [(one.data, other.data) for one, other in pairs if isinstance(one, Answer) and isinstance(other, Answer)]
+        return sum(not task.agree(task.from_bytes(one), task.from_bytes(other)) for one, other in answered), len(answered)
 
     def _affords(self, count: int) -> bool:
         """Tell whether so many predictions can be spent, and those of the shortest comparison be left."""

@@ -207,7 +207,7 @@ class Pipeline:
     def parts(self) -> dict[str, dict[str, Any]]:
         """Return what the model, the codec and the metric are made of."""
         metric = {"packages": self.metric.packages}
-        layout = {"layout": self.model.layout} if self.model.layout else {}
+        layout = {} if self.model.layout is None else {"layout": self.model.layout or "its own"}
         return {"model": self.model.parts | layout, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
     def positions(self, batches: Iterable[int], size: int) -> list[int]:

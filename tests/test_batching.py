@@ -254,7 +254,7 @@ class TestLayout:
     def test_in_which_the_model_answers_otherwise_is_not_taken(self) -> None:
         trial = Trial(lambda signals: [len(trial.layout)] * len(signals), layouts={"wide": 0.5})
         choice = trial.choose(pictures(40))
-        assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 1, False)
+        assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 32, True)
 
     @pytest.mark.parametrize("calls", [100, 1000, 2500, 10_000])
     def test_costs_no_more_than_a_share_of_the_predictions(self, calls: int) -> None:

@@ -280,7 +280,7 @@ class RayEngine:
             task,
             numbers=some.numbers,
             size=size,
-            layout=pipeline.model.layout,
+            layout=pipeline.model.layout or "",
             wanted=frozenset(wanted),
             without=frozenset(without),
             digest=digest_of_samples(sources),
