@@ -80,26 +80,19 @@ class Choice:
         return cls(**values | {"milliseconds": {int(size): spent for size, spent in values["milliseconds"].items()}})
 
 
-def choose_batch(
-    model: Batched, signals: Iterator[Signal], calls: int, known: bytes | None = None, clock: Callable[[], float] = time.perf_counter
-) -> Choice:
-    """Choose how many signals a model is asked for at once, unless ``known``, what an earlier run chose, says so.
+def choose_batch(model: Batched, signals: Iterator[Signal], calls: int, clock: Callable[[], float] = time.perf_counter) -> Choice:
+    """Choose how many signals a model is asked for at once, and in which layout, and have it so.
 
     ``signals`` yields those of a data set's originals, of which as many are taken as are needed: they are asked for at most `SHARE` of the
     ``calls`` that a run will make of the model. Too few calls for that leave the model its own `batch_size`, and two signals tell whether
     its answers depend on the batch. No answer is kept: a choice is made before anything is predicted, while nothing else
     runs in the process. ``clock`` gives seconds, as `devices.clock_of` has it.
     """
-    if known is not None:
-        choice = Choice.from_bytes(known)
-    elif model.most == 1:
-        choice = Choice(1)
-    else:
-        trial = _Trial(model, signals, int(calls * SHARE), clock)
-        layout, size = trial.choose_layout(), trial.choose()
-        choice = trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout))
-    model.arrange(choice.layout)
-    return choice
+    if model.most == 1:
+        return Choice(1)
+    trial = _Trial(model, signals, int(calls * SHARE), clock)
+    layout, size = trial.choose_layout(), trial.choose()
+    return trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout))
 
 
 class _Trial:

@@ -43,7 +43,7 @@ class OpenModel:
         self._evaluation, self._threads = evaluation, threads
         self._model: Model | None = None
         self.limit: Limit | None = None  # how many signals it is asked for at once, as soon as that is chosen
-        self.layout: str | None = None  # of its activations in memory, one of `layouts` or "", as soon as that is chosen
+        self.layout = ""  # of its activations in memory: one of `layouts`, or its own
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,13 +117,13 @@ class OpenModel:
 
     def arrange(self, layout: str) -> None:
         """Let the model compute in a layout of memory, one of `layouts` or "", its own, now or when it is loaded."""
-        before, self.layout = self.layout or "", layout
-        if layout != before:
+        if layout != self.layout:
+            self.layout = layout
             self._arrange()
 
     def _arrange(self) -> None:
         model: Any = self._model
-        if self.layout is not None and hasattr(model, "arrange"):
+        if hasattr(model, "arrange"):
             model.arrange(self.layout)
 
     @property

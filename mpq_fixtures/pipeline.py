@@ -124,7 +124,7 @@ class Pipeline:
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
                 choice = Choice.from_bytes(known)
-                model.arrange(choice.layout)
+        model.arrange(choice.layout)
         if model.limit is None:
             model.limit = Limit(choice.size, [choice.note] if choice.note else [])
         quick = int(_BATCH_MILLISECONDS / choice.milliseconds[choice.size]) if choice.size in choice.milliseconds else 0
@@ -207,8 +207,7 @@ class Pipeline:
     def parts(self) -> dict[str, dict[str, Any]]:
         """Return what the model, the codec and the metric are made of."""
         metric = {"packages": self.metric.packages}
-        layout = {} if self.model.layout is None else {"layout": self.model.layout or "its own"}
-        return {"model": self.model.parts | layout, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
+        return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
     def positions(self, batches: Iterable[int], size: int) -> list[int]:
         """Return the positions in the data set of the samples of batches, which have ``size`` samples each, the last one fewer."""

@@ -207,12 +207,6 @@ class TestChoice:
         trial = Trial(brightness)
         assert 1 <= trial.choose(pictures(count) if count else []).size <= trial.most
 
-    def test_that_was_made_before_stays(self) -> None:
-        choice = Choice(4, False, {1: 2.5, 4: 1.25}, "said")
-        trial = Trial(brightness)
-        assert choose_batch(trial, iter(pictures(4)), 50_000, choice.to_bytes()) == choice
-        assert not trial.batches
-
     def test_of_a_model_that_refuses_everything_is_its_own(self) -> None:
         def refuse(signals: Sequence[Signal]) -> list[Any]:
             raise ValueError("no")

@@ -153,7 +153,6 @@ class TestSuspects:
         "codec packages": "pillow",
         "codec code": "aa",
         "model weights": "aa",
-        "model layout": "its own",
     }
 
     @pytest.mark.parametrize(
@@ -165,7 +164,6 @@ class TestSuspects:
             (ANSWER, {"model weights": "bb", "package torch": "2.13"}, ["weights", "torch 2.12 -> 2.13"]),
             (ANSWER, {"machine torch instruction set": "AVX512"}, ["torch instruction set AVX2 -> AVX512"]),
             (ANSWER, {"library oneDNN": "3.12"}, ["oneDNN 3.11 -> 3.12"]),
-            (ANSWER, {"model layout": "channels last"}, ["model layout its own -> channels last"]),
             (STATISTIC, {"python": "3.12.1"}, ["python 3.11.7 -> 3.12.1"]),
         ],
     )
@@ -177,5 +175,5 @@ class TestSuspects:
         assert suspects(DECODED, {}, self.BEFORE) == []
 
     def test_what_one_run_did_not_ask_is_no_change(self) -> None:
-        before = {name: value for name, value in self.BEFORE.items() if not name.startswith(("library", "machine", "model layout"))}
+        before = {name: value for name, value in self.BEFORE.items() if not name.startswith(("library", "machine"))}
         assert suspects(ANSWER, before, self.BEFORE)[0].startswith("nothing that is recorded changed: ")

@@ -102,6 +102,7 @@ class RayEngine:
         self._works: dict[tuple[str, str], _Work] = {}
         self._out: dict[Any, _Range] = {}
         self._sizes: dict[Evaluation, int] = {}
+        self._layouts: dict[Evaluation, str] = {}
         self._asking: set[Evaluation] = set()
         self._entries: dict[Evaluation, dict[tuple[str, str], bytes | None]] = {}
         self._pace: dict[Evaluation, float] = {}  # seconds a sample
@@ -280,7 +281,7 @@ class RayEngine:
             task,
             numbers=some.numbers,
             size=size,
-            layout=pipeline.model.layout or "",
+            layout=self._layouts[evaluation],
             wanted=frozenset(wanted),
             without=frozenset(without),
             digest=digest_of_samples(sources),
@@ -321,8 +322,7 @@ class RayEngine:
             self._entries.setdefault(evaluation, {})[done.asked] = pipeline.store.get(*done.asked)
             work.waiting.appendleft(replace(some))
         elif not some.numbers:
-            self._sizes[evaluation] = done.size
-            pipeline.model.arrange(done.layout)
+            self._sizes[evaluation], self._layouts[evaluation] = done.size, done.layout
         elif some.trial is not None:
             self._tried(some, died=False)
         else:

@@ -139,7 +139,7 @@ class _Place:
             with self._limit.kept(pipeline.patience * (task.size or FIRST)):
                 if task.size:
                     pipeline.model.arrange(task.layout)
-                done.size, done.layout = task.size or pipeline.batch_size, pipeline.model.layout or ""
+                done.size, done.layout = task.size or pipeline.batch_size, pipeline.model.layout
                 if pipeline.model.limit is None:
                     pipeline.model.limit = Limit(done.size)
                 if task.numbers:

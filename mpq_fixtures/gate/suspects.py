@@ -8,13 +8,11 @@ from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, SOURCE
 from mpq_fixtures.gate.measured import Measured
 from mpq_fixtures.provenance import OWNERS, facts
 
-_MEASURED = "model layout"
-"""A fact that only a run which asks the model finds out."""
 _OWN = {
     BITSTREAM: ("codec code", "codec build"),
     DECODED: ("codec code", "codec build"),
     GIVEN: ("model preprocessing", "model processor", "model code"),
-    ANSWER: ("model weights", "model code", "model configuration", "model option", "model source", _MEASURED),
+    ANSWER: ("model weights", "model code", "model configuration", "model option", "model source"),
     STATISTIC: ("metric name", "metric version", "metric setting"),
     SOURCE: ("data",),
     SIGNAL: (),
@@ -106,7 +104,7 @@ def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> s
     kind = name.partition(" ")[0]
     if not all(any(fact.startswith(kind) for fact in side) for side in (before, after)):
         return ""
-    if (kind in ("machine", "mpq", "python", "library") or name == _MEASURED) and not (name in before and name in after):
+    if kind in ("machine", "mpq", "python", "library") and not (name in before and name in after):
         return ""  # one of the two did not ask, or had not loaded it
     if _is_silent(name):
         return _label(name) if name in before and name in after else ""

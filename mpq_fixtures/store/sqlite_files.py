@@ -17,8 +17,8 @@ from mpq_fixtures.store.base import FORMAT
 PATIENCE = 60.0
 """Seconds that a process waits for another's transaction."""
 PAGE = 4096  # four times as much costs the same time, and small scopes more room
-HELD_PAGES = 512
-"""Kilobytes of a file's pages that SQLite holds: four times as much, its own choice, is hardly faster, and dozens of files are open."""
+CACHE = 512
+"""Kilobytes of an open file that SQLite holds: four times as much, its own choice, is hardly faster, and dozens of files are open."""
 PARTS = ("-wal", "-shm", "")
 """What the names of a file's log, of its index and of itself end in."""
 
@@ -34,6 +34,7 @@ class SqliteFile:
         """Return the connection, open from the first time on; raises `sqlite3.Error`."""
         if self._connection is None:
             connection = self._connection = open_file(self.path)
+            connection.execute(f"PRAGMA cache_size = -{CACHE}")
             connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last packs, whole ones
             if connection.execute("PRAGMA user_version").fetchone() != (FORMAT,):
                 raise damage("it has lost its tables")
@@ -59,9 +60,7 @@ def open_file(path: Path, patience: float = PATIENCE) -> sqlite3.Connection:
     if not os.access(path.parent, os.W_OK):
         mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
     name = f"{path.absolute().as_uri()}?{mode}"
-    file = sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
-    file.execute(f"PRAGMA cache_size = -{HELD_PAGES}")
-    return file
+    return sqlite3.connect(name, timeout=patience, isolation_level=None, check_same_thread=False, uri=True)
 
 
 def status_of(path: Path) -> os.stat_result | None:
