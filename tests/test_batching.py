@@ -250,6 +250,16 @@ class TestLayout:
         choice = trial.choose(pictures(40))
         assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 32, True)
 
+    def test_that_the_model_cannot_take_is_not_taken_though_refusing_is_quick(self) -> None:
+        def predict(signals: Sequence[Signal]) -> list[int]:
+            if trial.layout:
+                raise RuntimeError("view size is not compatible with input tensor's size and stride")
+            return [0] * len(signals)
+
+        trial = Trial(predict, layouts={"wide": 0.01})
+        choice = trial.choose(pictures(40))
+        assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 32, True)
+
     @pytest.mark.parametrize("calls", [100, 1000, 2500, 10_000])
     def test_costs_no_more_than_a_share_of_the_predictions(self, calls: int) -> None:
         trial = Trial(brightness, layouts={"wide": 0.5, "tall": 0.4})

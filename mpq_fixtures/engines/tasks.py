@@ -81,8 +81,9 @@ class Task:
 class Done:
     """What came of a task: packs and single entries for the store, failures, what it took, or why nothing could be done.
 
-    ``asked`` is an entry of the store that has to come along. ``seconds`` are by step, ``busy`` and ``took`` those in which a step was
-    under way and of the task as a whole, ``alive`` those since the process began; ``memory`` is the most it held, in bytes.
+    ``size`` and ``layout`` are those of batches (`mpq_fixtures.batching`). ``asked`` is an entry of the store that has to come along.
+    ``seconds`` are by step, ``busy`` and ``took`` those in which a step was under way and of the task as a whole, ``alive`` those since the
+    process began; ``memory`` is the most it held, in bytes.
     """
 
     worker: str
