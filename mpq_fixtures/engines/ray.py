@@ -101,8 +101,7 @@ class RayEngine:
         self._coming: deque[Case] = deque()
         self._works: dict[tuple[str, str], _Work] = {}
         self._out: dict[Any, _Range] = {}
-        self._sizes: dict[Evaluation, int] = {}
-        self._layouts: dict[Evaluation, str] = {}
+        self._batches: dict[Evaluation, tuple[int, str]] = {}  # their size and layout, as the first worker chose them
         self._asking: set[Evaluation] = set()
         self._entries: dict[Evaluation, dict[tuple[str, str], bytes | None]] = {}
         self._pace: dict[Evaluation, float] = {}  # seconds a sample
@@ -213,8 +212,9 @@ class RayEngine:
                     continue
                 if work.waiting:
                     return work.waiting.popleft()
-                if work.lacking and evaluation in self._sizes:
-                    work.divide(self._sizes[evaluation])
+                if work.lacking and evaluation in self._batches:
+                    size, _ = self._batches[evaluation]
+                    work.divide(size)
                 if work.numbers:
                     return self._range(work)
                 if work.lacking:
@@ -244,7 +244,7 @@ class RayEngine:
     def _range(self, work: _Work) -> _Range:
         """Return as many batches of a case as take some seconds, fewer where the run ends with them."""
         evaluation = work.pipeline.case.evaluation
-        size, pace = self._sizes[evaluation], self._pace.get(evaluation)
+        (size, _), pace = self._batches[evaluation], self._pace.get(evaluation)
         most = int(_STRETCH / (pace * size)) if pace else 1
         if not self._coming:
             most = min(most, -(-len(work.numbers) // (2 * self._workers)))
@@ -270,7 +270,7 @@ class RayEngine:
         )
         if not some.numbers:
             return task
-        size, samples = self._sizes[evaluation], pipeline.dataset.samples
+        (size, layout), samples = self._batches[evaluation], pipeline.dataset.samples
         positions = pipeline.positions(some.numbers, size)
         if some.trial is None:
             without, wanted = work.without.intersection(positions), [one for number in some.numbers for one in work.wanted[number]]
@@ -281,7 +281,7 @@ class RayEngine:
             task,
             numbers=some.numbers,
             size=size,
-            layout=self._layouts[evaluation],
+            layout=layout,
             wanted=frozenset(wanted),
             without=frozenset(without),
             digest=digest_of_samples(sources),
@@ -322,7 +322,7 @@ class RayEngine:
             self._entries.setdefault(evaluation, {})[done.asked] = pipeline.store.get(*done.asked)
             work.waiting.appendleft(replace(some))
         elif not some.numbers:
-            self._sizes[evaluation], self._layouts[evaluation] = done.size, done.layout
+            self._batches[evaluation] = done.size, done.layout
         elif some.trial is not None:
             self._tried(some, died=False)
         else:
@@ -357,7 +357,7 @@ class RayEngine:
     def _try_each(self, some: _Range) -> None:
         """Find the sample of a batch at which its worker dies; what these trials make is not kept, since a batch is predicted whole."""
         work, (number,) = some.work, some.numbers
-        size = self._sizes[work.pipeline.case.evaluation]
+        size, _ = self._batches[work.pipeline.case.evaluation]
         batch = [position for position in work.pipeline.positions([number], size) if position not in work.without]
         if len(batch) == 1 or (work, number) in self._trials:
             self._die(work, number, batch)
