@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from mpq_fixtures import codecs
+from mpq_fixtures.batching import Choice
 from mpq_fixtures.chain import digest_of_array
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
@@ -322,6 +323,23 @@ class TestBatches:
         resumed = self.seen_by_the_model(pictures, "stopped")
         assert stopped == undisturbed[: ASKED_BEFORE + 1]
         assert resumed == undisturbed[ASKED_BEFORE + 1 :]
+
+    def test_have_the_size_and_layout_that_an_earlier_run_chose(self, pictures: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        pictures.write_model(
+            GREYNESS.replace("    batch_size = 2\n", "    batch_size = 2\n    layouts = ('wide',)\n    arranged = ''\n").replace(
+                "    def predict(self", "    def arrange(self, layout):\n        self.arranged = layout\n\n    def predict(self"
+            )
+        )
+        # What is slow enough to be clearly faster in a layout takes more samples than these.
+        monkeypatch.setattr("mpq_fixtures.pipeline.choose_batch", lambda *_, **__: Choice(3, layout="wide"))
+        pictures.measure("jpeg", "q5")
+        monkeypatch.undo()
+        pictures.forget("prediction")
+        pictures.forget("statistic")
+        pictures.model = OpenModel(pictures.evaluation, "cpu")
+        pictures.measure("jpeg", "q5")
+        model: Any = pictures.model.ready()
+        assert ([len(batch) for batch in model.batches], model.arranged) == ([3, 2], "wide")
 
     @staticmethod
     def seen_by_the_model(bench: Bench, store: str, stop_after: int | None = None) -> list[list[int]]:
