@@ -6,12 +6,13 @@ import ctypes
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_ALL, _LARGE = 2**30, 2**17  # bytes of a block from which on it is mapped alone and given back; the latter is glibc's own
 _VECTORS = ("avx", "amx_", "fma", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -79,7 +80,8 @@ def _processor() -> tuple[str, str]:
 def set_up_process() -> None:
     """Let threads, products and memory of a process serve many threads at once; before torch and Arrow are imported, and once."""
     let_waiting_threads_sleep()
-    keep_freed_memory()
+    keep_freed_memory(False)
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pool would keep as much again for itself
     keep_products_to_their_thread()
 
 
@@ -103,18 +105,31 @@ def keep_products_to_their_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for what comes next, where glibc allocates and no variable of its own says otherwise.
+def keep_freed_memory(whether: bool = True) -> None:
+    """Let glibc keep all that is freed for what comes next, or give back what is large, as it does of its own.
 
-    A network's activations take megabytes, and glibc by default maps them for each layer and gives them back, page by page: with a small
-    convolutional network half of the processor's time went there. For a whole process, at any time; what it held at most it keeps.
+    Nothing is changed where glibc does not allocate, or a variable of its own says what is kept.
     """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pool would keep as much again for itself
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
     if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own):
         allocator = ctypes.CDLL(None)
-        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            allocator.mallopt(parameter, 2**30)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _ALL)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _ALL if whether else _LARGE)
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Have the process keep what is freed while signals go through codecs, metrics and a model; not to be nested.
+
+    A network's activations take megabytes, and glibc by default maps them for each layer and gives them back, page by page: with a small
+    convolutional network half of the processor's time went there. Elsewhere that would leave a heap of pieces: tables of many samples are
+    large too, but come and go once.
+    """
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        keep_freed_memory(False)
 
 
 def set_up_torch(device: str, threads: int) -> None:

@@ -17,7 +17,7 @@ from mpq_fixtures.batching import Choice, choose_batch
 from mpq_fixtures.chain import digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.datasets.reading import readers
-from mpq_fixtures.devices import clock_of, machine_kind
+from mpq_fixtures.devices import clock_of, freed_memory_kept, machine_kind
 from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
@@ -119,7 +119,7 @@ class Pipeline:
             if (known := self.store.get(AUDIT, key)) is None:
                 calls = len(self.dataset.samples) * self.resources.points.get(self.case.evaluation.name, 1)
                 model.ready()
-                with self.resources.under_way.at("predict", (), self.patience * FIRST) as at:
+                with self.resources.under_way.at("predict", (), self.patience * FIRST) as at, freed_memory_kept():
                     choice = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
                 self.store.put(AUDIT, key, choice.to_bytes())
             else:
@@ -243,7 +243,7 @@ class Pipeline:
         What the store has of bitstreams and answers is taken from there. While the model is at a batch, the next one is read, encoded
         and decoded.
         """
-        with Crew(self.hands) as crew:
+        with freed_memory_kept(), Crew(self.hands) as crew:
             for batch, transcoded in ahead(crew, self._transcodings(batches)):
                 answers, asked = self._predict(batch, transcoded)
                 outcome = Outcome(answers=asked)

@@ -17,35 +17,47 @@ FAULTS = """
 import ctypes
 import resource
 import numpy as np
-from mpq_fixtures.devices import keep_freed_memory
+from mpq_fixtures.devices import freed_memory_kept, keep_freed_memory
 
 if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages, where there are some left, are found in one go
-if {kept}:
-    keep_freed_memory()
-np.ones(2**22)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.ones(2**22)  # 32 MB, as a layer's activations
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+
+def faults(count=2**22):  # 32 MB, as a layer's activations
+    np.ones(count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(count)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 """
 
 
-def page_faults(kept: bool, **environment: str) -> int:
-    """Return how often the system had to find memory while arrays came and went."""
+def page_faults(program: str, **environment: str) -> list[int]:
+    """Return how often the system had to find memory while arrays came and went, as a program prints it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    command = [sys.executable, "-c", FAULTS.format(kept=kept)]
-    run = subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=True)
-    return int(run.stdout)
+    run = subprocess.run([sys.executable, "-c", FAULTS + program], env=clean | environment, capture_output=True, text=True, check=True)
+    return [int(number) for number in run.stdout.split()]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
 class TestFreedMemory:
     def test_is_kept(self) -> None:
-        assert page_faults(kept=True) * 10 < page_faults(kept=False)
+        assert page_faults("keep_freed_memory(); print(faults())")[0] * 10 < page_faults("print(faults())")[0]
+
+    def test_is_given_back_but_for_what_a_model_computes_with(self) -> None:
+        before, within, after = page_faults(
+            "keep_freed_memory(False); print(faults())\nwith freed_memory_kept(): print(faults())\nprint(faults(2**24))"
+        )
+        assert within * 10 < before
+        assert within * 10 < after
 
     def test_is_left_to_whoever_set_the_allocator_up(self) -> None:
-        assert page_faults(kept=True, MALLOC_TRIM_THRESHOLD_="131072") * 2 > page_faults(kept=False, MALLOC_TRIM_THRESHOLD_="131072")
+        (kept,), (own,) = (
+            page_faults(program, MALLOC_TRIM_THRESHOLD_="131072") for program in ("keep_freed_memory(); print(faults())", "print(faults())")
+        )
+        assert kept * 2 > own
 
 
 class TestMachineKind:
