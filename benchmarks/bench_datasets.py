@@ -1,17 +1,17 @@
-"""What it costs each worker to open a folder of 50,000 pictures again, and what memory its samples take as a run goes through them.
+"""What it costs each worker to open a folder of 50,000 pictures again: each figure comes from a process of its own.
 
-Each figure comes from a process of its own. ``MPQ_BENCH_PHOTOS`` names a folder in which the pictures are kept for the next time.
+What memory their samples take in a run is in `bench_memory`.
+``MPQ_BENCH_PHOTOS`` names a folder in which the pictures are kept for the next time.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 FILES = 50_000
 
 OPEN = """
-import json, sys, time
+import sys, time
 from pathlib import Path
 
 import datasets
@@ -31,25 +31,13 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.tasks import find_task
 
-def memory():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
 task = find_task("image_classification")
 named = {"path": "imagefolder", "data_dir": sys.argv[1]}
 began = time.process_time()
 dataset = load_dataset(Evaluation("opened", "bench", task, "python:model:load", named, (), Path(), options=dict(task.options)))
-opened = time.process_time() - began
-for sample in dataset.samples[:1000]:
-    sample.signal(), sample.target()
-before, began = memory(), time.process_time()
-dataset.sources()
-sources = time.process_time() - began
-for index in range(len(dataset.samples)):
-    sample = dataset.samples[index]
-    sample.id, sample.source, sample.signal(), sample.target()
-grown = 100_000 / (len(dataset.samples) - 1000) * (memory() - before)
-print(json.dumps({"seconds to open": opened, "seconds for the sources": sources, "MB for 100,000 samples": grown}))
+sources = dataset.sources()  # which every run asks for
+print(time.process_time() - began)
+assert len(set(sources)) == len(sources) == int(sys.argv[2])
 """
 
 
@@ -66,22 +54,21 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             content = io.BytesIO()
             Image.fromarray(pixels).save(content, "JPEG", quality=60)
             file.write_bytes(content.getvalue())
+    time.sleep(3)  # files of this moment may change unseen, and are listed anew each time
     return folder
 
 
 @pytest.mark.benchmark(group="a folder of 50,000 pictures, opened the second time")
-def test_opens_in_two_seconds_and_grows_by_ten_megabytes(benchmark: BenchmarkFixture, photos: Path, tmp_path: Path, row: Rows) -> None:
+def test_opens_in_two_seconds(benchmark: BenchmarkFixture, photos: Path, tmp_path: Path, row: Rows) -> None:
     if not benchmark.enabled:
         pytest.skip("takes a minute")
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
-    def opened() -> dict[str, Any]:
-        command = [sys.executable, "-c", OPEN, str(photos)]
-        found: dict[str, Any] = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-        return found
+    def opened() -> float:
+        command = [sys.executable, "-c", OPEN, str(photos), str(FILES)]
+        return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
     first = opened()
     again = benchmark.pedantic(opened, rounds=1)
-    row("... opening 50,000 files of a folder, the first time, CPU", None, first["seconds to open"], "s")
-    row("opening 50,000 files of a folder, the second time, CPU", 2.0, again["seconds to open"], "s")
-    row("memory for 100,000 samples of a folder", 10.0, again["MB for 100,000 samples"], "MB")
+    row("... opening 50,000 files of a folder, the first time, CPU", None, first, "s")
+    row("opening 50,000 files of a folder, the second time, CPU", 2.0, again, "s")

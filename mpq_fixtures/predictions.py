@@ -45,13 +45,14 @@ def to_bytes(prediction: Any) -> bytes:
 
 
 def arrays_to_bytes(arrays: Iterable[tuple[str, Any]]) -> bytes:
-    """Serialise arrays with their names, one at a time: `numpy.savez` would hold all of them once more."""
+    """Serialise arrays with their names, one at a time and in place: `numpy.savez` would hold all of them once more."""
     buffer = io.BytesIO()
+    buffer.write(_ARRAYS)
     with zipfile.ZipFile(buffer, "w") as file:
         for name, array in arrays:
             with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
-    return _ARRAYS + buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def from_bytes(data: bytes) -> Any:
