@@ -46,8 +46,7 @@ def to_bytes(prediction: Any) -> bytes:
 
 def arrays_to_bytes(arrays: Iterable[tuple[str, Any]]) -> bytes:
     """Serialise arrays with their names, one at a time and in place: `numpy.savez` would hold all of them once more."""
-    buffer = io.BytesIO()
-    buffer.write(_ARRAYS)
+    buffer = _Behind(_ARRAYS)
     with zipfile.ZipFile(buffer, "w") as file:
         for name, array in arrays:
             with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -63,17 +62,24 @@ def from_bytes(data: bytes) -> Any:
             return json.loads(data[1:])
         if form == _ARRAY:
             return np.load(io.BytesIO(zlib.decompress(data[1:])), allow_pickle=False)
-        with np.load(_behind(data), allow_pickle=False) as arrays:
+        with np.load(_Behind(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zlib, zipfile and numpy raise almost anything
         raise ValueError(f"these bytes are no answer: {describe_error(error)}") from error
 
 
-def _behind(data: bytes) -> io.BytesIO:
-    """Return the bytes from the second on, as a file that copies none of them: a zip file may stand behind something else."""
-    file = io.BytesIO(data)
-    file.seek(1)
-    return file
+class _Behind(io.BytesIO):
+    """What follows the first of some bytes, as a file: nothing is copied, neither to read it nor to write it."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return super().seek(offset + 1 if whence == io.SEEK_SET else offset, whence) - 1
+
+    def tell(self) -> int:
+        return super().tell() - 1
 
 
 def digest_of(prediction: Any) -> str:
