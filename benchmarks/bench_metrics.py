@@ -111,8 +111,8 @@ SIMILARITY: list[tuple[str, str, Callable[[], Any], list[Metric], float]] = [
     ("jpeg", "q20", photograph, [ImagePSNR(), SSIM()], 4.0),  # libjpeg-turbo takes 7 ns a pixel, SSIM's filters alone 9
     ("webp", "q30", photograph, [ImagePSNR(), SSIM()], 1.0),
     ("avif", "q30", photograph, [ImagePSNR(), SSIM()], 1.0),
-    ("opus", "24k", tone, [AudioPSNR(), SISDR()], 0.1),
-    ("mp3", "64k", tone, [AudioPSNR(), SISDR()], 0.1),
+    ("opus", "24k", tone, [AudioPSNR(), SISDR()], 0.2),
+    ("mp3", "64k", tone, [AudioPSNR(), SISDR()], 0.2),
 ]
 """A codec, its quality, a signal, the metrics that every sample gets, and the most that these may take of coding and decoding."""
 
