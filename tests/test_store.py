@@ -489,6 +489,15 @@ class TestDamagedScope:
         other.close()
         assert contents(store.scope(STATISTIC, KEY), range(200)) == expected(range(200))
 
+    def test_file_that_is_taken_away_does_not_leave_its_log_to_the_next(self, store: LocalStore) -> None:
+        store.scope(STATISTIC, KEY).write(table(range(100)))
+        store.path_of(STATISTIC, KEY).unlink()
+        other = LocalStore(store.folder)
+        other.scope(STATISTIC, KEY).write(table(range(100, 200)))
+        assert contents(other.scope(STATISTIC, KEY), range(200)) == expected(range(100, 200))
+        assert contents(store.scope(STATISTIC, KEY), range(200)) == expected(range(100, 200))
+        assert other.damaged == store.damaged == []
+
     def test_file_of_another_scope(self, store: LocalStore, file: Path) -> None:
         """Its packs are whole, and of the same samples."""
         other = key_of(source="abc", quality=6)

@@ -219,6 +219,8 @@ class LocalStore(Store):
                     connection.executescript(
                         f"PRAGMA page_size = {PAGE}; PRAGMA journal_mode = WAL; {tables} PRAGMA user_version = {FORMAT};"
                     )
+                for suffix in PARTS[:-1]:  # of a file that was taken away: SQLite would read that log into this one
+                    Path(f"{path}{suffix}").unlink(missing_ok=True)
                 with suppress(IsADirectoryError):  # it has just come there, and goes when the file is looked for again
                     piece.replace(path)
             except BaseException:
