@@ -24,7 +24,7 @@ from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import packs
 from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.local_scope import LocalScope
-from mpq_fixtures.store.sqlite_files import PAGE, PARTS, SqliteFile, code_of, is_damaged, open_file, reason_of, status_of
+from mpq_fixtures.store.sqlite_files import PAGE, PARTS, SqliteFile, code_of, is_damaged, open_file, reason_of, remove_parts, status_of
 from mpq_fixtures.store.usage import size_of
 
 OPEN_FILES = 32
@@ -125,8 +125,7 @@ class LocalStore(Store):
                     return False
                 if not is_damaged(error, path) and path.exists():
                     raise
-            for suffix in PARTS:
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            remove_parts(path)
         return True
 
     def older(self) -> list[Path]:
@@ -219,13 +218,11 @@ class LocalStore(Store):
                     connection.executescript(
                         f"PRAGMA page_size = {PAGE}; PRAGMA journal_mode = WAL; {tables} PRAGMA user_version = {FORMAT};"
                     )
-                for suffix in PARTS[:-1]:  # of a file that was taken away: SQLite would read that log into this one
-                    Path(f"{path}{suffix}").unlink(missing_ok=True)
+                remove_parts(path, PARTS[:-1])  # of a file that was taken away: SQLite would read that log into this one
                 with suppress(IsADirectoryError):  # it has just come there, and goes when the file is looked for again
                     piece.replace(path)
             except BaseException:
-                for suffix in PARTS:
-                    Path(f"{piece}{suffix}").unlink(missing_ok=True)
+                remove_parts(piece)
                 raise
 
     def _sweep(self, folder: Path) -> None:
@@ -251,8 +248,7 @@ class LocalStore(Store):
             if status is not None and not file.has(status):
                 return
             with suppress(IsADirectoryError):  # as in `_make`
-                for suffix in PARTS:
-                    Path(f"{path}{suffix}").unlink(missing_ok=True)
+                remove_parts(path)
         self.drop(path.parent.name, path.stem, path.name)
 
     def _forget(self, path: Path, file: SqliteFile) -> None:

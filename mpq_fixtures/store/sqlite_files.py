@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
@@ -81,6 +81,12 @@ def status_of(path: Path) -> os.stat_result | None:
         with suppress(FileNotFoundError, NotADirectoryError):  # another process was first
             shutil.rmtree(path)
     return None
+
+
+def remove_parts(path: Path, suffixes: Sequence[str] = PARTS) -> None:
+    """Remove a file with its log and its index, or only those of its parts that are named."""
+    for suffix in suffixes:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager
