@@ -22,7 +22,7 @@ from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.plain_text import plain
-from mpq_fixtures.prefetch import Crew, Hands, ahead
+from mpq_fixtures.prefetch import Crew, ahead
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
 from mpq_fixtures.rows.tables import table_of
@@ -103,7 +103,7 @@ class Pipeline:
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
         self.shunned: set[str] = set()  # ids of samples that processes died at
-        self.hands = Hands(resources.threads)
+        self.hands = resources.hands_for(case)
 
     @cached_property
     def batch_size(self) -> int:

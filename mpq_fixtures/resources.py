@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.engines import Engine
+from mpq_fixtures.prefetch import Hands
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.store import Store
 from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mpq_fixtures.suite import Case
 
 Progress = Callable[[str, int, int], None]
 """Told the case, how many of its samples are done, and how many there are."""
@@ -30,7 +33,7 @@ class Resources:
     """What a case is evaluated with.
 
     ``threads`` encode and decode while the model predicts; ``parts`` is where rows are laid down; ``points`` says how many cases of each
-    evaluation this run has; ``under_way`` notes what this process is at.
+    evaluation this run has; ``under_way`` notes what this process is at; ``hands`` is what `hands_for` found out.
     """
 
     store: Store
@@ -42,3 +45,8 @@ class Resources:
     read_cache: ReadCache = field(default_factory=lambda: ReadCache(0))
     points: dict[str, int] = field(default_factory=dict)
     under_way: UnderWay = field(default_factory=UnderWay)
+    hands: dict[tuple[str, str], Hands] = field(default_factory=dict)
+
+    def hands_for(self, case: Case) -> Hands:
+        """Return how many threads get the batches of a case ready, tried once for all qualities of a codec in an evaluation."""
+        return self.hands.setdefault((case.evaluation.name, case.codec), Hands(self.threads))

@@ -806,6 +806,13 @@ class TestACrew:
             tried.add(hands.number)
         assert (hands.number, tried) == (number, set(milliseconds))
 
+    def test_are_tried_once_for_all_qualities_of_a_codec(self, tmp_path: Path) -> None:
+        evaluation, resources = Evaluation("e", "t", find_task("image_classification"), "m", {}, (), tmp_path), Resources(None, Clock(), 3)  # type: ignore[arg-type]
+        one, other, webp = (resources.hands_for(Case(evaluation, *point)) for point in (("jpeg", "q5"), ("jpeg", "q90"), ("webp", "q5")))
+        for _ in range(20):
+            one.took(0.001 * (1 + one.number), 1)
+        assert [hands.number for hands in (one, other, webp)] == [0, 0, 3]
+
     def test_does_not_take_the_first_batch_after_a_change_for_its_own(self) -> None:
         hands, before = Hands(1), 1
         for _ in range(12):

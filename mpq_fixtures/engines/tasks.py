@@ -27,6 +27,7 @@ from mpq_fixtures.engines.time_limit import TimeLimit
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import FIRST, Pipeline
+from mpq_fixtures.prefetch import Hands
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
@@ -129,6 +130,7 @@ class _Place:
         self._about: tuple[Any, ...] = ()
         self._suites: dict[Path, dict[str, Evaluation]] = {}
         self._pipelines: dict[tuple[str, str], Pipeline] = {}
+        self._hands: dict[tuple[str, str], Hands] = {}
 
     def perform(self, task: Task) -> Done:
         """Do a task."""
@@ -177,7 +179,9 @@ class _Place:
             if not case.is_original and task.point not in evaluation.points:
                 raise SuiteError(f"{task.suite} has no case {case.id}: the suite must be the same on all nodes")
             points, at = {evaluation.name: task.points}, self._limit
-            resources = Resources(self._store, self._clock, self._threads, read_cache=self._read_cache, points=points, under_way=at)
+            resources = Resources(
+                self._store, self._clock, self._threads, read_cache=self._read_cache, points=points, under_way=at, hands=self._hands
+            )
             pipeline = opened.pipeline(case, resources)
             for what, own, others in zip(_MADE_BY, keys_of_work(pipeline), task.keys, strict=True):
                 if own != others:
@@ -198,6 +202,7 @@ class _Place:
             if task.suite not in self._suites:
                 self._suites[task.suite] = {evaluation.name: evaluation for evaluation in load_suite(task.suite)}
             self._pipelines.clear()
+            self._hands.clear()
             self._about = about
         return self._opened
 
