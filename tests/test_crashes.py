@@ -184,6 +184,35 @@ class TestWorker:
         run.stdout.fnmatch_lines(["a process died (SIGKILL) at *"])
 
 
+class TestSuspended:
+    @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["no workers", "two"])
+    def test_goes_on_where_it_was(self, project: Project, undisturbed: pd.DataFrame, workers: list[str]) -> None:
+        process = project.start(*workers, "-p", "faults", environment={"TRIED_PAUSE": CASE})
+        started = time.monotonic()
+        while not (project.folder / "paused").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for number, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGCONT, 0.1)) * 2:
+            os.killpg(process.pid, number)
+            time.sleep(seconds)
+        run = project.finish(process, started)
+        assert run.ret == 0
+        run.assert_outcomes(passed=6)
+        columns = ["case", "sample", *SAME]
+        pd.testing.assert_frame_equal(project.samples()[columns], undisturbed[columns])
+
+    def test_ends_when_it_is_told_to(self, project: Project) -> None:
+        process = project.start("-p", "faults", environment={"TRIED_PAUSE": CASE})
+        started = time.monotonic()
+        while not (project.folder / "paused").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for number, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGTERM, 0), (signal.SIGCONT, 0)):  # as a shell ends its job
+            os.kill(process.pid, number)
+            time.sleep(seconds)
+        assert project.finish(process, started).ret == pytest.ExitCode.INTERRUPTED
+
+
 class TestCaller:
     def test_of_pytest_goes_on_after_it(self, project: Project) -> None:
         call = 'pytest.main(["evaluations", "--mpq-suite", "tried", "-k", "words-original", "-p", "faults", "-p", "no_report"])'

@@ -131,7 +131,7 @@ def can_be_copied(*programs: str) -> bool:
     other = (main.name if main else Path(sys.argv[0]).stem) not in programs  # which goes on after what it called
     watched = sys.gettrace() is not None or sys.getprofile() is not None
     lost = threading.active_count() > 1 or "torch" in sys.modules
-    return hasattr(os, "fork") and hasattr(signal, "sigtimedwait") and not (other or watched or lost)
+    return hasattr(os, "fork") and hasattr(signal, "sigwaitinfo") and not (other or watched or lost)
 
 
 def engine_of_command(say: Callable[[str], None]) -> tuple[LocalEngine, UnderWay]:
@@ -152,7 +152,7 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
 
     This one ends as the last copy did. ``say`` is told of each death. What is returned is how many copies there were before.
     """
-    signals = {*stopping_signals(), signal.SIGCHLD}
+    signals = {*stopping_signals(), signal.SIGCHLD, signal.SIGALRM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for number in itertools.count():
         sys.stdout.flush()
@@ -175,17 +175,20 @@ def go_on_as_copy(overseer: Overseer, say: Callable[[str], None]) -> int:
 def _wait(overseer: Overseer, copy: int, signals: set[int]) -> int:
     """Wait until a copy has ended, and hand on what comes meanwhile; return its status.
 
-    What a terminal sends comes to the copy too, as to all processes in front of it.
+    What a terminal sends comes to the copy too, as to all processes in front of it. A timer says when to look: a wait that ends by itself
+    returns a signal that never came where the process was suspended past its end, as CPython's ``signal.sigtimedwait`` does.
     """
+    signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
     while True:
-        came = signal.sigtimedwait(signals, _LOOK)
-        if came is not None and came.si_signo != signal.SIGCHLD and came.si_pid:
+        came = signal.sigwaitinfo(signals)
+        if came.si_signo not in (signal.SIGCHLD, signal.SIGALRM) and came.si_pid:
             with suppress(ProcessLookupError):
                 os.kill(copy, came.si_signo)
         ended, status = os.waitpid(copy, os.WNOHANG)
         if ended:
             return status
-        overseer.look([copy])
+        if came.si_signo == signal.SIGALRM:
+            overseer.look([copy])
 
 
 def _end(overseer: Overseer, code: int) -> NoReturn:
