@@ -176,8 +176,8 @@ def test_one_case_on_two_workers(
         median(found[few, 2]) - counts[0] * two / (counts[1] - counts[0]),
         "s",
     )
-    row(f"... {name}, one case on two workers over one: the least and", None, min(ratios))
-    row(f"... the greatest of {ROUNDS} times", None, max(ratios))
+    row(f"... {name}, one case on two workers over one: the least of {ROUNDS} times", None, min(ratios))
+    row(f"... {name}, one case on two workers over one: the greatest of {ROUNDS} times", None, max(ratios))
     row(f"... {name}: two processes of the network alone over one", None, alone[0] / alone[1])
     row(f"{'' if bound else '... '}{name}, one case on two workers of one core over the same on one", bound, two / one)
 

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,14 @@ from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
+from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.prefetch import Crew, Hands, ahead
 from mpq_fixtures.record import Record
@@ -197,6 +199,37 @@ def scored_by(evaluation: Evaluation, metric: Metric) -> Evaluation:
     task = copy.copy(evaluation.task)
     task.metric = lambda dataset, **options: metric
     return dataclasses.replace(evaluation, task=task)
+
+
+class TestTwoWorkers:
+    def test_claim_less_and_less_towards_the_end(self, pictures: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is claimed at once is what the other may have to wait for."""
+        first = pictures.dataset.samples[0]
+        samples = [dataclasses.replace(first, id=str(number), source=f"{number:064x}") for number in range(256)]
+        case = Case(pictures.evaluation, "original", "")
+        here = LocalEngine(pictures.folder, "session", 2)
+        one, other = (
+            Pipeline(case, Dataset(samples, ("dark", "bright")), pictures.model, None, Resources(pictures.store, Clock(), engine=engine))
+            for engine in (here, LocalEngine(pictures.folder, "session", 2))
+        )
+        shares, take = [], here.claims.take
+
+        def taken(work: str, batches: Sequence[int], most: int) -> list[int]:
+            """Claim, and have another worker do as many at the other end meanwhile."""
+            if lacking := len(other.lacking(())):
+                shares.append(most * other.batch_size / lacking)
+            found = take(work, batches, most)
+            theirs = [[samples[place] for place in other.positions([number], other.batch_size)] for number in batches[-most:]]
+            for outcome in other.measure(theirs, {sample.source for batch in theirs for sample in batch}):
+                other.keep(outcome)
+            return found
+
+        monkeypatch.setattr(here.claims, "take", taken)
+        here.complete(one)
+        assert len(shares) > 4
+        assert max(shares[:-1]) < 0.5
+        assert shares[-1] == 1  # of the one batch that is left
+        assert not one.lacking(())
 
 
 class TestSecondEvaluation:

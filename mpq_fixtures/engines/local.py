@@ -138,7 +138,13 @@ class LocalEngine:
             return
         size, work, evaluation = pipeline.batch_size, pipeline.work, pipeline.case.evaluation.name
         pending = sorted({position // size for position in lacking})
+        seen, done_here = len(pending), 0  # how many there were when it was last seen what others did, and how many were done here since
         while pending:
+            if self._workers > 1 and done_here and 2 * self._workers * done_here >= seen:
+                pending = self._left(pipeline, pending, size)
+                progress.left(len(pending) * size)
+                seen, done_here = len(pending), 0
+                continue
             pace = self._pace.get(evaluation)
             if pace is not None:
                 self.claims.expect(pipeline.case.id, pace * size * len(pending))
@@ -156,6 +162,7 @@ class LocalEngine:
                 self._pace[evaluation] = (time.perf_counter() - start) / (done * size)
             gone = set(taken)
             pending = [number for number in pending if number not in gone]
+            done_here += len(taken)
 
     def _measure(self, pipeline: Pipeline, taken: Sequence[int], size: int, progress: _Progress) -> int:
         """Measure claimed batches and write what became of them; return how many of them others had not done before."""
