@@ -192,15 +192,21 @@ class Project:
         sys.stdout.write(output + errors)  # for the report of a test that fails
         return pytest.RunResult(process.returncode, output.splitlines(), errors.splitlines(), time.monotonic() - started)
 
-    def stop(self, number: int, group: bool, *arguments: str, case: str = "words-opus-6k") -> pytest.RunResult:
-        """Run pytest, and send it a signal in the middle of a case; to its workers too if to the group."""
+    def start_and_pause(self, case: str, *arguments: str, report: bool = False) -> subprocess.Popen[str]:
+        """Start pytest, and return in the middle of a case, where it waits for five seconds."""
         (self.folder / "paused").unlink(missing_ok=True)
         started = time.monotonic()
-        process = self.start(*arguments, report=number == signal.SIGINT, environment={"TRIED_PAUSE": case})
+        process = self.start(*arguments, report=report, environment={"TRIED_PAUSE": case})
         while not (self.folder / "paused").exists():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() - started < 300
             time.sleep(0.02)
+        return process
+
+    def stop(self, number: int, group: bool, *arguments: str, case: str = "words-opus-6k") -> pytest.RunResult:
+        """Run pytest, and send it a signal in the middle of a case; to its workers too if to the group."""
+        started = time.monotonic()
+        process = self.start_and_pause(case, *arguments, report=number == signal.SIGINT)
         (os.killpg if group else os.kill)(process.pid, number)
         return self.finish(process, started)
 

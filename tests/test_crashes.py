@@ -169,11 +169,8 @@ class TestCommand:
 
 class TestWorker:
     def test_that_is_killed_costs_nothing(self, project: Project, undisturbed: pd.DataFrame) -> None:
-        process = project.start("-n", "2", "-p", "faults", environment={"TRIED_PAUSE": CASE})
         started = time.monotonic()
-        while not (project.folder / "paused").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
+        process = project.start_and_pause(CASE, "-n", "2", "-p", "faults")
         for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
             os.kill(int(worker), signal.SIGKILL)
         run = project.finish(process, started)
@@ -187,11 +184,8 @@ class TestWorker:
 class TestSuspended:
     @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["no workers", "two"])
     def test_goes_on_where_it_was(self, project: Project, undisturbed: pd.DataFrame, workers: list[str]) -> None:
-        process = project.start(*workers, "-p", "faults", environment={"TRIED_PAUSE": CASE})
         started = time.monotonic()
-        while not (project.folder / "paused").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
+        process = project.start_and_pause(CASE, *workers, "-p", "faults")
         for number, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGCONT, 0.1)) * 2:
             os.killpg(process.pid, number)
             time.sleep(seconds)
@@ -202,11 +196,8 @@ class TestSuspended:
         pd.testing.assert_frame_equal(project.samples()[columns], undisturbed[columns])
 
     def test_ends_when_it_is_told_to(self, project: Project) -> None:
-        process = project.start("-p", "faults", environment={"TRIED_PAUSE": CASE})
         started = time.monotonic()
-        while not (project.folder / "paused").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
+        process = project.start_and_pause(CASE, "-p", "faults")
         for number, seconds in ((signal.SIGSTOP, 1.5), (signal.SIGTERM, 0), (signal.SIGCONT, 0)):  # as a shell ends its job
             os.kill(process.pid, number)
             time.sleep(seconds)

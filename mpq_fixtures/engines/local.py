@@ -141,8 +141,7 @@ class LocalEngine:
         seen, done_here = len(pending), 0  # how many there were when it was last seen what others did, and how many were done here since
         while pending:
             if self._workers > 1 and done_here and 2 * self._workers * done_here >= seen:
-                pending = self._left(pipeline, pending, size)
-                progress.left(len(pending) * size)
+                pending = self._left(pipeline, pending, size, progress)
                 seen, done_here = len(pending), 0
                 continue
             pace = self._pace.get(evaluation)
@@ -154,8 +153,7 @@ class LocalEngine:
                 if not wait:
                     return
                 time.sleep(_PAUSE)
-                pending = self._left(pipeline, pending, size)
-                progress.left(len(pending) * size)
+                pending = self._left(pipeline, pending, size, progress)
                 continue
             start = time.perf_counter()
             if done := self._measure(pipeline, taken, size, progress):
@@ -211,10 +209,12 @@ class LocalEngine:
                 self.claims.deaths.progress(_series_of(pipeline))
         pipeline.resources.under_way.about(trial=False)
 
-    def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int) -> list[int]:
-        """Return the batches of which something is lacking still."""
+    def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int, progress: _Progress) -> list[int]:
+        """Return the batches of which something is lacking still, and tell the progress."""
         lacking = pipeline.lacking(self.claims.failures(pipeline.work), pipeline.positions(numbers, size))
-        return sorted({position // size for position in lacking})
+        left = sorted({position // size for position in lacking})
+        progress.left(len(left) * size)
+        return left
 
 
 def _series_of(pipeline: Pipeline) -> str:
