@@ -101,10 +101,7 @@ def workers_of(folder: Path) -> set[int]:
 class TestSignals:
     def test_workers_of_a_controller_that_was_killed_stop_within_two_seconds(self, tmp_path):
         project = Project(tmp_path)
-        process = project.start("-n", "2", environment={"TRIED_PAUSE": "words-opus-6k"})
-        while not (tmp_path / "paused").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
+        process = project.start_and_pause("words-opus-6k", "-n", "2")
         process.kill()
         process.wait()
         killed = time.monotonic()
