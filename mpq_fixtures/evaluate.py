@@ -31,7 +31,7 @@ from mpq_fixtures.temporary import TemporaryFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FIRST_STRETCH, _MOST_BYTES = 256, 2**20
+_FIRST_STRETCH, _MOST_BYTES = 256, 2**18
 """Samples, and bytes of their rows, that are in memory at once."""
 
 _TRIES = 3

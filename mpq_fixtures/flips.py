@@ -79,7 +79,7 @@ def find_flips(metric: Metric, now: Rows, before: Rows) -> Flips:
     """
     if metric.name not in now.columns or metric.name not in before.columns:  # there are no rows
         return Flips(np.full(len(now), np.nan), 0.0)
-    after, original = now.numbers(metric.name).astype(np.float64), _in_order_of(now, before, metric.name)
+    after, original = now.numbers(metric.name).astype(np.float64, copy=False), _in_order_of(now, before, metric.name)
     falls = original - after if metric.higher_is_better else after - original
     in_words = bool(now.first("target", "prediction"))
     return Flips(np.where(np.isnan(after) & np.isfinite(original), np.inf, falls), 1e-9 if in_words else TOLERANCES * metric.tolerance)
@@ -89,10 +89,10 @@ def _in_order_of(now: Rows, before: Rows, column: str) -> NDArray[np.float64]:
     """Return a column of numbers of ``before`` for the samples of ``now``, NaN where it lacks them."""
     from pyarrow import compute
 
-    values = before.numbers(column).astype(np.float64)
-    samples, others = (rows.table("sample").column(0) for rows in (now, before))
-    if samples.equals(others):
+    values = before.numbers(column).astype(np.float64, copy=False)
+    if now.of_same_samples(before):
         return values
+    samples, others = (rows.table("sample").column(0) for rows in (now, before))
     places = compute.index_in(samples, value_set=others.combine_chunks()).fill_null(len(values)).to_numpy()
     found: NDArray[np.float64] = np.append(values, np.nan)[places]
     return found

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from mpq_fixtures.metrics import Additive, Metric, SignalMetric
 from mpq_fixtures.statistics import Statistics, clusters, resampled, stacked
 
-_TOGETHER = 2**22
-"""Numbers of statistics that are worked on at once: 32 MB."""
+_TOGETHER = 2**16
+"""Numbers of statistics that are worked on at once: half a megabyte."""
 
 _ROUNDING = 1e-12
 """The share of a value below which its spread is that of sums that were rounded."""
@@ -166,7 +166,9 @@ class _Units(NamedTuple):
 
     def sizes(self) -> NDArray[np.int64]:
         """Return how many samples each unit has."""
-        return np.ones(self.number, np.int64) if self.of_sample is None else np.bincount(self.of_sample, minlength=self.number)
+        if self.of_sample is None:
+            return np.broadcast_to(np.int64(1), self.number)  # which takes no memory
+        return np.bincount(self.of_sample, minlength=self.number)
 
     def error(self, without: _Array) -> float:
         """Return the jackknife's standard error of a figure, from what it is ``without`` each unit (Efron and Tibshirani 1993)."""
@@ -315,12 +317,12 @@ def _without_each(metric: Additive, stack: _Array, units: _Units) -> _Array:
     """Return the metric without each of the units, ``[units]``."""
     shape, total = stack.shape[1:], stack.sum(axis=0)
     own = stack if units.of_sample is None else units.sums(stack.reshape(len(stack), -1)).reshape(units.number, *shape)
-    left, found = units.samples - units.sizes(), np.empty(units.number)
+    sizes, found = units.sizes(), np.empty(units.number)
     step = max(1, _TOGETHER // max(1, math.prod(shape)))
     for start in range(0, units.number, step):
-        part = slice(start, start + step)
-        for count in np.unique(left[part]):
-            chosen = np.flatnonzero(left[part] == count) + start
+        left = units.samples - sizes[start : start + step]
+        for count in np.unique(left):
+            chosen = np.flatnonzero(left == count) + start
             found[chosen] = metric.score(total - own[chosen], int(count))
     return found
 

@@ -15,11 +15,12 @@ from mpq_fixtures.metrics import Metric, Statistic, restore_metric
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import LEDGER
+from mpq_fixtures.signals import Modality
 from mpq_fixtures.statistics import retention, take
 from mpq_fixtures.suite import OWN_ANSWERS, Case
 
-_Found = tuple[Metric, Sequence[Statistic], NDArray[np.intp]]
-"""A metric, what it keeps of the samples that it could measure, and which these are."""
+_Found = tuple[Metric, Sequence[Statistic], NDArray[np.bool_]]
+"""A metric, what it keeps of the samples that it could measure, and which of all these are."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,12 @@ class Record:
             return Interval(1.0, 1.0, "")
         own, others = self.rows, original.rows
         floors = others.floors() if original.floor is not None else ()
-        statistics, before, groups = own.statistics(), others.statistics(), own.groups
-        if not own.table("sample").equals(others.table("sample")):
+        statistics, before, groups = own.statistics(), others.statistics(), own.groups if own.any_group else []
+        if not own.of_same_samples(others):
             samples, places = own.samples, {sample: place for place, sample in enumerate(others.samples)}
             here = [place for place, sample in enumerate(samples) if sample in places]
             there = [places[samples[place]] for place in here]
-            statistics, groups = take(statistics, here), [groups[place] for place in here]
+            statistics, groups = take(statistics, here), [groups[place] for place in here] if groups else []
             before, floors = take(before, there), take(floors, there) if len(floors) else ()
         return retention_interval(metric, statistics, before, floors, groups)
 
@@ -157,14 +158,9 @@ def summarise(
 ) -> Record:
     """Turn the rows of a case into its record; ``absent`` says of signal metrics that were asked for what this machine lacks."""
     evaluation = case.evaluation
-    sizes, elements_of = rows.numbers("bytes"), rows.numbers("elements")
-    total_bytes, elements = int(sizes.sum()), int(elements_of.sum())
-    modality = evaluation.task.modality
-    ledger = {part: int(rows.numbers(part).sum()) for part in LEDGER}
-    seconds = math.fsum(np.nan_to_num(rows.numbers("seconds")))
-    nominal = rows.numbers("nominal_bits")
+    groups = rows.groups if rows.any_group else []
+    rates = _rates(rows, groups, evaluation.task.modality)
     floors = rows.floors()
-    rate = rate_interval(sizes, elements_of, rows.groups)
     return Record(
         case=case.id,
         suite=evaluation.suite,
@@ -177,23 +173,35 @@ def summarise(
         metric=metric.name,
         # The originals against themselves: an infinite PSNR says nothing.
         metrics=_held_against(
-            _measures(rows, metric, *(([], {}) if case.is_original else (further, absent or {}))), metric, evaluation.targets
+            _measures(rows, groups, metric, *(([], {}) if case.is_original else (further, absent or {}))), metric, evaluation.targets
         ),
-        rate=8 * total_bytes / elements if elements else math.nan,
-        rate_low=rate.low,
-        rate_high=rate.high,
-        rate_mean=float(np.mean(8 * sizes / elements_of)) if len(rows) else math.nan,
-        rate_unit=modality.rate_unit,
-        bytes=total_bytes,
-        compression_ratio=elements * modality.raw_bits / 8 / total_bytes if total_bytes else math.nan,
         rows=rows,
         failures=failures,
         floor=metric.value(floors) if len(floors) else None,
-        kbps=8 * total_bytes / seconds / 1000 if seconds else math.nan,
-        rate_without_container=8 * (total_bytes - ledger["container"]) / elements if elements else math.nan,
-        rate_nominal=math.fsum(nominal) / elements if elements else math.nan,
-        ledger=ledger,
+        **rates,
     )
+
+
+def _rates(rows: Rows, groups: Sequence[str], modality: Modality) -> dict[str, Any]:
+    """Return what a record says of bytes."""
+    sizes, elements_of = rows.numbers("bytes"), rows.numbers("elements")
+    total_bytes, elements = int(sizes.sum()), int(elements_of.sum())
+    ledger = {part: int(rows.numbers(part).sum()) for part in LEDGER}
+    seconds = math.fsum(np.nan_to_num(rows.numbers("seconds")))
+    rate = rate_interval(sizes, elements_of, groups)
+    return {
+        "rate": 8 * total_bytes / elements if elements else math.nan,
+        "rate_low": rate.low,
+        "rate_high": rate.high,
+        "rate_mean": float(np.mean(8 * sizes / elements_of)) if len(rows) else math.nan,
+        "rate_unit": modality.rate_unit,
+        "rate_without_container": 8 * (total_bytes - ledger["container"]) / elements if elements else math.nan,
+        "rate_nominal": math.fsum(rows.numbers("nominal_bits")) / elements if elements else math.nan,
+        "bytes": total_bytes,
+        "compression_ratio": elements * modality.raw_bits / 8 / total_bytes if total_bytes else math.nan,
+        "kbps": 8 * total_bytes / seconds / 1000 if seconds else math.nan,
+        "ledger": ledger,
+    }
 
 
 def _held_against(measures: dict[str, Measure], metric: Metric, targets: str) -> dict[str, Measure]:
@@ -204,14 +212,16 @@ def _held_against(measures: dict[str, Measure], metric: Metric, targets: str) ->
     return measures | {metric.name: replace(main, settings={**main.settings, "targets": targets})}
 
 
-def _measures(rows: Rows, metric: Metric, further: Sequence[Metric], absent: Mapping[Metric, str]) -> dict[str, Measure]:
+def _measures(
+    rows: Rows, groups: Sequence[str], metric: Metric, further: Sequence[Metric], absent: Mapping[Metric, str]
+) -> dict[str, Measure]:
     """Measure over all samples; a signal metric over those that it could measure, and the others are counted."""
-    everything, tried = np.arange(len(rows)), rows.signal_metrics
-    found: list[_Found] = [(metric, rows.statistics(), everything)]
-    nothing: tuple[Sequence[Statistic], NDArray[np.intp]] = [], everything[:0]
+    tried = rows.signal_metrics
+    found: list[_Found] = [(metric, rows.statistics(), np.ones(len(rows), np.bool_))]
+    nothing: tuple[Sequence[Statistic], NDArray[np.bool_]] = [], np.zeros(len(rows), np.bool_)
     found += [(other, *(rows.further(other.name) if other.name in tried else nothing)) for other in further]
     measures = {}
-    for (one, statistics, _), interval in zip(found, _intervals(found, rows.groups), strict=True):
+    for (one, statistics, _), interval in zip(found, _intervals(found, groups), strict=True):
         measures[one.name] = _measure(one, one.value(statistics) if len(statistics) else math.nan, interval)
     for other in further:
         missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
@@ -226,11 +236,11 @@ def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[Interval]
     found_intervals = [NONE] * len(found)
     alike: dict[bytes, list[int]] = {}
     for number, (_, _, measured) in enumerate(found):
-        if len(measured):
-            alike.setdefault(measured.tobytes() if len(measured) < len(groups) else b"", []).append(number)
+        if measured.any():
+            alike.setdefault(measured.tobytes(), []).append(number)
     for numbers in alike.values():
         measured = found[numbers[0]][2]
-        members = [groups[place] for place in measured] if any(groups) else []
+        members = [groups[place] for place in np.flatnonzero(measured).tolist()] if groups else []
         for number, interval in zip(numbers, intervals([found[number][:2] for number in numbers], members), strict=True):
             found_intervals[number] = interval
     return found_intervals

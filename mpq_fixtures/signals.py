@@ -193,11 +193,15 @@ class Dataset:
         """What is said of all samples, found out once and in their order: see `mpq_fixtures.rows.tables.columns_of`."""
         import pyarrow as pa
 
-        from mpq_fixtures.rows.tables import columns_of
+        from mpq_fixtures.chain import SOURCE
+        from mpq_fixtures.rows.tables import columns_of, with_keys
 
         places = range(len(self.samples))
         stretches = (places[start : start + _TOGETHER] for start in range(0, max(1, len(places)), _TOGETHER))
-        return pa.concat_tables(columns_of(self.names(some), self.sources(some)) for some in stretches).combine_chunks()
+        parts = (columns_of(self.names(some), self.sources(some)) for some in stretches)
+        if (keys := self.keys()) is None:
+            return pa.concat_tables(parts).combine_chunks()
+        return with_keys(pa.concat_tables(part.drop_columns([SOURCE]) for part in parts).combine_chunks(), keys)
 
     def sources(self, indices: Sequence[int] | None = None) -> list[str]:
         """Return the sources of some samples, or of all, by their indices; much faster than sample by sample where there are many."""
@@ -205,6 +209,10 @@ class Dataset:
         if isinstance(self.samples, LazySamples):
             return self.samples.sources(indices)
         return [self.samples[index].source for index in indices]
+
+    def keys(self) -> memoryview | None:
+        """Return the memory in which all sources are held, 32 bytes each, as far as they were asked for; None where they are not."""
+        return self.samples.keys() if isinstance(self.samples, LazySamples) else None
 
     def names(self, indices: Sequence[int]) -> list[tuple[str, str]]:
         """Return id and group of some samples, by their indices; faster than sample by sample, as `sources` is."""
@@ -217,7 +225,8 @@ class LazySamples(Sequence[Sample]):
     """Samples that are made whenever they are asked for, and not kept: a sample is some 700 bytes, and there may be a million.
 
     ``make`` takes an index from 0 on, ``sources`` several, and gives what these samples' ``source`` would be; so does ``names``, where it
-    is given, with their ids and groups.
+    is given, with their ids and groups. ``keys`` gives the memory in which all sources are held, 32 bytes each, if they are: those that
+    ``sources`` was asked for are there.
     """
 
     def __init__(
@@ -226,10 +235,11 @@ class LazySamples(Sequence[Sample]):
         make: Callable[[int], Sample],
         sources: Callable[[Sequence[int]], list[str]],
         names: Callable[[Sequence[int]], list[tuple[str, str]]] | None = None,
+        keys: Callable[[], memoryview | None] = lambda: None,
     ) -> None:
         self._count = count
         self._make = make
-        self.sources, self.names = sources, names
+        self.sources, self.names, self.keys = sources, names, keys
 
     def __len__(self) -> int:
         return self._count

@@ -13,11 +13,13 @@ from typing import Any
 
 import hub_replicas as replicas
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
+from mpq_fixtures.datasets.mapped import Feature, Mapped
 from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
@@ -504,6 +506,39 @@ class TestOpeningAgain:
         assert len(asked) == 1
 
 
+class TestNamesOfFiles:
+    """In a table that is mapped they are held from the data set's folder on, where all of them lie in it."""
+
+    FOLDER = Path("/data/photos")
+
+    def held(self, *files: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return what a column of files holds from the folder on, and before."""
+        column = pa.array(files, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+        features = {"label": Feature("Value", "int64", None), "image": Feature("Image", "", None)}
+        table = Mapped(pa.table({"label": list(range(len(files))), "image": column}), features)
+        within = table.within(self.FOLDER)
+        assert (within.column_names, within.data.schema) == (table.column_names, table.data.schema)
+        return within.data.column("image").to_pylist(), table.data.column("image").to_pylist()
+
+    def test_are_those_from_the_folder_on(self) -> None:
+        found, _ = self.held(*({"bytes": None, "path": f"/data/photos/{name}"} for name in ("cat/0.jpg", "h\u00e4nde/1.jpg")))
+        assert found == [{"bytes": None, "path": "cat/0.jpg"}, {"bytes": None, "path": "h\u00e4nde/1.jpg"}]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"bytes": None, "path": "/data/photos2/0.jpg"},
+            {"bytes": b"content", "path": "/data/photos/0.jpg"},
+            {"bytes": None, "path": None},
+            {"bytes": None, "path": "/data/photos//etc/0.jpg"},
+        ],
+        ids=["elsewhere", "inside the table", "no name", "an absolute rest"],
+    )
+    def test_stay_as_they_are_where_one_is(self, other: dict[str, Any]) -> None:
+        found, before = self.held({"bytes": None, "path": "/data/photos/cat/0.jpg"}, other)
+        assert found == before
+
+
 class TestOpeningElsewhere:
     """A process that has not imported ``datasets`` lets another one make the tables."""
 
@@ -612,6 +647,21 @@ class TestSources:
         for some in (dataset, turned, dataset.choose(4), numbered([1, 2])):
             assert some.sources() == [sample.source for sample in some.samples]
             assert some.sources(range(1, 2)) == [some.samples[1].source]
+
+    @pytest.mark.parametrize(
+        ("task", "dataset"),
+        [
+            ("image_classification", {"path": "imagefolder", "data_dir": "photos", "split": "test"}),
+            ("image_embedding", {"path": "photos/test"}),
+        ],
+        ids=["of a table", "of a folder"],
+    )
+    def test_are_held_once(self, folder: Path, task: str, dataset: dict[str, Any]) -> None:
+        found = load_dataset(evaluation(task, folder, **dataset))
+        column, keys = found.columns.column("source").chunk(0), found.keys()
+        assert keys is not None
+        assert column.buffers()[1].address == np.frombuffer(keys, np.uint8).ctypes.data
+        assert [key.hex() for key in column.to_pylist()] == found.sources() == [sample.source for sample in found.samples]
 
     def test_stay_as_they_were_found_while_a_run_goes_on(self, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder / "photos", tmp_path / "photos")

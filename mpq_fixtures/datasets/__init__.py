@@ -48,7 +48,7 @@ def _in_plain_words(dataset: Dataset) -> Dataset:
     def names(positions: Sequence[int]) -> list[tuple[str, str]]:
         return [(plain(name), plain(group)) for name, group in dataset.names(positions)]
 
-    samples, labels = LazySamples(len(dataset.samples), sample, dataset.sources, names), tuple(map(plain, dataset.labels))
+    samples, labels = LazySamples(len(dataset.samples), sample, dataset.sources, names, dataset.keys), tuple(map(plain, dataset.labels))
     return dataclasses.replace(dataset, samples=samples, labels=dataset.labels if labels == tuple(dataset.labels) else labels)
 
 

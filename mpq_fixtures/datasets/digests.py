@@ -24,6 +24,7 @@ from mpq_fixtures.plain_text import is_utf8
 _NEW = 512  # digests that are written at a time, and lost at most where a process is killed
 _PARAMETERS = 500  # of one query; SQLite takes 999 at least
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode TEXT, digest BLOB) WITHOUT ROWID"
+_CACHE = "PRAGMA cache_size = -128"  # kilobytes: each file is looked up once
 _Row = tuple[str, int, int, int, str, bytes]
 
 
@@ -80,6 +81,7 @@ class FileDigests:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         table = sqlite3.connect(self._file, timeout=10)
         try:
+            table.execute(_CACHE)
             table.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
             table.close()

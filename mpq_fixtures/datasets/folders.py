@@ -41,7 +41,7 @@ def read_folder(evaluation: Evaluation, folder: Path, classes: tuple[str, ...] =
         instead = f"it holds {others}: {evaluation.task.name} takes {WORDS[modality]}" if others else f"expected {_few(FILES[modality])}"
         raise AssetError(f"{evaluation.name}: there are no {WORDS[modality]} in {folder}, nor below it; {instead}")
     files = _Files(folder, names, modality, evaluation.limits)
-    return Dataset(LazySamples(len(names), files.sample, files.sources, files.named), classes)
+    return Dataset(LazySamples(len(names), files.sample, files.sources, files.named, files.keys), classes)
 
 
 class _Files:
@@ -51,7 +51,7 @@ class _Files:
         self._folder, self._names, self._modality, self._limits = folder.absolute(), names, modality, limits
         self._known = file_digests()
         self._sources = Sources(len(names), self._find, lambda position: [self._path(position)], self._known)
-        self.sources = self._sources.of
+        self.sources, self.keys = self._sources.of, self._sources.keys
 
     def sample(self, position: int) -> Sample:
         """Return a sample by its place."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ def mapped(files: Sequence[str]) -> Any:
     import pyarrow as pa
 
     data = pa.concat_tables([pa.ipc.open_stream(pa.memory_map(file)).read_all() for file in files])
+    if data.nbytes <= _NAMES * len(data):
+        data = data.combine_chunks()
     told = _told(data.schema)
     if all(one.get("_type") in _PLAIN for one in told.values()) and list(told) == data.column_names:
         return Mapped(data, {name: Feature(one["_type"], one.get("dtype", ""), one.get("names")) for name, one in told.items()})
@@ -44,8 +48,13 @@ def _told(schema: pa.Schema) -> dict[str, Any]:
     return features
 
 
-_PLAIN = {"Value", "ClassLabel", "Image", "Audio"}
+_FILES = {"Image", "Audio"}
+_PLAIN = {"Value", "ClassLabel", *_FILES}
 """Types of features that hold no others."""
+
+
+_NAMES = 256
+"""Bytes a row, at most, of a table of names: in memory and in one piece they take less than a thousand mapped batches."""
 
 
 class Feature:
@@ -71,6 +80,30 @@ class Mapped:
     def __len__(self) -> int:
         return int(self.data.num_rows)
 
+    def within(self, folder: Path) -> Mapped:
+        """Return the table with the names of files from a folder on, where all of a column lie in it: it is half the table."""
+        data = self.data
+        for place, (name, feature) in enumerate(self.features.items()):
+            if feature._type in _FILES and (shorter := _without(f"{folder.absolute()}{os.sep}", data.column(name))) is not None:
+                data = data.set_column(place, data.schema.field(name), shorter)
+        return replace(self, data=data)
+
     def unique(self, column: str) -> list[Any]:
         """Return the values of a column, each once."""
         return list(self.data.column(column).unique().to_pylist())
+
+
+def _without(start: str, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Return a column of files whose names lack what all of them start with; None where it is no such column."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if {field.name for field in column.type} != {"bytes", "path"} or compute.struct_field(column, "bytes").null_count < len(column):
+        return None
+    names = compute.struct_field(column, "path")
+    shorter = compute.utf8_slice_codeunits(names, len(start))
+    alike = compute.and_(compute.starts_with(names, start), compute.invert(compute.starts_with(shorter, os.sep)))
+    if names.null_count or not compute.all(alike).as_py():
+        return None
+    fields = {"path": shorter.combine_chunks(), "bytes": pa.nulls(len(column), column.type.field("bytes").type)}
+    return pa.chunked_array([pa.StructArray.from_arrays([fields[field.name] for field in column.type], fields=list(column.type))])

@@ -38,6 +38,10 @@ class Sources:
                 self._digests[_DIGEST * position : _DIGEST * (position + 1)], self._sizes[position] = self._find(position)
         return [self._digests[_DIGEST * position : _DIGEST * (position + 1)].hex() for position in positions]
 
+    def keys(self) -> memoryview:
+        """Return the digests themselves, one behind the other, of which those are right that were asked for."""
+        return memoryview(self._digests).toreadonly()
+
     def size(self, position: int) -> int:
         """Return the size of a sample whose source was asked for, in bytes."""
         return self._sizes[position]

@@ -23,6 +23,7 @@ from mpq_fixtures.datasets.building import quiet, reason_of
 from mpq_fixtures.datasets.columns import Cells, Files, NoTargets, Table, Targets, files_of, groups_of
 from mpq_fixtures.datasets.folders import read_folder
 from mpq_fixtures.datasets.ids import twice
+from mpq_fixtures.datasets.mapped import Mapped
 from mpq_fixtures.datasets.opened import opened
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.datasets.sources import Sources
@@ -61,7 +62,7 @@ def read_table(evaluation: Evaluation) -> Dataset:
     signals = files_of(table, table.column(key), key)
     targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), evaluation.named_classes)
     rows = _Rows(table, chosen, signals, targets)
-    samples = LazySamples(len(chosen), rows.sample, rows.sources, rows.names)
+    samples = LazySamples(len(chosen), rows.sample, rows.sources, rows.names, rows.keys)
     misnamed = [] if within or table.base is None or evaluation.dataset["path"] not in BUILDERS else list(_misnamed(table.base))
     return Dataset([*samples, *map(_unreadable, misnamed)] if misnamed else samples, labels)
 
@@ -118,10 +119,10 @@ def _open(evaluation: Evaluation, split: str) -> Table:
         base = _folder_of(evaluation, _LAYOUTS.get(path, "")) if "data_dir" in settings else None
         splits = _build(evaluation, path, name=settings.get("name"), data_dir=base and str(base), data_files=files)
         rows = _pick(splits, split, evaluation)
-        return Table(rows, base or _folder_around((files or {}).get(split) or chain(*(files or {}).values())), named, evaluation)
+        return _table(rows, base or _folder_around((files or {}).get(split) or chain(*(files or {}).values())), named, evaluation)
     if (local := resolve(path, evaluation.folder, evaluation.name)).is_dir():
         splits = _load_saved(evaluation, local) or _build(evaluation, str(local), name=settings.get("name"))
-        return Table(_pick(splits, split, evaluation), local, named, evaluation)
+        return _table(_pick(splits, split, evaluation), local, named, evaluation)
     if dataset_repository(evaluation) is None:
         if "/" in path and (evaluation.folder / path.partition("/")[0]).is_dir():
             advice = f"correct the path, or put the data set there{neighbours(local)}"
@@ -135,6 +136,11 @@ def _open(evaluation: Evaluation, split: str) -> Table:
         )
     splits = _build(evaluation, "parquet", data_files={split or "rows": [str(file) for file in dataset_files(evaluation)]})
     return Table(_pick(splits, split or "rows", evaluation), None, named, evaluation)
+
+
+def _table(rows: Any, base: Path | None, named: Mapping[str, Any], evaluation: Evaluation) -> Table:
+    """Return a table of rows whose files lie in a folder, or in none that is known."""
+    return Table(rows.within(base) if base and isinstance(rows, Mapped) else rows, base, named, evaluation)
 
 
 def _folder_of(evaluation: Evaluation, layout: str) -> Path:
@@ -241,7 +247,7 @@ class _Rows:
         self._read: Callable[[bytes], Signal] = partial(read, limits=table.evaluation.limits)
         self._id, self._group = _ids(table, signals), groups_of(table)
         self._sources = Sources(len(chosen), self._find, self._paths, signals.known)
-        self.sources = self._sources.of
+        self.sources, self.keys = self._sources.of, self._sources.keys
 
     def sample(self, position: int) -> Sample:
         """Return a sample by its place among the chosen."""

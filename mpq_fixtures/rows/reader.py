@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -195,6 +196,18 @@ class Rows:
         return self.texts(SAMPLE)
 
     @property
+    def any_group(self) -> bool:
+        """Whether one of the samples has a group."""
+        from pyarrow import compute
+
+        return any(compute.any(compute.not_equal(table.column(0), "")).as_py() for table in self.parts(GROUP))
+
+    def of_same_samples(self, other: Rows) -> bool:
+        """Tell whether other rows are of samples with the same ids in the same order."""
+        ids = ((name for table in rows.parts(SAMPLE) for name in table.column(0).to_pylist()) for rows in (self, other))
+        return all(one == another for one, another in zip_longest(*ids))
+
+    @property
     def groups(self) -> list[str]:
         """The groups; "" for a sample alone."""
         return self.texts(GROUP)
@@ -221,8 +234,8 @@ class Rows:
         """Return what it keeps of the unprocessed signals, of the samples that have one."""
         return self._stacked("floor")[0]
 
-    def further(self, name: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
-        """Return what a signal metric keeps, ``[measured, *shape]``, and the positions of the samples that it could measure."""
+    def further(self, name: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.bool_]]:
+        """Return what a signal metric keeps, ``[measured, *shape]``, and which of the samples it could measure, ``[n]``."""
         return self._stacked(name + STATISTIC)
 
     def unmeasured(self, name: str) -> tuple[int, str]:
@@ -235,30 +248,29 @@ class Rows:
             count += len(reasons)
         return count, why
 
-    def _stacked(self, column: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.intp]]:
-        """Return the arrays of a column of lists, stacked where they have one shape, and the positions of the rows that have one."""
-        numbers, present = [np.empty(0)], [np.empty(0, np.intp)]
+    def _stacked(self, column: str) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.bool_]]:
+        """Return the arrays of a column of lists, stacked where they have one shape, and which of the rows have one, ``[n]``."""
+        numbers, present = [np.empty(0)], [np.empty(0, np.bool_)]
         shapes: Counter[tuple[int, ...]] = Counter()
         order: list[tuple[int, ...]] = []
-        start, shape_column = 0, [] if column.endswith(STATISTIC) else [column + SHAPE]
+        shape_column = [] if column.endswith(STATISTIC) else [column + SHAPE]
         for table in self.parts(column, *shape_column):
             lists = table.column(column).combine_chunks()
-            present.append(start + np.flatnonzero(lists.is_valid().to_numpy(zero_copy_only=False)))
+            present.append(lists.is_valid().to_numpy(zero_copy_only=False))
             numbers.append(lists.flatten().to_numpy(zero_copy_only=False))
-            start += len(table)
             if shape_column:
                 found = shapes_in(table.column(shape_column[0]).combine_chunks().drop_null())
                 shapes.update(found)
                 order += found if len(shapes) > 1 else []
-        values, positions = np.concatenate(numbers), np.concatenate(present)
-        if not len(positions):
-            return cast("Sequence[NDArray[np.float64]]", np.empty(0)), positions
+        values, there = np.concatenate(numbers), np.concatenate(present)
+        if not (count := int(there.sum())):
+            return cast("Sequence[NDArray[np.float64]]", np.empty(0)), there
         if len(shapes) < 2:
-            shape = next(iter(shapes), None) or (() if shape_column else shape_of(table.schema, column, len(values) // len(positions)))
-            return cast("Sequence[NDArray[np.float64]]", values.reshape(len(positions), *shape)), positions
-        order = [next(iter(shapes))] * (len(positions) - len(order)) + order
+            shape = next(iter(shapes), None) or (() if shape_column else shape_of(table.schema, column, len(values) // count))
+            return cast("Sequence[NDArray[np.float64]]", values.reshape(count, *shape)), there
+        order = [next(iter(shapes))] * (count - len(order)) + order
         ends = np.cumsum([math.prod(shape) for shape in order])
-        return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), order, strict=True)], positions
+        return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), order, strict=True)], there
 
     def _parquet(self) -> Any:
         import pyarrow.parquet as pq

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.rows import Row
-from mpq_fixtures.store.packs import sample_key
+from mpq_fixtures.store.packs import KEY_BYTES, sample_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,7 +107,15 @@ def columns_of(names: Sequence[tuple[str, str]], sources: Sequence[str]) -> pa.T
     keys = list(map(sample_key, sources))
     texts = [None if not source or key.hex() == source else source for source, key in zip(sources, keys, strict=True)]
     columns = {SAMPLE: [name for name, _ in names], GROUP: [group for _, group in names], TEXT: texts}
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()} | {SOURCE: pa.array(keys, pa.binary(32))})
+    texts_of = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return pa.table(texts_of | {SOURCE: pa.array(keys, pa.binary(KEY_BYTES))})
+
+
+def with_keys(columns: pa.Table, keys: memoryview) -> pa.Table:
+    """Return a table of `columns_of` that lacks the keys with these, 32 bytes a sample, which are not copied."""
+    import pyarrow as pa
+
+    return columns.append_column(SOURCE, pa.Array.from_buffers(pa.binary(KEY_BYTES), len(columns), [None, pa.py_buffer(keys)]))
 
 
 def _flat(nested: Any) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SMALL, MERGED = 64 * 1024, 64
 """Packs below ``SMALL`` bytes are made into one when ``MERGED`` packs have been written: each costs as much to open as a hundred rows."""
-HELD = 2**20
+HELD = 2**19
 """Bytes, unpacked, from which on packs are made into one without waiting for more of them: so much of them is in memory."""
 PIECE = 2**29
 """Bytes of a pack in one field; what is beyond goes into table ``more``, since SQLite takes no field of a gigabyte."""

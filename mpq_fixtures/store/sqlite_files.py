@@ -17,8 +17,8 @@ from mpq_fixtures.store.base import FORMAT
 PATIENCE = 60.0
 """Seconds that a process waits for another's transaction."""
 PAGE = 4096  # four times as much costs the same time, and small scopes more room
-CACHE = 512
-"""Kilobytes of an open file that SQLite holds: four times as much, its own choice, is hardly faster, and dozens of files are open."""
+CACHE = 128
+"""Kilobytes of an open file that SQLite holds: 2,000, its own choice, are hardly faster, and dozens of files are open."""
 PARTS = ("-wal", "-shm", "")
 """What the names of a file's log, of its index and of itself end in."""
 
