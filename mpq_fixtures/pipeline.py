@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures import chain, predictions
 from mpq_fixtures.answers import Answer, Limit, ask
@@ -56,7 +56,20 @@ class Transcoded:
     encoded: bytes | None = None
 
 
-_Transcoding = Callable[[], Transcoded | SampleError]
+_Transcoding = Callable[[Sequence[Sample]], list[Transcoded | SampleError]]
+
+
+@dataclass(eq=False, slots=True)
+class _Passing:
+    """A sample on its way through the codec: what the store has of it, what there is of it so far, and what came of it."""
+
+    sample: Sample
+    stored: bytes | None
+    signal: Any = None
+    data: Any = None
+    decoded: Any = None
+    chain: dict[str, str] = field(default_factory=dict)
+    came: Any = None
 
 
 @dataclass(eq=False)
@@ -266,37 +279,60 @@ class Pipeline:
         if outcome.rows:
             self.rows.write(table_of(outcome.rows))
 
-    def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], list[_Transcoding]]]:
+    def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], _Transcoding]]:
         for batch in batches:
-            stored = self.stored_bitstreams(batch) if self.codec else {}
-            yield batch, [partial(self.transcode, sample, stored.get(sample.source)) for sample in batch]
+            yield batch, partial(self.transcode, stored=self.stored_bitstreams(batch) if self.codec else {})
 
-    def transcode(self, sample: Sample, stored: bytes | None = None) -> Transcoded | SampleError:
-        """Send a sample through the codec, or hand over the original; ``stored`` is what the encoder made of it earlier."""
-        with self.resources.under_way.at("read", [sample.id], self.patience) as at:
-            return self._transcode(sample, stored, at)
+    def transcode(self, samples: Sequence[Sample], stored: Mapping[str, bytes] | None = None) -> list[Transcoded | SampleError]:
+        """Send samples through the codec, all of them through a step before the next, or hand over the originals.
 
-    def _transcode(self, sample: Sample, stored: bytes | None, at: Place) -> Transcoded | SampleError:
-        try:
-            signal = self.read(sample)
-            links = {chain.SIGNAL: digest_of_signal(signal)}
-            if self.codec is None:
-                spent = Ledger(sample.stored_bytes)
-                return Transcoded(signal.copied(), sample.stored_bytes, signal.elements, signal.seconds, spent, None, {}, {}, links)
-            at.step("encode")
-            data = self._encode(signal, self.codec) if stored is None else stored
-            at.step("decode")
-            decoded = self.decode(data, signal, self.codec)
-            at.step("score")
-            with self.clock.step("score"):
-                ledger = _ledger(self.codec, data)
-                nominal = attempt("score", self.codec.nominal_bits, signal, self.case.quality)
-                similarity, unmeasured = self._compare(decoded, signal)
-                links |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
-        except SampleError as error:
-            return error
-        encoded = data if stored is None else None
-        return Transcoded(decoded, len(data), signal.elements, signal.seconds, ledger, nominal, similarity, unmeasured, links, encoded)
+        ``stored`` is what the encoder made of some of them earlier, by source.
+        """
+        passing = [_Passing(sample, (stored or {}).get(sample.source)) for sample in samples]
+        steps: dict[str, Callable[[_Passing], None]] = {"read": self._read}
+        if (codec := self.codec) is not None:
+            steps |= {
+                "encode": lambda one: self._encode(one, codec),
+                "decode": lambda one: self._decode(one, codec),
+                "score": lambda one: self._compare(one, codec),
+            }
+        with self.resources.under_way.at("read", [sample.id for sample in samples[:1]], self.patience) as at:
+            for name, step in steps.items():
+                for one in passing:
+                    if one.came is None:
+                        at.note(name, [one.sample.id])
+                        try:
+                            step(one)
+                        except SampleError as error:
+                            one.came = error
+        return [one.came for one in passing]
+
+    def _read(self, one: _Passing) -> None:
+        one.signal = signal = self.read(one.sample)
+        one.chain[chain.SIGNAL] = digest_of_signal(signal)
+        if self.codec is None:
+            size = one.sample.stored_bytes
+            one.came = Transcoded(signal.copied(), size, signal.elements, signal.seconds, Ledger(size), None, {}, {}, one.chain)
+
+    def _encode(self, one: _Passing, codec: Codec) -> None:
+        if (data := one.stored) is None:
+            with self.clock.step("encode"):
+                data = attempt("encode", lambda: bytes(memoryview(codec.encode(one.signal, self.case.quality))))
+        one.data = data
+
+    def _decode(self, one: _Passing, codec: Codec) -> None:
+        one.decoded = self.decode(one.data, one.signal, codec)
+
+    def _compare(self, one: _Passing, codec: Codec) -> None:
+        signal, data, decoded = one.signal, one.data, one.decoded
+        with self.clock.step("score"):
+            ledger = _ledger(codec, data)
+            nominal = attempt("score", codec.nominal_bits, signal, self.case.quality)
+            similarity, unmeasured = self._similarity(decoded, signal)
+            one.chain |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
+        encoded = data if one.stored is None else None
+        size, elements, seconds = len(data), signal.elements, signal.seconds
+        one.came = Transcoded(decoded, size, elements, seconds, ledger, nominal, similarity, unmeasured, one.chain, encoded)
 
     def read(self, sample: Sample) -> Signal:
         """Return a sample's signal, write-protected: it is handed out again at the next point."""
@@ -311,7 +347,7 @@ class Pipeline:
         signal: Signal = self.resources.read_cache.read("signal", sample.source, samples, lambda: attempt("read", read))
         return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
 
-    def _compare(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
+    def _similarity(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
         """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
         similarity: dict[str, Statistic] = {}
         unmeasured: dict[str, str] = {}
@@ -323,10 +359,6 @@ class Pipeline:
                     raise
                 unmeasured[metric.name] = plain(error.__cause__)
         return similarity, unmeasured
-
-    def _encode(self, signal: Signal, codec: Codec) -> bytes:
-        with self.clock.step("encode"):
-            return cast("bytes", attempt("encode", lambda: bytes(memoryview(codec.encode(signal, self.case.quality)))))
 
     def decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
         """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
@@ -387,7 +419,7 @@ class Pipeline:
         stored = self.stored_answers(batch)
         if all(sample.source in stored for sample in batch):
             return [stored[sample.source] for sample in batch]
-        answers, asked = self._predict(batch, [self.transcode(sample) for sample in batch])
+        answers, asked = self._predict(batch, self.transcode(batch))
         self.keep(Outcome(answers=asked))
         return answers
 

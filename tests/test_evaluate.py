@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -799,6 +798,11 @@ class TestRecord:
         assert lasting(pictures.measure("jpeg", "q5", threads=4)) == lasting(one)
 
 
+def one_by_one(do: Callable[[int], Any]) -> Callable[[Sequence[int]], list[Any]]:
+    """Return what a crew is asked for, from what is to be done with each thing."""
+    return lambda things: list(map(do, things))
+
+
 class TestACrew:
     """The threads that a batch's samples are shared among."""
 
@@ -809,14 +813,14 @@ class TestACrew:
             return SampleError("decode", str(number))
 
         with Crew(Hands(threads)) as crew:
-            batches = [crew.begin([partial(thing, number) for number in range(first, first + 9)]) for first in (0, 9)]
+            batches = [crew.begin(one_by_one(thing), range(first, first + 9)) for first in (0, 9)]
             found = [str(result) for results in batches for result in results()]
         assert found == [str(number) for number in range(18)]
 
     def test_shares_what_takes_long(self) -> None:
         together = threading.Barrier(3, timeout=30)  # which breaks unless three threads come to it
         with Crew(Hands(3)) as crew:
-            results = crew.begin([lambda: SampleError("decode", str(together.wait()))] * 3)()
+            results = crew.begin(one_by_one(lambda _: SampleError("decode", str(together.wait()))), range(3))()
         assert sorted(map(str, results)) == ["0", "1", "2"]
 
     @pytest.mark.parametrize(
@@ -854,13 +858,27 @@ class TestACrew:
             hands.took(9.0 if first else 0.004 - 0.001 * (1 - hands.number), 1)
         assert hands.number == 0
 
+    @pytest.mark.parametrize(
+        ("most", "milliseconds", "together"),
+        [(3, 0.5, {1, 8}), (1, 0.5, {1, 8}), (3, 5, {1}), (1, 5, {1})],
+        ids=["small ones", "small ones without threads", "others", "others without threads"],
+    )
+    def test_takes_small_things_together(self, most: int, milliseconds: float, together: set[int]) -> None:
+        hands, taken = Hands(most), list[int]()
+        with Crew(hands) as crew:
+            for _ in range(16):
+                hands.took(milliseconds / 1000 * 20, 20)
+                assert crew.begin(lambda things: taken.append(len(things)) or list(things), range(20))() == list(range(20))
+        assert {length for length in taken if length != 4} == together  # 20 are 8, 8 and 4
+        assert hands.number < 2
+
     def test_keeps_its_threads_where_things_wait_for_others(self) -> None:
-        def thing() -> int:
+        def thing(number: int) -> int:
             time.sleep(0.004)
             return threading.get_ident()
 
         with Crew(Hands(4)) as crew:
-            who = [set(threads) for _, threads in ahead(crew, ((number, [thing] * 8) for number in range(20)))]
+            who = [set(threads) for _, threads in ahead(crew, ((range(8), one_by_one(thing)) for _ in range(20)))]
         assert len(who[0]) == len(who[-1]) == 4
         assert {threading.get_ident()} in who  # which was tried
 
@@ -868,15 +886,15 @@ class TestACrew:
         begun: list[int] = []
         at_work = threading.Event()
 
-        def thing() -> SampleError:
-            begun.append(1)
+        def thing(number: int) -> SampleError:
+            begun.append(number)
             at_work.set()
             time.sleep(0.05)
             return SampleError("decode", "")
 
         def interrupted() -> None:
             with Crew(Hands(1)) as crew:
-                crew.begin([thing] * 100)
+                crew.begin(one_by_one(thing), range(100))
                 at_work.wait()
                 raise KeyboardInterrupt
 
@@ -885,8 +903,8 @@ class TestACrew:
         assert len(begun) < 100
 
     def test_raises_what_is_no_samples_fault(self) -> None:
-        def full() -> SampleError:
+        def full(number: int) -> SampleError:
             raise StoreError("no room")
 
         with Crew(Hands(2)) as crew, pytest.raises(StoreError, match="no room"):
-            crew.begin([full] * 3)()
+            crew.begin(one_by_one(full), range(3))()
