@@ -1,4 +1,4 @@
-"""Runs under all that befalls them: kills, losses of workers, damaged files, full and read-only disks, two runs on one store.
+"""Runs under all that befalls them: kills, losses of workers, pauses, damaged files, full and read-only disks, two runs on one store.
 
     python tests/chaos.py --kills 200 --seed 0
 

@@ -308,6 +308,24 @@ def lost_alone(episode: Episode, kills: int) -> None:
     lost(episode, kills)
 
 
+# Pauses
+
+
+def paused(episode: Episode, kills: int) -> None:
+    """Suspend a run, or one of its processes, again and again, as Ctrl-Z and debuggers do; it goes on and gives the same."""
+    run = episode.start(episode.project.pytest(episode.place, *episode.random.choice(([], ["-n", "2"]))))
+    while not run.wait(episode.moment() / 2):
+        members = run.members()
+        some = members if episode.random.random() < 0.5 else [episode.random.choice(members)]
+        for number, seconds in ((signal.SIGSTOP, episode.random.uniform(0.1, 3)), (signal.SIGCONT, 0)):
+            for process in some:
+                send(process, number)
+            time.sleep(seconds)
+        episode.tally.times["SIGSTOP"] += 1
+    episode.judge(run, episode.place)
+    episode.look_behind()
+
+
 # Damage
 
 
@@ -554,6 +572,7 @@ KINDS: Mapping[str, Kind] = {
     "two-runs": Kind("two runs on one store, each killed", two_runs, weight=20),
     "worker": Kind("workers are lost, the run goes on", lost_workers, weight=45),
     "child": Kind("what measures is lost, no workers", lost_alone, weight=15),
+    "pause": Kind("a run, or a process of it, is suspended", paused, every=20),
     "damage": Kind("files of the store are damaged", damaged, every=20),
     "full-disk": Kind("the disk is full, then has room", full_disk, every=40),
     "read-only": Kind("store or results may only be read, then be written", read_only, every=40),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from chaos import shares, table
-from chaos_kinds import KINDS, Disk, Episode, NoDisk, Tally, Undisturbed, damage, killed_alone, undisturbed
+from chaos_kinds import KINDS, Disk, Episode, NoDisk, Tally, Undisturbed, damage, killed_alone, paused, undisturbed
 from chaos_project import ChaosProject, Results
 from chaos_runs import Run, left_behind
 
@@ -39,6 +39,14 @@ class TestRunsThatAreKilled:
         assert 1 <= sum(tally.times.values()) == tally.runs - 1
         assert tally.most > 50
         assert "| 1 of 1 | 0 |" in table({"kill-alone": tally})
+
+
+class TestRunsThatAreSuspended:
+    def test_give_what_others_give(self, episode: Episode) -> None:
+        paused(episode, 1)
+        assert episode.tally.problems == []
+        assert (episode.tally.judged, episode.tally.identical) == (1, 1)
+        assert episode.tally.times["SIGSTOP"] >= 1
 
 
 class TestResults:
