@@ -217,6 +217,24 @@ class TestScope:
         assert max(sizes) == 40
         assert len(sizes) < 10
 
+    def test_of_packs_that_were_put_together_is_left_alone(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However small they are on the disk: else all that there is would be written again and again."""
+
+        def zeros(numbers: Sequence[int], kind: str) -> pa.Table:
+            keys = pa.array([bytes.fromhex(source(number)) for number in numbers], pa.binary(32))
+            return pa.table({"source": keys, kind: [bytes(10_000)] * len(numbers)})
+
+        written: list[int] = []
+        add = local_scope._add_pack
+        monkeypatch.setattr(local_scope, "_add_pack", lambda file, data, rows: written.append(rows) or add(file, data, rows))
+        scope = store.scope(BITSTREAM, KEY)
+        count = 12 * local_scope.MERGED
+        for number in range(count):
+            scope.write(zeros([number], "payload" if number % 2 else "other"))
+        merged = sum(rows for rows in written if rows > 1)
+        assert count / 2 < merged < 2 * count
+        assert sum(len(one) for one in scope.read(map(source, range(count)))) == count
+
     def test_is_read_while_its_packs_are_merged(self, store: LocalStore) -> None:
         """Who has looked a sample's pack up finds the sample in another one, and never another sample."""
         scope = store.scope(BITSTREAM, KEY)

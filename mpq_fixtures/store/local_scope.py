@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -121,11 +121,11 @@ class LocalScope(Scope):
         return None
 
     def _merge(self, file: sqlite3.Connection) -> None:
-        """Make one pack of the small ones, or several where they are large unpacked."""
+        """Make one pack of the small ones, or several where they are large unpacked; one that is large unpacked already stays as it is."""
         alike: dict[bytes, list[pa.Table]] = defaultdict(list)
-        held = 0
+        held: Counter[bytes] = Counter()
         for (pack,) in file.execute("SELECT id FROM packs WHERE bytes < ?", (SMALL,)).fetchall():
-            if (found := _data_of(file, pack)) is None:
+            if _unpacked_size(file, pack) >= HELD or (found := _data_of(file, pack)) is None:
                 continue
             digest, data = found
             table = packs.parsed(data, self._bound) if packs.digest_of(data) == digest else None
@@ -137,23 +137,23 @@ class LocalScope(Scope):
                 continue
             if len(places) < table.num_rows:
                 table = table.take(places)
-            alike[table.schema.serialize().to_pybytes()].append(table)
-            held += table.nbytes
-            if held >= HELD:
-                self._put_together(file, alike)
-                held = 0
-        self._put_together(file, alike)
+            schema = table.schema.serialize().to_pybytes()
+            alike[schema].append(table)
+            held[schema] += table.nbytes
+            if held[schema] >= HELD:
+                self._put_together(file, alike.pop(schema))
+                del held[schema]
+        for tables in alike.values():
+            self._put_together(file, tables)
 
-    def _put_together(self, file: sqlite3.Connection, alike: dict[bytes, list[pa.Table]]) -> None:
-        """Write tables that were in packs of their own, those of each schema together, and drop them."""
+    def _put_together(self, file: sqlite3.Connection, tables: list[pa.Table]) -> None:
+        """Write tables of one schema that were in packs of their own."""
         import pyarrow as pa
 
-        for tables in alike.values():
-            for merged in packs.split(pa.concat_tables(tables)):
-                pack = _add_pack(file, packs.to_bytes(merged, self._bound), merged.num_rows)
-                members = ((pack, place, key) for place, key in enumerate(packs.keys_of(merged)))
-                file.executemany("UPDATE members SET pack = ?, place = ? WHERE sample = ?", members)
-        alike.clear()
+        for merged in packs.split(pa.concat_tables(tables)):
+            pack = _add_pack(file, packs.to_bytes(merged, self._bound), merged.num_rows)
+            members = ((pack, place, key) for place, key in enumerate(packs.keys_of(merged)))
+            file.executemany("UPDATE members SET pack = ?, place = ? WHERE sample = ?", members)
 
     def _note(self, file: sqlite3.Connection) -> None:
         if self._about:
@@ -177,6 +177,13 @@ def _look_up(file: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[byte
         marks = ",".join("?" * len(asked))
         found += file.execute(f"SELECT sample, pack, place FROM members WHERE sample IN ({marks})", asked).fetchall()
     return found
+
+
+def _unpacked_size(file: sqlite3.Connection, pack: int) -> int:
+    """Return how many bytes a pack takes unpacked, of which only its first bytes are read; 0 where it is damaged."""
+    with suppress(sqlite3.OperationalError), file.blobopen("packs", "data", pack, readonly=True) as data:
+        return packs.unpacked_size(data.read(8))
+    return 0
 
 
 def _data_of(file: sqlite3.Connection, pack: int) -> tuple[bytes, bytes] | None:

@@ -81,6 +81,11 @@ def to_bytes(table: pa.Table, bound: str = "") -> bytes:
     return len(stream).to_bytes(8, "little") + frame
 
 
+def unpacked_size(data: bytes) -> int:
+    """Return how many bytes a pack's table takes, from the pack or its first eight bytes."""
+    return int.from_bytes(data[:8], "little")
+
+
 def from_bytes(data: bytes, columns: Sequence[str] | None = None, bound: str = "", whole: bool = False) -> pa.Table:
     """Return the table of a pack, or its ``source`` and some of its columns.
 
@@ -89,8 +94,7 @@ def from_bytes(data: bytes, columns: Sequence[str] | None = None, bound: str = "
     """
     import pyarrow as pa
 
-    size = int.from_bytes(data[:8], "little")
-    if size > _MOST_BYTES:
+    if (size := unpacked_size(data)) > _MOST_BYTES:
         raise ValueError(f"a pack of {size} bytes is none")
     try:
         table = pa.ipc.open_stream(pa.Codec("zstd").decompress(memoryview(data)[8:], size)).read_all()
