@@ -311,7 +311,7 @@ def _made(pipeline: Pipeline, sample: Sample) -> list[Part]:
     answers, codec = pipeline.stored_answers([sample]), pipeline.codec
     if sample.source not in answers:
         raise ValueError("the store does not have its answer any more")
-    original = pipeline.read(sample)
+    original = pipeline.transcoder.read(sample)
     signal = original
     if codec is not None:
         stored = pipeline.stored_bitstreams([sample])

@@ -1,4 +1,4 @@
-"""The steps of a case: signal, encode, bytes, decode, signal, predict, score, row, and where the store keeps what each of them made.
+"""The steps of a case: its samples transcoded, predicted and scored, and where the store keeps what each of them made.
 
 `Pipeline` is the only place where codecs, models and metrics meet.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures import chain, predictions
 from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.batching import Choice, choose_batch
-from mpq_fixtures.chain import digest, digest_of_signal
-from mpq_fixtures.codecs import Codec, Ledger
+from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, freed_memory_kept, machine_kind
-from mpq_fixtures.metrics import Metric, NotMeasurable, Statistic
+from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.plain_text import plain
@@ -27,49 +26,15 @@ from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
 from mpq_fixtures.rows.tables import table_of
 from mpq_fixtures.sample_errors import SampleError, attempt
-from mpq_fixtures.signals import Audio, Dataset, Image, Sample, Signal
+from mpq_fixtures.signals import Dataset, Sample, Signal
 from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, key_of
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import BOTH, LABELS, Case
+from mpq_fixtures.transcoding import Transcoded, Transcoder, Transcoding
 from mpq_fixtures.under_way import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass(frozen=True, eq=False)
-class Transcoded:
-    """A signal as it came out of the decoder, with what it cost, ``size`` in bytes, and how near it is to the original.
-
-    ``encoded`` is its bitstream where the store does not have it.
-    """
-
-    signal: Signal
-    size: int
-    elements: int
-    seconds: float | None
-    ledger: Ledger
-    nominal_bits: float | None
-    similarity: dict[str, Statistic]
-    unmeasured: dict[str, str]
-    chain: dict[str, str]
-    encoded: bytes | None = None
-
-
-_Transcoding = Callable[[Sequence[Sample]], list[Transcoded | SampleError]]
-
-
-@dataclass(eq=False, slots=True)
-class _Passing:
-    """A sample on its way through the codec: what the store has of it, what there is of it so far, and what came of it."""
-
-    sample: Sample
-    stored: bytes | None
-    signal: Any = None
-    data: Any = None
-    decoded: Any = None
-    chain: dict[str, str] = field(default_factory=dict)
-    came: Any = None
 
 
 @dataclass(eq=False)
@@ -112,6 +77,7 @@ class Pipeline:
         asked = self.task.signal_metrics(evaluation.similarity)
         self.absent: dict[Metric, str] = {metric: lack for metric in asked if (lack := metric.missing())}
         self.signal_metrics = [metric for metric in asked if metric not in self.absent]
+        self.transcoder = Transcoder(case, codec, self.signal_metrics, len(dataset.samples), resources)
         self.encoded_by = codec.fingerprint() if codec else ""
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
@@ -152,7 +118,7 @@ class Pipeline:
             seen.append(sample.id)
             at.note("predict", seen)
             try:
-                yield self.read(sample)
+                yield self.transcoder.read(sample)
             except SampleError:  # which its own failure says
                 continue
 
@@ -279,94 +245,9 @@ class Pipeline:
         if outcome.rows:
             self.rows.write(table_of(outcome.rows))
 
-    def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], _Transcoding]]:
+    def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], Transcoding]]:
         for batch in batches:
-            yield batch, partial(self.transcode, stored=self.stored_bitstreams(batch) if self.codec else {})
-
-    def transcode(self, samples: Sequence[Sample], stored: Mapping[str, bytes] | None = None) -> list[Transcoded | SampleError]:
-        """Send samples through the codec, all of them through a step before the next, or hand over the originals.
-
-        ``stored`` is what the encoder made of some of them earlier, by source.
-        """
-        passing = [_Passing(sample, (stored or {}).get(sample.source)) for sample in samples]
-        steps: dict[str, Callable[[_Passing], None]] = {"read": self._read}
-        if (codec := self.codec) is not None:
-            steps |= {
-                "encode": lambda one: self._encode(one, codec),
-                "decode": lambda one: self._decode(one, codec),
-                "score": lambda one: self._compare(one, codec),
-            }
-        with self.resources.under_way.at("read", [sample.id for sample in samples[:1]], self.patience) as at:
-            for name, step in steps.items():
-                for one in passing:
-                    if one.came is None:
-                        at.note(name, [one.sample.id])
-                        try:
-                            step(one)
-                        except SampleError as error:
-                            one.came = error
-        return [one.came for one in passing]
-
-    def _read(self, one: _Passing) -> None:
-        one.signal = signal = self.read(one.sample)
-        one.chain[chain.SIGNAL] = digest_of_signal(signal)
-        if self.codec is None:
-            size = one.sample.stored_bytes
-            one.came = Transcoded(signal.copied(), size, signal.elements, signal.seconds, Ledger(size), None, {}, {}, one.chain)
-
-    def _encode(self, one: _Passing, codec: Codec) -> None:
-        if (data := one.stored) is None:
-            with self.clock.step("encode"):
-                data = attempt("encode", lambda: bytes(memoryview(codec.encode(one.signal, self.case.quality))))
-        one.data = data
-
-    def _decode(self, one: _Passing, codec: Codec) -> None:
-        one.decoded = self.decode(one.data, one.signal, codec)
-
-    def _compare(self, one: _Passing, codec: Codec) -> None:
-        signal, data, decoded = one.signal, one.data, one.decoded
-        with self.clock.step("score"):
-            ledger = _ledger(codec, data)
-            nominal = attempt("score", codec.nominal_bits, signal, self.case.quality)
-            similarity, unmeasured = self._similarity(decoded, signal)
-            one.chain |= {chain.BITSTREAM: digest(data), chain.DECODED: digest_of_signal(decoded)}
-        encoded = data if one.stored is None else None
-        size, elements, seconds = len(data), signal.elements, signal.seconds
-        one.came = Transcoded(decoded, size, elements, seconds, ledger, nominal, similarity, unmeasured, one.chain, encoded)
-
-    def read(self, sample: Sample) -> Signal:
-        """Return a sample's signal, write-protected: it is handed out again at the next point."""
-        samples = len(self.dataset.samples)
-        limits = self.case.evaluation.limits
-
-        def read() -> Signal:
-            signal = sample.signal()
-            limits.check(signal)
-            return signal
-
-        signal: Signal = self.resources.read_cache.read("signal", sample.source, samples, lambda: attempt("read", read))
-        return attempt("read", lambda: signal.protected())  # type: ignore[no-any-return]
-
-    def _similarity(self, decoded: Signal, original: Signal) -> tuple[dict[str, Statistic], dict[str, str]]:
-        """Return what the signal metrics keep of a decoded signal, and why some of them cannot measure it."""
-        similarity: dict[str, Statistic] = {}
-        unmeasured: dict[str, str] = {}
-        for metric in self.signal_metrics:
-            try:
-                similarity[metric.name] = attempt("score", metric.observe, decoded, original)
-            except SampleError as error:
-                if not isinstance(error.__cause__, NotMeasurable):
-                    raise
-                unmeasured[metric.name] = plain(error.__cause__)
-        return similarity, unmeasured
-
-    def decode(self, data: bytes, original: Signal, codec: Codec) -> Signal:
-        """Return what the codec makes of a bitstream; raises `SampleError` where it has not the shape of the original."""
-        with self.clock.step("decode"):
-            decoded: Signal = attempt("decode", codec.decode, data)
-        if not _alike(decoded, original):
-            raise SampleError("decode", f"came back as {_shape(decoded)}, not {_shape(original)}")
-        return decoded.copied()  # a codec may use its buffer again
+            yield batch, partial(self.transcoder.transcode, stored=self.stored_bitstreams(batch) if self.codec else {})
 
     def stored_bitstreams(self, samples: Sequence[Sample]) -> dict[str, bytes]:
         """Return what the encoder made of samples, by source, as far as the store has it."""
@@ -419,7 +300,7 @@ class Pipeline:
         stored = self.stored_answers(batch)
         if all(sample.source in stored for sample in batch):
             return [stored[sample.source] for sample in batch]
-        answers, asked = self._predict(batch, self.transcode(batch))
+        answers, asked = self._predict(batch, self.transcoder.transcode(batch))
         self.keep(Outcome(answers=asked))
         return answers
 
@@ -483,7 +364,7 @@ class Pipeline:
         """Return the model's answer to the original as a target."""
         if isinstance(original, SampleError):
             raise SampleError(original.step, f"the original, whose answer is the target: {original}")
-        return self.task.as_target(self.task.from_bytes(original.data), self.read(sample))
+        return self.task.as_target(self.task.from_bytes(original.data), self.transcoder.read(sample))
 
     def target(self, sample: Sample) -> Any:
         """Return what the sample's answer is held against; raises `SampleError` where that cannot be had."""
@@ -508,25 +389,3 @@ def _payloads(entries: dict[str, bytes]) -> pa.Table:
 
     keys = pa.array([sample_key(source) for source in entries], pa.binary(32))
     return pa.table({"source": keys, "payload": pa.array(list(entries.values()), pa.large_binary())})
-
-
-def _ledger(codec: Codec, data: bytes) -> Ledger:
-    ledger: Ledger = attempt("score", codec.ledger, data)
-    if (total := ledger.payload + ledger.container + ledger.side) != len(data):
-        raise SampleError("score", f"the codec's ledger adds up to {total} of {len(data)} bytes")
-    return ledger
-
-
-def _alike(one: object, other: Signal) -> bool:
-    """Tell whether two signals have one shape, as `_shape` says it, which takes longer than many a codec's head."""
-    if isinstance(one, Image) and isinstance(other, Image):
-        return one.pixels.dtype == other.pixels.dtype and one.pixels.shape == other.pixels.shape
-    return _shape(one) == _shape(other)
-
-
-def _shape(signal: object) -> str:
-    if isinstance(signal, Image):
-        return f"{signal.pixels.dtype} {list(signal.pixels.shape)}"
-    if isinstance(signal, Audio):
-        return f"{signal.waveform.dtype} {list(signal.waveform.shape)} at {signal.sample_rate} Hz"
-    return type(signal).__name__

@@ -17,13 +17,14 @@ from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.gate.measured import WHOLE, Measured, whole
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.pipeline import Outcome, Pipeline, Transcoded
+from mpq_fixtures.pipeline import Outcome, Pipeline
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Dataset, Sample, Signal
 from mpq_fixtures.store import STATISTIC as STATISTICS
 from mpq_fixtures.store import key_of
 from mpq_fixtures.suite import Case
+from mpq_fixtures.transcoding import Transcoded
 
 ENCODING, DECODING, ANSWERING, SCORING = (SIGNAL, BITSTREAM), (DECODED,), (GIVEN, ANSWER), (STATISTIC,)
 """The stretches of the chain that can be old or new by themselves: what the store keeps lies between them."""
@@ -165,7 +166,7 @@ class Hybrids:
             if sample.source not in found:
                 return
             try:
-                yield sample, pipeline.decode(found[sample.source], sample.signal(), self.codec)
+                yield sample, pipeline.transcoder.decode(found[sample.source], sample.signal(), self.codec)
             except SampleError:
                 return
 
