@@ -1,4 +1,4 @@
-"""Collects the rows of the table that says how fast the suite is, and prints it at the end of a run."""
+"""Collects the rows of the table that says how fast the suite is; prints each when it is measured, and the table at the end of a run."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.when == "call" and item.stash.get(OWN, []):  # at once, since a run that is interrupted may not come to its end
+        terminal: pytest.TerminalReporter = item.config.pluginmanager.getplugin("terminalreporter")
+        terminal.write_line("")
+        for one in item.stash[OWN]:
+            terminal.write_line(str(one))
     if report.skipped and isinstance(report.longrepr, tuple):
         item.config.stash[LEFT_OUT].append(f"{item.name}: {report.longrepr[2].removeprefix('Skipped: ')}")
     return report
