@@ -122,7 +122,7 @@ class Record:
             return Interval(1.0, 1.0, "")
         own, others = self.rows, original.rows
         floors = others.floors() if original.floor is not None else ()
-        statistics, before, groups = own.statistics(), others.statistics(), own.groups if own.any_group else []
+        statistics, before, groups = own.statistics(), others.statistics(), own.groups_if_any
         if not own.of_same_samples(others):
             samples, places = own.samples, {sample: place for place, sample in enumerate(others.samples)}
             here = [place for place, sample in enumerate(samples) if sample in places]
@@ -158,7 +158,7 @@ def summarise(
 ) -> Record:
     """Turn the rows of a case into its record; ``absent`` says of signal metrics that were asked for what this machine lacks."""
     evaluation = case.evaluation
-    groups = rows.groups if rows.any_group else []
+    groups = rows.groups_if_any
     rates = _rates(rows, groups, evaluation.task.modality)
     floors = rows.floors()
     return Record(

@@ -315,7 +315,8 @@ def paused(episode: Episode, kills: int) -> None:
     """Suspend a run, or one of its processes, again and again, as Ctrl-Z and debuggers do; it goes on and gives the same."""
     run = episode.start(episode.project.pytest(episode.place, *episode.random.choice(([], ["-n", "2"]))))
     while not run.wait(episode.moment() / 2):
-        members = run.members()
+        if not (members := run.members()):  # it has just ended
+            continue
         some = members if episode.random.random() < 0.5 else [episode.random.choice(members)]
         for number, seconds in ((signal.SIGSTOP, episode.random.uniform(0.1, 3)), (signal.SIGCONT, 0)):
             for process in some:

@@ -196,11 +196,12 @@ class Rows:
         return self.texts(SAMPLE)
 
     @property
-    def any_group(self) -> bool:
-        """Whether one of the samples has a group."""
+    def groups_if_any(self) -> list[str]:
+        """The groups where one of the samples has one, else nothing: who asks for intervals need not hold a million times ""."""
         from pyarrow import compute
 
-        return any(compute.any(compute.not_equal(table.column(0), "")).as_py() for table in self.parts(GROUP))
+        named = any(compute.any(compute.not_equal(table.column(0), "")).as_py() for table in self.parts(GROUP))
+        return self.groups if named else []
 
     def of_same_samples(self, other: Rows) -> bool:
         """Tell whether other rows are of samples with the same ids in the same order."""
