@@ -12,7 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_ALL, _LARGE = 2**30, 2**17  # bytes of a block from which on it is mapped alone and given back; the latter is glibc's own
+_NEVER, _MOST, _LARGE = (
+    -1,
+    2**30,
+    2**17,
+)  # bytes from which on free memory is given back, and a block is mapped alone; the last is glibc's own
 _VECTORS = ("avx", "amx_", "fma", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -113,8 +117,8 @@ def keep_freed_memory(whether: bool = True) -> None:
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
     if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own):
         allocator = ctypes.CDLL(None)
-        allocator.mallopt(_M_TRIM_THRESHOLD, _ALL)
-        allocator.mallopt(_M_MMAP_THRESHOLD, _ALL if whether else _LARGE)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _NEVER if whether else _MOST)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _MOST if whether else _LARGE)
 
 
 @contextmanager

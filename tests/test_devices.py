@@ -23,11 +23,17 @@ if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages, where there are some left, are found in one go
 
 
-def faults(count=2**22):  # 32 MB, as a layer's activations
-    np.ones(count)
+def hold(count, beside):
+    held = [np.ones(count), *(np.empty(2**26) for _ in range(beside))]  # what is empty takes addresses and no memory
+    while held:
+        held.pop(0)  # the last to come is the last to go, as that of a network: then all of it is one free block
+
+
+def faults(count=2**22, beside=0):  # 32 MB, as a layer's activations
+    hold(count, beside)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        np.ones(count)
+        hold(count, beside)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
@@ -45,6 +51,9 @@ def page_faults(program: str, **environment: str) -> list[int]:
 class TestFreedMemory:
     def test_is_kept(self) -> None:
         assert page_faults("keep_freed_memory(); print(faults())")[0] * 10 < page_faults("print(faults())")[0]
+
+    def test_is_kept_where_a_batch_takes_more_than_a_gigabyte(self) -> None:
+        assert page_faults("keep_freed_memory(); print(faults(beside=3))")[0] * 10 < page_faults("print(faults(beside=3))")[0]
 
     def test_is_given_back_but_for_what_a_model_computes_with(self) -> None:
         before, within, after = page_faults(
