@@ -193,7 +193,7 @@ def predictions_a_second(checkpoint: Path, processes: int) -> float:
 
 
 @pytest.mark.benchmark(group="workers")
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install mpq[ray]")
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'machine-perceptual-quality[ray]'")
 def test_two_nodes_of_ray(tmp_path: Path, benchmark: BenchmarkFixture, row: Rows) -> None:
     known = subprocess.run([sys.executable, "-m", "pytest", "--help"], cwd=ROOT, env=clean(ROOT, tmp_path), capture_output=True, text=True)
     if "--mpq-engine" not in known.stdout:

@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures import signals, statistics
+from mpq_fixtures import DISTRIBUTION, signals, statistics
 from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.history import this_host
 from mpq_fixtures.suite import Evaluation
 
 PACKAGES = (
-    "mpq", "ai-edge-litert", "av", "cdpam", "datasets", "demucs", "imageio-ffmpeg", "jiwer", "lc3py", "museval", "numpy", "pandas", "pesq",
-    "pillow", "pillow-heif", "pillow-jxl-plugin", "pyarrow", "pydub", "pystoi", "pytest", "pytest-xdist", "safetensors", "scikit-image",
-    "scikit-learn", "scipy", "soundfile", "tokenizers", "torch", "torchmetrics", "transformers", "visqol-python", "whisper-normalizer",
-    "xxhash",
+    DISTRIBUTION, "ai-edge-litert", "av", "cdpam", "datasets", "demucs", "imageio-ffmpeg", "jiwer", "lc3py", "museval", "numpy", "pandas",
+    "pesq", "pillow", "pillow-heif", "pillow-jxl-plugin", "pyarrow", "pydub", "pystoi", "pytest", "pytest-xdist", "safetensors",
+    "scikit-image", "scikit-learn", "scipy", "soundfile", "tokenizers", "torch", "torchmetrics", "transformers", "visqol-python",
+    "whisper-normalizer", "xxhash",
 )  # fmt: skip
 _PILLOWS = {
     "libjpeg_turbo": "libjpeg-turbo",
@@ -110,7 +110,7 @@ def origin_of(
             code[record.codec] = record.parts["codec"]
     return {
         "command": list(command),
-        "version": version("mpq"),
+        "version": version(DISTRIBUTION),
         "commit": _commit(root),
         "python": platform.python_version(),
         "machine": {
@@ -177,7 +177,7 @@ def facts(provenance: Mapping[str, Any], evaluation: str = "", codec: str = "") 
     if all(isinstance(value, str) for value in provenance.values()) and not {"python", "version"} <= provenance.keys():
         return dict(provenance)
     found = {"python": provenance.get("python"), "mpq version": provenance.get("version"), "mpq commit": provenance.get("commit")}
-    found |= {f"package {name}": value for name, value in provenance.get("packages", {}).items() if name != "mpq"}
+    found |= {f"package {name}": value for name, value in provenance.get("packages", {}).items() if name not in ("mpq", DISTRIBUTION)}
     found |= {f"library {name}": value for name, value in provenance.get("libraries", {}).items()}
     found |= {f"machine {name.replace('_', ' ')}": value for name, value in provenance.get("machine", {}).items()}
     found["machine device"] = provenance.get("device")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "example_project"
+OWN = ("mpq", "machine_perceptual_quality", "__editable__", "__pycache__")
 PYTEST = "import sys\n\nfrom pytest import console_main\n\nsys.exit(console_main())\n"
 
 
@@ -55,7 +56,7 @@ class Machine:
         lent.mkdir()
         for site in dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")):
             for path in Path(site).iterdir():
-                if not path.name.startswith(("mpq", "__editable__", "__pycache__")) and path.suffix not in (".pth", ".egg-link"):
+                if not path.name.startswith(OWN) and path.suffix not in (".pth", ".egg-link"):
                     (lent / path.name).symlink_to(path)
         (own / "lent.pth").write_text(f"{lent}\n")
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNAL, SOURCE, STATISTIC
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
@@ -185,7 +186,7 @@ class Bench:
         main = record.metrics[record.metric]
         return {
             "python": "3.11",
-            "version": version("mpq"),
+            "version": version(DISTRIBUTION),
             "packages": {"pillow": version("pillow"), "numpy": version("numpy"), "torch": version("torch")},
             "libraries": loaded_libraries()["libraries"],
             "codecs": {record.codec: record.build},

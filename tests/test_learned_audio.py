@@ -224,7 +224,7 @@ class TestLyra:
 
     def test_without_its_weights_says_the_command_that_brings_them(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if importlib.util.find_spec("ai_edge_litert") is None:
-            pytest.skip("its runtime is not installed: pip install 'mpq[lyra]'")
+            pytest.skip("its runtime is not installed: pip install 'machine-perceptual-quality[lyra]'")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.delenv("MPQ_WEIGHTS", raising=False)
         assert "mpq fetch --codec lyra" in Lyra().missing()

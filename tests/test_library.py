@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from installed_mpq import EXAMPLE, Machine, build_wheel
 
+from mpq_fixtures import DISTRIBUTION
+
 CASES = ["keypad-original", "keypad-amr-4.75k", "keypad-amr-12.2k", "keypad-opus-6k", "keypad-opus-24k"]
 FAULT = ("CLEAR = 0.5", "CLEAR = 0.8")  # the reader gives up on keys that it heard well enough
 
@@ -21,7 +23,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine on which mpq was installed, and on which the example was measured once, so that its store is full."""
     folder = tmp_path_factory.mktemp("library")
     machine = Machine(folder, build_wheel(folder))
-    assert machine.run("python", "-m", "pip", "install", "mpq", cwd=folder).returncode == 0
+    assert machine.run("python", "-m", "pip", "install", DISTRIBUTION, cwd=folder).returncode == 0
     return machine
 
 

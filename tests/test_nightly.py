@@ -330,7 +330,7 @@ class TestNights:
 
     def test_install_mpq_on_a_bare_machine(self, nights: Nights) -> None:
         for night in vars(nights).values():
-            assert re.search(r"Successfully installed mpq-\S+", night.log)
+            assert re.search(r"Successfully installed machine-perceptual-quality-\S+", night.log)
 
     def test_reuse_the_store_of_earlier_nights(self, nights: Nights) -> None:
         # Two workers may both score the originals, so statistics have no exact number where there are some to compute.

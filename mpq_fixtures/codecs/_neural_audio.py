@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mpq_fixtures import checkpoints, hub
+from mpq_fixtures import DISTRIBUTION, checkpoints, hub
 from mpq_fixtures.codecs import CodecError, Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
 from mpq_fixtures.codecs._packing import pack, unpack
@@ -127,7 +127,7 @@ class NeuralAudioCodec(AudioCodec):
         if not absent:
             return ""
         if Path(absent[0]).is_absolute():
-            return f"its weights are not in {absent[0]}: install mpq again, pip install --force-reinstall --no-deps mpq"
+            return f"its weights are not in {absent[0]}: pip install --force-reinstall --no-deps {DISTRIBUTION}"
         return f"its weights, {' and '.join(absent)}, are not here: mpq fetch --codec {self.name}"
 
     def _needed(self, qualities: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.codecs._compressai import CompressAICodec
 from mpq_fixtures.weights import digest_of_file
 
@@ -29,7 +30,8 @@ class HyperpriorPocket(CompressAICodec):
     def lack(self, qualities: Sequence[str] = ()) -> str:
         """Say that the files of this package are not there."""
         absent = [quality for quality in qualities or self.ladder if self.weights(quality) is None]
-        return f"{FOLDER} lacks the weights of {', '.join(absent)}: install mpq anew" if absent else ""
+        mend = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+        return f"{FOLDER} lacks the weights of {', '.join(absent)}: {mend}" if absent else ""
 
     def build(self) -> str:
         """Name the packages of the environment and the digests of the weights."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.codecs import Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, scipy_build
 from mpq_fixtures.codecs._packing import pack, packed_size, unpack
@@ -70,7 +71,7 @@ class Lyra(AudioCodec):
     def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say which of the runtime and the weights is not here."""
         if importlib.util.find_spec("ai_edge_litert") is None:
-            return "its runtime is not installed: pip install 'mpq[lyra]'"
+            return f"its runtime is not installed: pip install '{DISTRIBUTION}[lyra]'"
         return WEIGHTS.missing()
 
     def fetch(self, say: Callable[[str], None], qualities: Sequence[str] = ()) -> None:

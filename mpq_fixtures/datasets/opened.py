@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.datasets.building import build, build_elsewhere
 from mpq_fixtures.datasets.listing import listing_of
 from mpq_fixtures.datasets.mapped import files_of, mapped
@@ -73,7 +74,7 @@ def _built(path: str, settings: Mapping[str, Any]) -> tuple[Mapping[Any, Any], d
 
 
 def _key(path: str, settings: Mapping[str, Any]) -> str:
-    versions = {package: version(package) for package in ("mpq", "datasets", "pyarrow", "fsspec")}
+    versions = {package: version(package) for package in (DISTRIBUTION, "datasets", "pyarrow", "fsspec")}
     return key_of(path=path, settings=settings, versions=versions, format=_FORMAT)
 
 

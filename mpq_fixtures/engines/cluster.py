@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.devices import cores, resolve_device
 from mpq_fixtures.errors import describe_error
 from mpq_fixtures.provenance import PACKAGES
@@ -33,7 +34,7 @@ def join(address: str) -> Any:
     try:
         ray = importlib.import_module("ray")
     except ImportError:
-        raise pytest.UsageError("--mpq-engine ray: Ray is not installed here: pip install 'mpq[ray]'") from None
+        raise pytest.UsageError(f"--mpq-engine ray: Ray is not installed here: pip install '{DISTRIBUTION}[ray]'") from None
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     settings: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False} if address == "local" else {}
     _knock(address)

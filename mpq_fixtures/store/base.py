@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mpq_fixtures import DISTRIBUTION
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -45,7 +47,7 @@ def key_of(**parts: Any) -> str:
 
 def mark() -> bytes:
     """Return the content of a store's marker."""
-    return json.dumps({"format": FORMAT, "by": f"mpq {version('mpq')}"}).encode()
+    return json.dumps({"format": FORMAT, "by": f"mpq {version(DISTRIBUTION)}"}).encode()
 
 
 def newer_format(location: str, marker: bytes) -> str:
