@@ -110,6 +110,13 @@ class TestComparingRuns:
         status, lines = compared([record(hits(9, 1))], [lost])
         assert (status, lines[:2]) == (1, ["regressed: tried-jpeg-q5", "    psnr has no value any more for 1 of 10 samples"])
 
+    def test_fails_when_a_signal_metric_lost_all_values(self, compared: Compared) -> None:
+        lost = record(hits(9, 1))
+        lost.rows = Rows.of([replace(row, scores=row.scores | {"psnr": math.nan}) for row in lost.rows])
+        both = [record(hits(9, 1)), record(hits(9, 1), quality="q10")]
+        status, lines = compared(both, [lost, both[1]])
+        assert (status, lines[:2]) == (1, ["regressed: tried-jpeg-q5", "    psnr has no value any more for 10 of 10 samples"])
+
     def test_takes_no_suite_for_another(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for suite, right in (("tests", 9), ("worse", 1)):
             file = baseline_file(tmp_path / "baselines", suite, "tried")

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from scipy.stats import poisson
-from trial_records import hits, record
+from trial_records import EVALUATION, hits, record
 
 from mpq_fixtures.gate.comparison import Comparison, compare, margins_of
 from mpq_fixtures.gate.measured import Measured, of_record
@@ -14,12 +14,14 @@ from mpq_fixtures.gate.pooling import level_of_case
 from mpq_fixtures.gate.rates import RateChange, pool_rates
 from mpq_fixtures.gate.verdict import IMPROVED, NEW, RATE, REGRESSED, SAME, UNDERPOWERED, Rules, Verdict, judge
 from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
+from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.record import Record
+from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.rows.reader import Rows
-from mpq_fixtures.suite import Threshold
+from mpq_fixtures.suite import Case, Threshold
 
 APPROVE = "pytest evaluations --mpq-case x --mpq-update-baselines"
 CASES = 100
@@ -118,7 +120,26 @@ class TestSimilarity:
 
     def test_of_signals_that_are_no_numbers_is_red_though_the_model_does_not_mind(self) -> None:
         verdict = judged(record(hits(9, 1)), record(hits(9, 1), psnr=math.nan))
-        assert verdict.faults == ("psnr is nan: decoded signals, or what it makes of them, are no numbers",)
+        assert verdict.faults[:2] == (
+            "psnr is nan: decoded signals, or what it makes of them, are no numbers",
+            "psnr has no value any more for 10 of 10 samples",
+        )
+
+    def test_that_no_sample_has_any_more_is_red_and_said(self) -> None:
+        unmeasurable = record(hits(9, 1))
+        rows = [replace(row, scores={"top1": row.scores["top1"]}, further={}, unmeasured={"psnr": "silence"}) for row in unmeasurable.rows]
+        now = summarise(Case(EVALUATION, "jpeg", "q5"), Rows.of(rows), [], Top1(), [ImagePSNR()])
+        verdict = judged(record(hits(9, 1)), now)
+        assert verdict.name == REGRESSED
+        assert verdict.faults[0] == "psnr has no value any more for 10 of 10 samples"
+
+    def test_that_this_machine_lacks_is_said_and_fails_when_strict(self) -> None:
+        before = record(hits(9, 1))
+        rows = [replace(row, scores={"top1": row.scores["top1"]}, further={}) for row in before.rows]
+        lacking = {ImagePSNR(): "psnr is not installed"}
+        now = summarise(Case(EVALUATION, "jpeg", "q5"), Rows.of(rows), [], Top1(), [], lacking)
+        assert judged(before, now).notes == ("approved with psnr, not measured now; under --mpq-strict that fails",)
+        assert not judged(before, now, rules=Rules(APPROVE, strict=True)).passes
 
     def test_within_its_margin_passes(self) -> None:
         assert judged(record(hits(9, 1)), record(hits(9, 1), psnr=29.96)).passes

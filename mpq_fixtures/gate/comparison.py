@@ -201,12 +201,12 @@ def _shift(name: str, old: Measured, new: Measured, margins: Margins, rounded: b
     """Compare a signal metric over the samples that have a value on both sides; what rounding may do to some of them is no fall."""
     one, other = old.similarity[name], new.similarity[name]
     both = np.isfinite(one) & np.isfinite(other)
+    lost = int((np.isfinite(one) & ~np.isfinite(other)).sum())
     if not both.any():
-        return Shift(math.nan, math.nan, 0.0, math.inf)
+        return Shift(math.nan, math.nan, 0.0, math.inf, lost)
     before, now = float(one[both].mean()), float(other[both].mean())
     change = before - now if name in margins.lower_is_better else now - before
     room = ROUNDING * old.steps.get(name, 0.0) / math.sqrt(both.sum()) if rounded else 0.0
-    lost = int((np.isfinite(one) & ~np.isfinite(other)).sum())
     return Shift(before, now, change, margins.similarity.get(name, math.inf) + room, lost)
 
 

@@ -137,7 +137,9 @@ def of_record(record: Record, provenance: Mapping[str, Any] | None = None) -> Me
     """Return what a case measured."""
     rows, main = record.rows, record.metrics[record.metric]
     links = {layer: values for layer in LINKS if (values := rows.links(layer)) is not None}
-    others, scored = [name for name in record.metrics if name != record.metric], rows.scored
+    scored = rows.scored
+    tried = {*rows.signal_metrics, *scored}  # not what this machine lacks
+    others = [name for name in record.metrics if name != record.metric and name in tried]
     return Measured(
         case=record.case,
         suite=record.suite,
