@@ -30,6 +30,9 @@ from mpq_fixtures.statistics import Statistics, clusters, resampled, stacked
 _TOGETHER = 2**16
 """Numbers of statistics that are worked on at once: half a megabyte."""
 
+_MIDDLE = 2 * NormalDist().inv_cdf(0.9)
+"""Standard errors in the middle 80 % of what is distributed normally."""
+
 _ROUNDING = 1e-12
 """The share of a value below which its spread is that of sums that were rounded."""
 
@@ -104,6 +107,15 @@ def combined_interval(
     """
     units = _Units.of([len(each) for each in sets], groups, level)
     return _combined(metric, [stacked(metric, each) for each in sets], combine, units)
+
+
+def error_of_change(metric: Metric, before: Statistics, after: Statistics, groups: Sequence[str] = ()) -> tuple[float, int]:
+    """Return the bootstrap's standard error of how far a value moved between two sets of the same samples in the same order, and of how
+    many samples or groups that is; NaN where no resample has a value in both.
+    """
+    units = _Units.of([len(before), len(after)], groups, 0.95)
+    middle = _middle_of_resamples(metric, [stacked(metric, before), stacked(metric, after)], lambda values: values[1] - values[0], units)
+    return middle / _MIDDLE, units.number
 
 
 def rate_interval(bytes: NDArray[np.int64], elements: NDArray[np.int64], groups: Sequence[str] = (), level: float = 0.95) -> Interval:
@@ -381,9 +393,16 @@ def _bootstrap(
     without a value are left out.
     """
     value = float(combine([np.array([metric.value(stack)]) for stack in stacks])[0])
+    if math.isnan(middle := _middle_of_resamples(metric, stacks, combine, units)):
+        return NONE
+    reach = units.t * middle / _MIDDLE
+    return Interval(max(value - reach, bounds[0]), min(value + reach, bounds[1]), BOOTSTRAP)
+
+
+def _middle_of_resamples(metric: Metric, stacks: Sequence[Any], combine: Callable[[Sequence[_Array]], _Array], units: _Units) -> float:
+    """Return how wide the middle 80 % of resampled values are; NaN where none is a number."""
     values = combine(resampled([(metric, stack) for stack in stacks], units.groups))
     if not (defined := np.isfinite(values)).any():
-        return NONE
+        return math.nan
     low, high = np.quantile(values[defined], [0.1, 0.9])
-    reach = units.t * float(high - low) / (2 * NormalDist().inv_cdf(0.9))
-    return Interval(max(value - reach, bounds[0]), min(value + reach, bounds[1]), BOOTSTRAP)
+    return float(high - low)

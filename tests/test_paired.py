@@ -16,6 +16,7 @@ from mpq_fixtures.gate.paired import (
     cluster_mean,
     clusters_of,
     detectable_by_counts,
+    effect_of,
     effect_of_shares,
     fewest_found,
     holm,
@@ -29,6 +30,7 @@ from mpq_fixtures.gate.paired import (
 )
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run, level_of_case, p_of_wrong_turns
 from mpq_fixtures.metrics import Metric, Statistic
+from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
@@ -361,6 +363,59 @@ class TestPairedEffect:
         effect = paired_effect(SISDR(), before, [statistic - [0.3, 0] for statistic in before], alone(before), 0.05, LEVEL)
         assert effect.change == pytest.approx(-0.3)
         assert effect.p_worse < 1e-70
+
+
+def ranked(right: float, wrong: float) -> list[Statistic]:
+    """Pictures with an object that is found at a score of ``right``, and as many of another class with a false find at ``wrong``."""
+    found = np.array([[0, 1, 0, 0, 0], [0, 0, right, 1023, 0]])
+    other = np.array([[1, 1, 0, 0, 0], [1, 0, 0.9, 1023, 0], [0, 0, wrong, 0, 1023]])
+    return [found, other] * 100
+
+
+class TestValuesThatAreNoMeans:
+    @staticmethod
+    def effect(metric: Metric, before: Sequence[Statistic], after: Sequence[Statistic], level: float = LEVEL) -> Effect:
+        was, is_now = metric.condense_all(before), metric.condense_all(after)
+        groups = alone(before)
+        return effect_of(metric, was, is_now, shares(metric, before, after), groups, metric.tolerance, level)
+
+    def test_a_ranking_that_turned_fell_though_no_picture_did(self) -> None:
+        """Every find of the first class below a false one: a precision of a half or less, where it was one."""
+        effect = self.effect(MeanAveragePrecision(), ranked(0.9, 0.1), ranked(0.3, 0.8))
+        assert effect.change == pytest.approx(-0.25)
+        assert (effect.worse, effect.better) == (0, 0)
+        assert effect.low < -0.25 < effect.high < -0.01
+        assert effect.p_worse < LEVEL
+
+    def test_a_median_fell_though_one_track_raised_the_mean(self) -> None:
+        before = np.random.default_rng(1).normal(6, 1, 30)
+        after = before - 0.5
+        after[0] += 20
+        effect = self.effect(SDR(1), before.reshape(-1, 1, 1), after.reshape(-1, 1, 1))
+        assert effect.change == pytest.approx(np.median(after) - np.median(before))
+        assert effect.p_worse < LEVEL
+
+    def test_tracks_that_fell_though_the_median_did_not_are_found(self) -> None:
+        before = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+        after = before - [0.1, 2, 2, 2, 2, 0, 2, 2, 2, 2, 2]
+        after[[6, 7]] = before[[6, 7]] - 0.9
+        effect = self.effect(SDR(1), before.reshape(-1, 1, 1), after.reshape(-1, 1, 1))
+        assert np.median(after) - np.median(before) > (after - before).mean()
+        assert effect.change == pytest.approx((after - before).mean())
+        assert effect.p_worse < LEVEL
+
+    def test_nothing_but_noise_is_red_no_more_often_than_promised(self) -> None:
+        generator, level, red = np.random.default_rng(0), 0.05, 0
+        for _ in range(200):
+            before = generator.normal(6, 3, (30, 1, 1))
+            effect = self.effect(SDR(1), before, before + generator.normal(0, 1, before.shape), level)
+            red += effect.change < -0.05 and effect.p_worse <= level
+        assert red <= scipy.stats.binom.ppf(0.999, 200, level)
+
+    def test_of_one_track_or_group_nothing_is_known(self) -> None:
+        effect = self.effect(SDR(1), [np.full((1, 1), 3.0)], [np.full((1, 1), 2.0)])
+        assert effect.change == -1
+        assert effect.p_worse > LEVEL
 
 
 class TestHolm:

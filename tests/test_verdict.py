@@ -111,6 +111,18 @@ class TestRate:
         assert not pool_rates([RateChange(f"c{n}", "jpeg", 1.0, 1.004, 0.01) for n in range(3)])[0].fails
         assert pool_rates([RateChange("c", "jpeg", 1.0, 1.008, 0.01)]) == []
 
+    def test_that_fell_though_no_sample_did_is_red(self) -> None:
+        """Finds of one class below a false one of another picture: a precision of a half or less, where it was one."""
+
+        def ranked(right: float, wrong: float) -> Record:
+            found = [[0, 1, 0, 0, 0], [0, 0, right, 1023, 0]]
+            other = [[1, 1, 0, 0, 0], [1, 0, 0.9, 1023, 0], [0, 0, wrong, 0, 1023]]
+            return record([found, other] * 100, metric=MeanAveragePrecision())
+
+        verdict = judged(ranked(0.9, 0.1), ranked(0.3, 0.8), MeanAveragePrecision())
+        assert verdict.name == REGRESSED
+        assert verdict.faults[0].startswith("map 0.7500, approved 1.0000: -0.2500 AP [")
+
 
 class TestSimilarity:
     def test_that_fell_in_every_sample_is_red_though_the_model_does_not_mind(self) -> None:

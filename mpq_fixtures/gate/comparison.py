@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, same_source, same_sources
-from mpq_fixtures.gate.paired import Effect, effect_of_shares
+from mpq_fixtures.gate.paired import Effect, effect_of
 from mpq_fixtures.gate.paired import shares as shares_of
 from mpq_fixtures.gate.two_chains import unequal
 from mpq_fixtures.metrics import Metric
@@ -145,7 +145,7 @@ def compare(
     effect, shares = None, np.zeros(len(shared))
     if unequal(old.statistics, new.statistics).any():
         shares = shares_of(metric, was, is_now)
-        effect = effect_of_shares(shares, new.groups, margins.value, level)
+        effect = effect_of(metric, was, is_now, shares, new.groups, margins.value, level)
     return Comparison(
         **{
             **vars(found),

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq_fixtures.intervals import error_of_change
 from mpq_fixtures.metrics import Additive, Countable, Metric, Statistic
 
 JITTER = 0.01
@@ -40,9 +41,9 @@ class Effect:
     """How a metric moved between two measurements of the same samples; positive is better, whatever the metric's direction.
 
     ``change`` is in the metric's unit, ``low`` and ``high`` its 95 % interval (NaN where nothing is known of its spread). For `Additive`
-    metrics it is the change of the value, for others, such as SDR, the mean of the samples' own changes. ``samples`` are those with a
-    value in both measurements, ``worse`` and ``better`` those that moved. ``p_worse`` is the chance of as clear a fall if nothing had
-    changed but jitter, ``p_better`` that of a rise: without a look at the margin, so that a fall counts where ``change`` is below
+    metrics it is the change of the value, for others, such as SDR, that or the mean of the samples' own changes. ``samples`` are those
+    with a value in both measurements, ``worse`` and ``better`` those that moved. ``p_worse`` is the chance of as clear a fall if nothing
+    had changed but jitter, ``p_better`` that of a rise: without a look at the margin, so that a fall counts where ``change`` is below
     ``-margin`` *and* ``p_worse`` at most the level. ``detectable`` is the smallest true fall that would have been found so in 80 % of
     runs at the level asked for (infinite where none would), ``needed`` the samples with which a fall of twice the margin would be
     (0 where that cannot be said).
@@ -59,6 +60,41 @@ class Effect:
     p_better: float
     detectable: float
     needed: int
+
+
+def effect_of(
+    metric: Metric,
+    before: Sequence[Statistic],
+    after: Sequence[Statistic],
+    shares: NDArray[np.float64],
+    groups: Sequence[str],
+    margin: float,
+    level: float,
+) -> Effect:
+    """Return the effect between two measurements of the same samples, whose `shares` are given.
+
+    A value that is no mean of its samples', such as a median or one of a ranking, may fall though these rise on average, and stay though
+    they fall. The samples' own changes and the value's are both tested, each at half of the level, the latter by Student's t with the
+    bootstrap's error over pairs; the change is the one that is beyond the margin, or may be, and the samples' own where that is both.
+    """
+    if isinstance(metric, Additive):
+        return effect_of_shares(shares, groups, margin, level)
+    own = effect_of_shares(shares, groups, margin, level / 2)
+    change = (metric.value(after) - metric.value(before)) * (1.0 if metric.higher_is_better else -1.0)
+    mean = ClusterMean(change, *error_of_change(metric, before, after, groups))
+    if not (math.isfinite(change) and math.isfinite(mean.error)):
+        return own
+    own = replace(
+        own,
+        p_worse=min(1.0, 2 * min(own.p_worse, mean.p_below(-margin / 2))),
+        p_better=min(1.0, 2 * min(own.p_better, (-mean).p_below(-margin / 2))),
+    )
+    low, high = mean.interval()
+    needed = mean.needed(margin, level / 2) * own.samples // max(1, mean.clusters)
+    value = replace(
+        own, change=change, low=low, high=high, clusters=mean.clusters, detectable=mean.detectable(margin, level / 2), needed=needed
+    )
+    return min(own, value, key=lambda one: (not one.change < -margin, one.low > -margin))
 
 
 def effect_of_shares(shares: NDArray[np.float64], groups: Sequence[str], margin: float, level: float) -> Effect:
