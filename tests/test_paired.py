@@ -489,6 +489,15 @@ class TestEndOfRun:
         assert not group.fails
         assert group.p == 1
 
+    @pytest.mark.parametrize(("samples", "groups"), [(100, ["one speaker"] * 100), (1, [""])])
+    def test_tells_nothing_of_one_cluster(self, samples: int, groups: list[str]) -> None:
+        """The cases of one speaker, a tenth of whose answers turned, say no more of others together than each of them does."""
+        fallen = max(1, samples // 8)
+        ladder = [case(falls(fallen, samples), quality=f"q{number}", groups=groups) for number in range(3)]
+        judged = judge_run(ladder, 3)
+        (group,) = judged.groups
+        assert (group.change, group.p, group.fails, judged.red) == (pytest.approx(-fallen / samples), 1.0, False, False)
+
     def test_design_effect_of_turns_that_come_together(self) -> None:
         """Answers that turn in all five cases or in none count for a fifth each, as Rao and Scott have it."""
         table = np.tile(np.array(falls(9, 500)), (5, 1))

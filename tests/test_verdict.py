@@ -63,6 +63,19 @@ class TestValue:
         assert "cannot tell whether that is more than the margin, 0.02" in verdict.notes[0]
         assert "25 samples show a fall from" in verdict.notes[0]
 
+    def test_of_one_group_cannot_be_told_and_says_so(self) -> None:
+        before, now = record(hits(500, 0)), record(hits(0, 500))
+        for one in (before, now):
+            one.rows = Rows.of([replace(row, group="one speaker") for row in one.rows])
+        verdict = judged(before, now)
+        assert (verdict.name, verdict.passes) == (UNDERPOWERED, True)
+        assert verdict.notes[0] == (
+            "top1 0.0000, approved 1.0000: -1.0000 accuracy; 500 of 500 samples fell, 0 rose; "
+            "cannot tell whether that is more than the margin, 0.02; "
+            "the 500 samples are of one group, which tells nothing of others, and no fall would be found: measure other groups too"
+        )
+        assert not judged(before, now, rules=Rules(APPROVE, underpowered_fails=True)).passes
+
     def test_of_too_few_samples_fails_where_the_suite_says_so(self) -> None:
         rules = Rules(APPROVE, underpowered_fails=True)
         assert not judged(record(hits(24, 1)), record(hits(23, 2)), rules=rules).passes
@@ -88,6 +101,18 @@ class TestValue:
         assert "100 of 200 samples fell" in verdict.faults[0]
         assert judged(before, before, WordAccuracy()).name == SAME
 
+    def test_that_fell_though_no_sample_did_is_red(self) -> None:
+        """Finds of one class below a false one of another picture: a precision of a half or less, where it was one."""
+
+        def ranked(right: float, wrong: float) -> Record:
+            found = [[0, 1, 0, 0, 0], [0, 0, right, 1023, 0]]
+            other = [[1, 1, 0, 0, 0], [1, 0, 0.9, 1023, 0], [0, 0, wrong, 0, 1023]]
+            return record([found, other] * 100, metric=MeanAveragePrecision())
+
+        verdict = judged(ranked(0.9, 0.1), ranked(0.3, 0.8), MeanAveragePrecision())
+        assert verdict.name == REGRESSED
+        assert verdict.faults[0].startswith("map 0.7500, approved 1.0000: -0.2500 AP [")
+
 
 class TestRate:
     def test_that_rose_by_more_than_a_hundredth_is_a_verdict_of_its_own(self) -> None:
@@ -110,18 +135,6 @@ class TestRate:
         assert str(drift) == "jpeg, 3 cases together: rate +0.8 % on average, margin 0.5 %"
         assert not pool_rates([RateChange(f"c{n}", "jpeg", 1.0, 1.004, 0.01) for n in range(3)])[0].fails
         assert pool_rates([RateChange("c", "jpeg", 1.0, 1.008, 0.01)]) == []
-
-    def test_that_fell_though_no_sample_did_is_red(self) -> None:
-        """Finds of one class below a false one of another picture: a precision of a half or less, where it was one."""
-
-        def ranked(right: float, wrong: float) -> Record:
-            found = [[0, 1, 0, 0, 0], [0, 0, right, 1023, 0]]
-            other = [[1, 1, 0, 0, 0], [1, 0, 0.9, 1023, 0], [0, 0, wrong, 0, 1023]]
-            return record([found, other] * 100, metric=MeanAveragePrecision())
-
-        verdict = judged(ranked(0.9, 0.1), ranked(0.3, 0.8), MeanAveragePrecision())
-        assert verdict.name == REGRESSED
-        assert verdict.faults[0].startswith("map 0.7500, approved 1.0000: -0.2500 AP [")
 
 
 class TestSimilarity:

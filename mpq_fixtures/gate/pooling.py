@@ -137,7 +137,8 @@ def pool(members: Sequence[CaseEffect]) -> tuple[float, float, float, float]:
     A sample's shares are averaged over the cases; clusters of samples are what is drawn at random, so that what a sample does in all
     cases counts once. Graded statistics are tested by Student's t against half of the group's margin. Of right and wrong answers two
     chances are taken, and the larger counts: Student's t against no change, and, since that says little of a few rare turns, the number
-    of answers that turned wrong against `mpq_fixtures.gate.paired.JITTER`.
+    of answers that turned wrong against `mpq_fixtures.gate.paired.JITTER`. One cluster tells nothing of others: the interval is NaN, and
+    the chance 1.
     """
     if not any(effect.shares.any() for effect in members):
         return 0.0, 0.0, 0.0, 1.0
@@ -147,6 +148,8 @@ def pool(members: Sequence[CaseEffect]) -> tuple[float, float, float, float]:
     clusters = clusters_of(groups)
     there = ~np.isnan(table)
     mean = cluster_mean(np.where(there, table, 0.0).sum(axis=0) / there.sum(axis=0), clusters)
+    if mean.clusters < 2:
+        return mean.mean, math.nan, math.nan, 1.0
     if not np.isin(table[there], (-1.0, 0.0, 1.0)).all():
         p = mean.p_below(-margin_of(members) / 2)
     else:
@@ -159,7 +162,7 @@ def p_of_wrong_turns(table: NDArray[np.float64], clusters: NDArray[np.intp] | No
     """Return the chance that jitter turns as many answers wrong: shares ``[cases, samples]`` of -1, 0, 1, NaN where there is none.
 
     Turns of one sample in several cases, or of one cluster, may come together: both counts are divided by the design effect, which is
-    by how much the clusters differ more than independent turns would (Rao and Scott 1992).
+    by how much the clusters differ more than independent turns would (Rao and Scott 1992); there are two clusters or more.
     """
     wrong, answers = (table == -1).sum(axis=0), (~np.isnan(table)).sum(axis=0)
     if clusters is not None:
@@ -168,7 +171,7 @@ def p_of_wrong_turns(table: NDArray[np.float64], clusters: NDArray[np.intp] | No
     rate = fell / total
     residuals = wrong - rate * answers
     alone = total * rate * (1 - rate)
-    effect = max(1.0, float(residuals @ residuals) * count / (count - 1) / alone) if alone and count > 1 else 1.0
+    effect = max(1.0, float(residuals @ residuals) * count / (count - 1) / alone) if alone else 1.0
     return p_of_jitter(fell / effect, total / effect)
 
 

@@ -177,7 +177,8 @@ def _missed(record: Record, thresholds: Iterable[Threshold]) -> list[str]:
 
 def _effect(effect: Effect, unit: str) -> str:
     moved = f"{effect.worse} of {effect.samples} samples fell, {effect.better} rose"
-    return f"{effect.change:+.4f} {unit} [{effect.low:+.4f}, {effect.high:+.4f}]; {moved}"
+    interval = f" [{effect.low:+.4f}, {effect.high:+.4f}]" if math.isfinite(effect.low) else ""
+    return f"{effect.change:+.4f} {unit}{interval}; {moved}"
 
 
 def _chance(p: float) -> str:
@@ -188,6 +189,9 @@ def _chance(p: float) -> str:
 
 
 def _power(effect: Effect, unit: str) -> str:
+    if effect.clusters == 1:
+        they = "one sample tells" if effect.samples == 1 else f"the {effect.samples} samples are of one group, which tells"
+        return f"{they} nothing of others, and no fall would be found: measure {'more' if effect.samples == 1 else 'other groups too'}"
     seen = f"{effect.samples} samples show a fall from {effect.detectable:.3g} {unit} on"
     return seen + (f", {effect.needed:,} would show one of twice the margin" if effect.needed else "")
 
