@@ -170,6 +170,12 @@ class TestComparingRuns:
     def test_passes_new_cases(self, compared: Compared) -> None:
         assert compared([record(hits(9, 1))], [record(hits(9, 1)), record(hits(1, 9), quality="q10")])[0] == 0
 
+    def test_fails_when_there_are_new_cases_alone(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write_run(tmp_path / "before", [record(hits(9, 1), quality="q10")])
+        write_run(tmp_path / "after", [record(hits(0, 10))], {"options": {"chosen": ["*-q5"]}})
+        assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == 1
+        assert capsys.readouterr().out.splitlines()[-1] == "1 case: 1 new; nothing could be compared"
+
     def test_fails_when_nothing_was_measured(self, compared: Compared) -> None:
         assert compared([], [])[0] == 1
 

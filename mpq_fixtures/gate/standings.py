@@ -68,12 +68,14 @@ class Standings:
         """Say it in one: ``3 cases: 1 regressed, 2 same``."""
         counts = Counter(standing.verdict for standing in self.standings)
         named = ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
-        return f"{counted(len(self.standings), 'case')}: {named or 'nothing measured'}"
+        nothing = "; nothing could be compared" if set(counts) == {NEW} else ""
+        return f"{counted(len(self.standings), 'case')}: {named or 'nothing measured'}{nothing}"
 
     @property
     def red(self) -> bool:
         """Whether a case or a group is red, or nothing could be compared."""
-        return not self.standings or any(standing.faults for standing in (*self.together, *self.standings))
+        compared = any(standing.verdict != NEW for standing in self.standings)
+        return not compared or any(standing.faults for standing in (*self.together, *self.standings))
 
 
 def stand(first: Path, second: Path) -> Standings:
