@@ -33,6 +33,9 @@ _TOGETHER = 2**16
 _MIDDLE = 2 * NormalDist().inv_cdf(0.9)
 """Standard errors in the middle 80 % of what is distributed normally."""
 
+_WIDEST = 1000.0
+"""The factor by which an interval of a rate may reach up and down, and still say something."""
+
 _ROUNDING = 1e-12
 """The share of a value below which its spread is that of sums that were rounded."""
 
@@ -119,7 +122,11 @@ def error_of_change(metric: Metric, before: Statistics, after: Statistics, group
 
 
 def rate_interval(bytes: NDArray[np.int64], elements: NDArray[np.int64], groups: Sequence[str] = (), level: float = 0.95) -> Interval:
-    """Return the interval of all bits over all elements (pixels, audio samples), of the samples' ``bytes`` and ``elements``, ``[n]``."""
+    """Return the interval of all bits over all elements (pixels, audio samples), of the samples' ``bytes`` and ``elements``, ``[n]``.
+
+    There is none where it would reach further than a factor of `_WIDEST` either way, as of icons with a single photograph among them: what
+    one sample decides, the others tell nothing of.
+    """
     units = _Units.of([len(bytes), len(elements)], groups, level)
     total, whole = float(bytes.sum()), float(elements.sum())
     if units.number < 2 or not (total > 0 and whole > 0):
@@ -130,6 +137,8 @@ def rate_interval(bytes: NDArray[np.int64], elements: NDArray[np.int64], groups:
         return NONE
     rate = 8 * total / whole
     reach = units.t * units.error(8 * (total - own[:, 0]) / left) / rate
+    if reach > math.log(_WIDEST):
+        return NONE
     return Interval(rate * math.exp(-reach), rate * math.exp(reach), JACKKNIFE)
 
 

@@ -252,6 +252,19 @@ class TestRate:
     def test_of_equal_samples_is_certain(self) -> None:
         assert rate_interval(np.full(9, 100), np.full(9, 400))[:2] == (2.0, 2.0)
 
+    @pytest.mark.parametrize(
+        ("sizes", "elements"),
+        [([700, 150_000], [256, 12_000_000]), ([700] * 100 + [75_000], [256] * 100 + [12_000_000])],
+        ids=["an icon and a photograph", "icons and a photograph"],
+    )
+    def test_is_none_where_one_sample_decides(self, sizes: list[int], elements: list[int]) -> None:
+        assert rate_interval(np.array(sizes), np.array(elements))[2] == ""
+
+    def test_of_two_that_differ_much_is_wide_and_there(self) -> None:
+        """One of which a half of the rate depends: Student's t of one degree of freedom, 12.7, times the jackknife's error."""
+        low, high, _ = rate_interval(np.array([100, 200]), np.array([1000, 1000]))
+        assert math.log(high / 1.2) == pytest.approx(math.log(1.2 / low)) == pytest.approx(12.706 * 0.4 / 1.2, rel=1e-4)
+
     @pytest.mark.parametrize(("sizes", "elements"), [([], []), ([10], [10]), ([0, 0], [10, 10]), ([10, 10], [0, 0]), ([10, 10], [0, 9])])
     def test_is_none_without_bits_or_elements(self, sizes: list[int], elements: list[int]) -> None:
         assert math.isnan(rate_interval(np.array(sizes, np.int64), np.array(elements, np.int64)).low)
