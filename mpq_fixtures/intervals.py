@@ -210,7 +210,8 @@ def _interval(metric: Metric, stack: Any, units: _Units) -> Interval:
     if _right_or_wrong(metric, stack):
         return _wilson(stack, units)
     if not (isinstance(metric, Additive) and isinstance(stack, np.ndarray)):
-        return _bootstrap(metric, [stack], _itself, metric.bounds, units)
+        found = _bootstrap(metric, [stack], _itself, metric.bounds, units)
+        return _without_spread(metric, stack, value, units) if found.low == found.high else found
     without = _without_each(metric, stack, units)
     if not np.isfinite(without).all():
         return NONE  # one sample decides whether there is a value
@@ -368,14 +369,15 @@ def _unbounded(value: float, reach: float, bounds: tuple[float, float]) -> tuple
     return tuple(low + span / (1 + math.exp(-min(700.0, max(-700.0, odds + move)))) for move in (-far, far))  # type: ignore[return-value]
 
 
-def _without_spread(metric: Metric, stack: _Array, value: float, units: _Units) -> Interval:
+def _without_spread(metric: Metric, stack: Any, value: float, units: _Units) -> Interval:
     """Return what is known where no sample differs.
 
-    Figures that are measured (cosines, decibels) are then as good as certain: the signal came through as it was. Counts of right and wrong
-    are not: of so many samples without a fault as large a share may still have one as Wilson's interval says, and be all wrong; or all
-    right where these were all wrong.
+    Figures that are measured (cosines, decibels) are then as good as certain: the signal came through as it was. Counts of right and wrong,
+    and shares between 0 and 1, are not: of so many samples without a fault as large a share may still have one as Wilson's interval says,
+    and be all wrong; or all right where these were all wrong.
     """
-    if isinstance(metric, SignalMetric) or not np.array_equal(stack, np.rint(stack)):
+    counts = metric.bounds == (0.0, 1.0) or (isinstance(metric, Additive) and np.array_equal(stack, np.rint(stack)))
+    if isinstance(metric, SignalMetric) or not counts:
         return Interval(value, value, UNVARIED)
     z = units.z
     share = z * z / (units.number + z * z)

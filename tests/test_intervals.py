@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import scipy.stats
 from mpq_fixtures.intervals import combined_interval, interval, intervals, rate_interval, retention_interval, score_of_ratio
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
+from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.neighbours import NeighboursKept
 from mpq_fixtures.metrics.psnr import ImagePSNR
@@ -110,6 +112,34 @@ class TestWithoutSpread:
         expected = scipy.stats.binomtest(0, 20).proportion_ci(method="wilson").high
         assert interval(WordAccuracy(), np.array([[8.0, 8.0]] * 20)) == (0.0, pytest.approx(expected), "no spread")
         assert interval(MeanIoU(2), np.array([[[4, 4], [4, 4], [0, 0]]] * 20, float)) == (0.0, pytest.approx(expected), "no spread")
+
+    @pytest.mark.parametrize("count", [2, 20])
+    def test_pictures_in_which_all_is_found_may_hide_others(self, count: int) -> None:
+        """Scores differ and say nothing of what was found, so that these are as many answers without a fault."""
+        expected = scipy.stats.binomtest(count, count).proportion_ci(method="wilson").low
+        found = [np.array([[0, 1, 0, 0, 0], [0, 0, 0.9 - 0.01 * number, 1023, 0]]) for number in range(count)]
+        assert interval(MeanAveragePrecision(), found) == (pytest.approx(expected), 1.0, "no spread")
+        low, high, _ = retention_interval(MeanAveragePrecision(), found, found)
+        assert (low, high) == (pytest.approx(expected), 1.0)
+
+    def test_shares_that_never_differ_may_hide_others(self) -> None:
+        share = scipy.stats.binomtest(0, 12).proportion_ci(method="wilson").high
+        assert interval(NeighboursKept(), np.full(12, 0.9))[:2] == pytest.approx((0.9 - share * 0.9, 0.9 + share * 0.1))
+
+    def test_statistics_of_several_shapes_have_theirs(self) -> None:
+        class MeanOfMeans(Metric):
+            unit, bounds, tolerance, one_shape = "share", (0.0, 1.0), 0.01, False
+
+            def observe(self, prediction: Any, target: Any) -> np.ndarray:
+                raise NotImplementedError
+
+            def value(self, statistics: Sequence[np.ndarray]) -> float:
+                return float(np.mean([statistic.mean() for statistic in statistics]))
+
+        share = scipy.stats.binomtest(0, 10).proportion_ci(method="wilson").high
+        ragged = [np.ones(2 + number % 3) for number in range(10)]
+        assert interval(MeanOfMeans(), ragged)[:2] == (pytest.approx(1 - share), 1.0)
+        assert retention_interval(MeanOfMeans(), ragged, ragged)[:2] == (pytest.approx(1 - share), 1.0)
 
     def test_what_is_measured_and_never_differs_is_certain(self) -> None:
         assert interval(ImagePSNR(), np.full(20, 100.0)) == (100.0, 100.0, "no spread")
