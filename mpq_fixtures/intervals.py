@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Additive, Metric, SignalMetric
-from mpq_fixtures.statistics import Statistics, clusters, resampled, stacked
+from mpq_fixtures.statistics import Statistics, clusters, resampled, retentions, stacked
 
 _TOGETHER = 2**16
 """Numbers of statistics that are worked on at once: half a megabyte."""
@@ -83,8 +83,11 @@ def retention_interval(
 ) -> Interval:
     """Return the interval of retention, the value over that on the originals, both above the value of ``floors`` where there are some.
 
-    All are of the same samples in the same order. There is none where retention is NaN: where the originals are not above the floor.
+    All are of the same samples in the same order. There is none where retention is NaN: where the originals are not above the floor, and
+    where lower is better.
     """
+    if not metric.higher_is_better:
+        return NONE
     sets = [statistics, originals, *([floors] if len(floors) else [])]
     units = _Units.of([len(each) for each in sets], groups, level)
     stacks = [stacked(metric, each) for each in sets]
@@ -239,11 +242,9 @@ def _itself(values: Sequence[_Array]) -> _Array:
 
 
 def _share(values: Sequence[_Array]) -> _Array:
-    """Return retention from values, those on the originals and those of the floor; NaN where the originals are not above it."""
+    """Return retention from values, those on the originals and those of the floor."""
     value, original, floor = values if len(values) == 3 else (*values, np.zeros(1))
-    base = original - floor
-    share: _Array = np.divide(value - floor, base, out=np.full(base.shape, np.nan), where=base > 0)
-    return share
+    return retentions(value, original, floor)
 
 
 # Right and wrong ----------------------------------------------------------------------------------------------------------------------

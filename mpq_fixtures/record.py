@@ -110,7 +110,7 @@ class Record:
     def relate_to(self, original: Record) -> None:
         """Set the reference, and the retention with its interval, from the record on the originals."""
         self.reference = original.value
-        self.retention = retention(self.value, original.value, original.floor)
+        self.retention = retention(self.value, original.value, original.floor, self.metrics[self.metric].higher_is_better)
         self.retention_low, self.retention_high, _ = self._retention_interval(original)
 
     def _retention_interval(self, original: Record) -> Interval:

@@ -280,15 +280,22 @@ def _parts(index: NDArray[np.integer[Any]], cells: int) -> Iterator[NDArray[np.i
         yield index[start : start + rows]
 
 
-def retention(value: float, reference: float, floor: float | None = None) -> float:
+def retention(value: float, reference: float, floor: float | None = None, higher_is_better: bool = True) -> float:
     """Return the share of the reference that is left, both taken above ``floor`` when there is one (the SDR of the unseparated mixture).
 
-    NaN when either is NaN, or when the reference is not above the floor (or 0), so that there is nothing to retain.
+    NaN when either is NaN, when the reference is not above the floor (or 0), so that there is nothing to retain, and where lower is
+    better: an error that grew is no share of what was there.
     """
-    base = 0.0 if floor is None else floor
-    if not reference > base:
+    if not higher_is_better:
         return math.nan
-    return (value - base) / (reference - base)
+    return float(retentions(np.array(value), np.array(reference), np.array(0.0 if floor is None else floor)))
+
+
+def retentions(values: NDArray[np.float64], references: NDArray[np.float64], floors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the `retention` of many values, all of shapes that can be broadcast, where higher is better."""
+    above, base = values - floors, references - floors
+    share: NDArray[np.float64] = np.divide(above, base, out=np.full(np.broadcast_shapes(above.shape, base.shape), np.nan), where=base > 0)
+    return share
 
 
 @dataclass(frozen=True)
@@ -312,7 +319,7 @@ def values_of_points(
 
     Every point has the same samples in the same order, and a resample holds the same ones at every point, so that what is hard about a
     sample is hard everywhere. The same seed gives the same resamples for another metric of these samples. Whole clusters are drawn where
-    ``groups`` names some, as in `bootstrap_intervals`.
+    ``groups`` names some, as in `resampled`.
     """
     return values_together([(metric, statistics) for statistics in points], resamples, seed, groups)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from trial_records import Wrong
 
 from mpq_fixtures.decisions import decide
 from mpq_fixtures.decisions.lowest import lowest
@@ -276,10 +277,16 @@ class TestWhatCannotBeDecided:
     def test_nothing_to_retain(self, originals: list[Record]) -> None:
         found = decide([*originals, record("a", "q1", hits(5), 5), record("a", "q2", hits(6), 10), record("b", "q1", hits(6), 9)])
         assert [(one["case"], one["note"]) for one in found["keep"]["0.95"]] == [
-            (None, "there is nothing to retain: the originals score nothing, or were not measured")
+            (None, "there is nothing to retain: the originals score nothing or were not measured, or lower is better")
         ] * 2
         assert found["front"] == ["tried-a-q1", "tried-b-q1"]
         assert ("the originals were not measured" in found["note"]) is (not originals)
+
+    def test_nothing_is_kept_of_what_is_better_the_lower_it_is(self) -> None:
+        original, coded = record("original", "", [0.1] * 9, metric=Wrong()), record("jpeg", "q1", [0.3] * 9, 10, metric=Wrong())
+        found = decide([original, coded])
+        assert choice(found, "jpeg")["case"] is None
+        assert found["note"] == "of trial_error lower is better, so that there is no share of it to keep"
 
     def test_one_sample_has_no_interval(self) -> None:
         found = decide([record("original", "", [1.0]), record("jpeg", "q1", [1.0], 10)])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_compare import write_run
-from trial_records import EVALUATION, hits, record
+from trial_records import EVALUATION, Wrong, hits, record
 
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
@@ -120,6 +120,23 @@ class TestSamples:
         assert [(row[0], row[5]) for row in found.table("tried-jpeg-q5: newly broken")] == [("s3", "0.500"), ("s0", "0.900")]
         assert [row[0] for row in found.table("tried-jpeg-q5: still broken")] == ["s2"]
         assert [row[0] for row in found.table("tried-jpeg-q5: mended")] == ["s4"]
+
+    @pytest.mark.parametrize("original", ["original", ""], ids=["against the originals", "without them"])
+    def test_of_which_less_is_better_broke_where_more(self, tmp_path: Path, original: str) -> None:
+        def errors(quality: str, *wrong: float) -> Record:
+            one = record(wrong, metric=Wrong(), quality=quality)
+            return one if quality else summarise(Case(EVALUATION, "original", ""), one.rows, [], Wrong(), [])
+
+        originals = [errors("", 0.1, 0.1, 0.1)] if original else []
+        found = page(tmp_path, [*originals, errors("q5", 0.1, 0.1, 0.4)], [*originals, errors("q5", 0.2, 0.5, 0.1)])
+        assert [row[0] for row in found.table("tried-jpeg-q5: newly broken")] == ["s1", "s0"]
+        assert [row[0] for row in found.table("tried-jpeg-q5: mended")] == ["s2"]
+
+    def test_that_err_or_not_are_broken_where_they_do(self, tmp_path: Path) -> None:
+        found = page(tmp_path, [record([0, 1, 1], metric=Wrong())], [record([1, 0, 1], metric=Wrong())])
+        assert [row[0] for row in found.table("tried-jpeg-q5: newly broken")] == ["s0"]
+        assert [row[0] for row in found.table("tried-jpeg-q5: mended")] == ["s1"]
+        assert [row[0] for row in found.table("tried-jpeg-q5: still broken")] == ["s2"]
 
     def test_are_named_up_to_a_dozen(self, tmp_path: Path) -> None:
         found = page(tmp_path, [record(hits(40, 0))], [record([0.0] * 30 + hits(10, 0))])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import scipy.stats
+from trial_records import Wrong, record
 
 from mpq_fixtures.metrics import Additive, Metric, Statistic
 from mpq_fixtures.metrics.miou import MeanIoU
@@ -17,7 +18,8 @@ from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import SEED, draws, resampled, resampled_values, retention, values_of_points
+from mpq_fixtures.statistics import SEED, draws, resampled, resampled_values, retention, retentions, values_of_points
+from mpq_fixtures.suite import Threshold
 
 
 def drawn(metric: Metric, samples: int, seed: int = 0) -> list[Statistic]:
@@ -280,6 +282,19 @@ class TestRetention:
     def test_is_the_share_that_is_left(self) -> None:
         assert retention(0.72, 0.96) == pytest.approx(0.75)
         assert retention(0.0, 0.5) == 0
+
+    def test_is_none_where_lower_is_better(self) -> None:
+        """An error that grew to two and a half times what it was keeps nothing that a threshold could hold."""
+        assert math.isnan(retention(0.25, 0.1, higher_is_better=False))
+        original, coded = record([0.1] * 50, metric=Wrong()), record([0.2] * 25 + [0.3] * 25, metric=Wrong(), quality="q10")
+        coded.relate_to(original)
+        assert np.isnan([coded.retention, coded.retention_low, coded.retention_high]).all()
+        assert not Threshold("retention", ">=", 0.95).holds(coded.retention)
+
+    def test_of_many_is_that_of_each(self) -> None:
+        values, references, floors = np.random.default_rng(0).normal(0, 1, (3, 40))
+        each = [retention(*three) for three in zip(values, references, floors, strict=True)]
+        np.testing.assert_array_equal(retentions(values, references, floors), each)
 
     def test_is_taken_above_the_floor(self) -> None:
         assert retention(2.5, 10.0, floor=-5.0) == pytest.approx(0.5)

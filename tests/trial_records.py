@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mpq_fixtures.chain import digest
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Additive, Metric, Statistic
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
@@ -18,6 +18,18 @@ from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 
 EVALUATION = Evaluation("tried", "tests", find_task("image_classification"), "a/model", {"path": "a/set"}, (), Path())
+
+
+class Wrong(Additive):
+    """The mean of errors: lower is better."""
+
+    name, unit, bounds, tolerance, higher_is_better = "trial_error", "", (0.0, 1.0), 0.01, False
+
+    def observe(self, prediction: object, target: object) -> Statistic:
+        raise NotImplementedError
+
+    def score(self, total: Statistic, samples: int) -> Statistic:
+        return np.asarray(total / samples)
 
 
 def record(

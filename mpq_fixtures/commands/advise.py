@@ -134,6 +134,8 @@ class Looking:
         name = self.evaluation.name
         if not original.ids:
             raise AssetError(f"{name}: no sample could be measured; {describe_failure(original.failures)}")
+        if not self.metric.higher_is_better:
+            raise AssetError(f"{name}: of {self.metric.name} lower is better, so that there is no share of it to keep; use another metric")
         value = self.metric.value(original.statistics)
         floor = self.metric.value(original.floors) if len(original.floors) else 0.0
         if not value > floor:

@@ -102,7 +102,7 @@ class Point:
         total, elements = int(own.bytes.sum()), int(own.elements.sum())
         per_second = elements / figures.seconds / 1000 if figures.seconds else math.nan
         return Point(
-            quality, len(pairs), failed, value, reference, retention(value, reference, floor), kept.low, kept.high,
+            quality, len(pairs), failed, value, reference, retention(value, reference, floor, metric.higher_is_better), kept.low, kept.high,
             8 * total / elements, rate.low, rate.high, per_second, total, int(base.bytes.sum()), elements,
         )  # fmt: skip
 

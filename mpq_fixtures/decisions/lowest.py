@@ -85,7 +85,7 @@ def _note(points: Points, columns: NDArray[np.intp], retentions: NDArray[np.floa
     """Say what a reader of a choice should know of the ladder that it was taken from."""
     names: Sequence[str] = [points.qualities[column].partition("@")[0] for column in columns]
     if not np.isfinite(retentions).any():
-        return "there is nothing to retain: the originals score nothing, or were not measured"
+        return "there is nothing to retain: the originals score nothing or were not measured, or lower is better"
     if place is None:
         most = int(np.nanargmax(retentions))
         return f"{names[most]} keeps most, {percent(retentions[most], [share])}"

@@ -13,7 +13,7 @@ from mpq_fixtures.metrics import Additive, Metric, Statistic, restore_metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.statistics import Statistics, clusters, values_of_points, values_together
+from mpq_fixtures.statistics import Statistics, clusters, retentions, values_of_points, values_together
 from mpq_fixtures.suite import ORIGINAL
 from mpq_fixtures.words import counted
 
@@ -32,7 +32,8 @@ class Points:
     """The points of one evaluation: in the first row over all samples that they share, in each further row over one resample of these.
 
     ``rates`` and ``values`` are ``[1 + resamples, points]``, values turned so that higher is better; ``originals`` and ``floors`` are
-    ``[1 + resamples]``, NaN where the originals were not measured; floors are 0 where the metric has none. ``tolerance`` is the metric's.
+    ``[1 + resamples]``, NaN where the originals were not measured; floors are 0 where the metric has none, and NaN where lower is better,
+    so that nothing is retained. ``tolerance`` is the metric's.
     There are no resamples where there are fewer than two clusters to draw from. ``note`` names the points that take no part, and why.
     """
 
@@ -52,8 +53,7 @@ class Points:
     @property
     def retentions(self) -> NDArray[np.float64]:
         """What is left of the originals' value at each point, ``[1 + resamples, points]``: see `mpq_fixtures.statistics.retention`."""
-        above = self.originals - self.floors
-        return (self.values - self.floors[:, None]) / np.where(above > 0, above, np.nan)[:, None]
+        return retentions(self.values, self.originals[:, None], self.floors[:, None])
 
     @property
     def ladders(self) -> dict[str, NDArray[np.intp]]:
@@ -105,12 +105,12 @@ def points_of(records: Sequence[Record], resamples: int = RESAMPLES) -> Points:
         rates=rates[:, : len(taking)],
         values=sign * values[:, : len(taking)],
         originals=sign * values[:, len(taking)] if originals else nothing,
-        floors=_floors(metric, originals, places[-1], own, resamples) if originals else nothing,
+        floors=_floors(metric, originals, places[-1], own, resamples) if originals and metric.higher_is_better else nothing,
         tolerance=main.tolerance,
         raw_bits=next(kind for kind in Modality if kind.rate_unit == taking[0].rate_unit).raw_bits,
         samples=len(places[0]),
         clusters=units,
-        note="; ".join(_notes(faults, originals, max(len(record.rows) for record in held) - len(places[0]))),
+        note="; ".join(_notes(metric, faults, originals, max(len(record.rows) for record in held) - len(places[0]))),
     )
 
 
@@ -121,13 +121,15 @@ def _fault(record: Record) -> str:
     return "" if len(record.rows) and np.isfinite(record.value) else "no value"
 
 
-def _notes(faults: Mapping[str, str], originals: Record | None, fewer: int) -> Iterator[str]:
+def _notes(metric: Metric, faults: Mapping[str, str], originals: Record | None, fewer: int) -> Iterator[str]:
     left_out = [f"{case} ({why})" for case, why in faults.items() if why]
     if left_out:
         named = ", ".join(left_out[:MOST_NAMED]) + (f" and {len(left_out) - MOST_NAMED} more" if len(left_out) > MOST_NAMED else "")
         yield f"left out: {named}"
     if originals is None:
         yield "the originals were not measured"
+    if not metric.higher_is_better:
+        yield f"of {metric.name} lower is better, so that there is no share of it to keep"
     if fewer:
         yield f"over the samples that all points have, {counted(fewer, 'sample')} fewer than the most of them"
 

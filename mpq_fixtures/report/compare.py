@@ -39,7 +39,10 @@ _COLUMNS = ("sample", "group", "source", "bytes", "elements", "prediction", "tar
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample of a case in both runs; a score is NaN, and an answer empty, where it was not measured."""
+    """A sample of a case in both runs; a score is NaN, and an answer empty, where it was not measured.
+
+    ``sign`` is -1 where a lower score is better, and else 1.
+    """
 
     sample: str
     kind: str
@@ -48,12 +51,13 @@ class Sample:
     target: str
     score_before: float
     score_now: float
+    sign: int = 1
 
     @property
     def change(self) -> float:
-        """How the score moved, for the order; to fail is the greatest fall, and not to fail any more the greatest rise."""
+        """How the score moved, up for the better; to fail is the greatest fall, and not to fail any more the greatest rise."""
         if math.isfinite(self.score_before) and math.isfinite(self.score_now):
-            return self.score_now - self.score_before
+            return self.sign * (self.score_now - self.score_before)
         return -math.inf if math.isfinite(self.score_before) else math.inf if math.isfinite(self.score_now) else 0.0
 
 
@@ -112,12 +116,13 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Path
     samples = [_Answers(folder) for folder in (first, second)]
     links = [_link(folder / "report.html", out.parent) for folder in (first, second)]
     tolerances = {name: float(case.get("tolerance") or 0.0) for name, case in found.cases.items()}
+    lower = {name for name, case in found.cases.items() if case["metrics"].get(case["metric"], {}).get("higher_is_better") is False}
     pairs = []
     for standing in found.standings:
         name = standing.case
         there, here = (side.get(name) for side in cases)
         own = {which: f"{link}#case-{quote(name)}" for which, link, side in zip("AB", links, (there, here), strict=True) if link and side}
-        sorts, rates = _side_by_side(name, there, here, tolerances.get(name, 0.0), samples)
+        sorts, rates = _side_by_side(name, there, here, tolerances.get(name, 0.0), samples, -1 if name in lower else 1)
         pairs.append(Pair(standing, there, here, sorts, rates, own))
     named = [pair for pair in pairs if any(pair.count(kind) for kind in KINDS)]
     named.sort(key=lambda pair: (not pair.standing.faults, -pair.count("newly broken")))
@@ -206,9 +211,9 @@ class _Answers:
 
 
 def _side_by_side(
-    name: str, before: Case | None, now: Case | None, tolerance: float, samples: Sequence[_Answers]
+    name: str, before: Case | None, now: Case | None, tolerance: float, samples: Sequence[_Answers], sign: int = 1
 ) -> tuple[Mapping[str, Sequence[Sample]], tuple[float, float, float] | None]:
-    """Return the samples of a case by kind, and how its rate moved.
+    """Return the samples of a case by kind, and how its rate moved; ``sign`` is -1 where a lower score is better.
 
     Where scores are right or wrong, wrong is broken. Elsewhere a sample is broken that scores less than on the originals of its own run,
     by more than the metric's tolerance; on the originals, and without them, one that fell from run to run is newly broken.
@@ -224,20 +229,23 @@ def _side_by_side(
     found: dict[str, list[Sample]] = {kind: [] for kind in KINDS}
     for sample in dict.fromkeys([*rows[0], *rows[1]]):
         one, other = rows[0].get(sample), rows[1].get(sample)
-        least = [1.0 if binary else bar.get(sample, math.nan) - tolerance for bar in bars]
-        if kind := _kind(one, other, least, tolerance):
+        least = [max(0, sign) if binary else sign * bar.get(sample, math.nan) - tolerance for bar in bars]
+        if kind := _kind(one, other, least, tolerance, sign):
             target = next((row["target"] for row in (other, one) if row and row["target"]), "")
-            found[kind].append(Sample(sample, kind, _answer(one), _answer(other), target, _score_of(one), _score_of(other)))
+            found[kind].append(Sample(sample, kind, _answer(one), _answer(other), target, _score_of(one), _score_of(other), sign))
     for kind, own in found.items():
         own.sort(key=lambda sample: -sample.change if kind == "mended" else sample.change)
     return found, _rate_change(tables)
 
 
-def _kind(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None, least: Sequence[float], tolerance: float) -> str:
-    """Return which of `KINDS` a sample is, "" where it is well in both; ``least`` is what it has to score for that, NaN if unknown."""
+def _kind(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None, least: Sequence[float], tolerance: float, sign: int) -> str:
+    """Return which of `KINDS` a sample is, "" where it is well in both.
+
+    ``least`` is what it has to score for that, times ``sign``, which is -1 where lower is better; NaN if unknown.
+    """
     if before is None or now is None or _other_source(before, now):
         return "unpaired"
-    one, other = _score_of(before), _score_of(now)
+    one, other = sign * _score_of(before), sign * _score_of(now)
     failed = [bool(row.get("error")) or not math.isfinite(score) for row, score in ((before, one), (now, other))]
     if any(failed) or not all(map(math.isfinite, least)):
         fell, rose = not failed[0] and (failed[1] or other < one - tolerance), not failed[1] and (failed[0] or other > one + tolerance)
