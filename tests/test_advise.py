@@ -128,6 +128,12 @@ class TestSearch:
             found = look(lambda number, values=values: float(values[number]), lambda samples: 1 / samples)  # type: ignore[misc]
             assert 1 <= len(found.probes) <= 7
 
+    def test_of_one_sample_cannot_tell_how_many_would(self) -> None:
+        """It has no interval, of one group neither."""
+        found = search(QUALITIES, lambda quality, samples: Estimate(1.0, math.nan, math.nan, float(quality[1:])), [1], 0.9)
+        assert (found.sure, found.enough) == (None, None)
+        assert found.likely is not None
+
     def test_takes_one_quality(self) -> None:
         found = search(["q3"], curve(lambda number: 1.0, exact), [10], 0.9)
         assert found.sure is not None
@@ -407,6 +413,18 @@ class TestCommand:
         assert errors.splitlines()[-1].endswith("stopped; what was measured is in the store, and the same command goes on from there")
         code, output, errors = run(place, *arguments)
         assert code == ANSWERED, errors
+
+    def test_answers_though_the_report_cannot_be_written(self, place: Path, first: tuple[int, str, str]) -> None:
+        (place / "file").touch()
+        arguments = ["photos", "--model", "python:model:named", "--keep", "0.9", "--codec", "jpeg", "--codec", "webp"]
+        code, output, errors = run(place, *arguments, "--out", "file/report")
+        assert (code, output) == (CANNOT, first[1])
+        assert errors.splitlines()[-1] == "mpq advise: the answer stands, and file/report could not be written: Not a directory"
+
+    def test_answers_about_one_sample(self, place: Path) -> None:
+        code, output, errors = run(place, "photos", "--model", "python:model:named", "--codec", "jpeg", "--samples", "1")
+        assert code == UNTOLD, errors
+        assert "No answer: 1 sample cannot tell whether any codec keeps 95 %" in output
 
     def test_takes_data_and_model_from_the_hub(self, tmp_path: Path) -> None:
         from datasets import ClassLabel, Features

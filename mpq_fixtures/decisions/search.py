@@ -100,12 +100,14 @@ class Found:
         """About how many samples would tell: that the likely quality is sure, or, where none is, that any is.
 
         The width of an interval falls as the square root of the samples, and as their number where nothing at all was lost. None where
-        nothing is left to tell, where no quality is likely, or where it would take more than a hundred times as many.
+        nothing is left to tell, where no quality is likely, where one sample or group has no interval, or where it would take more than a
+        hundred times as many.
         """
         if self.likely is None or self.likely is self.sure:
             return None
         asked = [self.likely] if self.sure else [probe for probe in self.probes if probe.place >= self.likely.place]
-        needed = [_enough(probe, self.keep) for probe in asked if probe.estimate.retention > self.keep]
+        told = [probe for probe in asked if probe.estimate.retention > self.keep and math.isfinite(probe.estimate.low)]
+        needed = [_enough(probe, self.keep) for probe in told]
         return least if needed and (least := min(needed)) <= 100 * self.likely.samples else None
 
 
