@@ -291,6 +291,7 @@ def _history(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from mpq_fixtures.report.compare import write_comparison
+    from mpq_fixtures.report.drawing import DrawingError
     from mpq_fixtures.report.html import write_report
 
     if options.out is not None and options.second is None:
@@ -299,7 +300,7 @@ def _report(options: argparse.Namespace) -> int:
     try:
         file = write_comparison(options.results, options.second, options.out) if options.second else write_report(options.results)
         sys.stdout.write(f"{file}\n")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DrawingError) as error:
         sys.stderr.write(f"mpq report: {error}\n")
         return 2
     return 0

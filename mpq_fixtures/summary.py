@@ -127,8 +127,9 @@ def _lowest(choices: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> str
         return "none"
     point = best["case"].removeprefix(f"{evaluation.name}-")
     interval = f" [{rate(best['rate_low'])}, {rate(best['rate_high'])}]" if best["rate_low"] is not None else ""
+    saves = f" ({best['compression_ratio']:.0f}:1)" if best["compression_ratio"] is not None else ""
     sure = f", cheapest in {best['cheapest']:.0%}".replace("%", " %") if best["cheapest"] is not None else ""
-    return f"{point}, {rate(best['rate'], evaluation.task.modality.rate_unit)}{interval} ({best['compression_ratio']:.0f}:1){sure}"
+    return f"{point}, {rate(best['rate'], evaluation.task.modality.rate_unit)}{interval}{saves}{sure}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -28,8 +28,11 @@ from mpq_fixtures import codecs
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import Numbers
 from mpq_fixtures.commands.advise import ANSWERED, CANNOT, STOPPED, UNTOLD
+from mpq_fixtures.decisions.advice import Figures, Point
 from mpq_fixtures.decisions.search import Estimate, Found, parts, pool, search
 from mpq_fixtures.intervals import score_of_ratio_ends
+from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.rows import Failure
 from mpq_fixtures.signals import Audio
 
 QUALITIES = [f"q{number}" for number in range(1, 101)]
@@ -165,6 +168,20 @@ class TestSearch:
             values, weights = generator.normal(size=count), generator.integers(1, 200, count)
             expected = isotonic.IsotonicRegression().fit_transform(np.arange(count), values, sample_weight=weights)
             assert pool(list(values), list(weights)) == pytest.approx(expected)
+
+
+class TestPoint:
+    def test_takes_the_rate_of_the_samples_that_the_originals_have(self) -> None:
+        """Of two sounds of a second in 1,000 bytes each, 8 kbit/s, the original of one failed."""
+
+        def figures(names: str, failures: Sequence[Failure] = ()) -> Figures:
+            count = len(names)
+            sizes, elements = np.full(count, 1000), np.full(count, 48_000)
+            return Figures(list(names), [""] * count, np.ones(count), [], sizes, elements, np.ones(count), list(failures))
+
+        point = Point.of("6k", figures("ab"), figures("a", [Failure("b", "predict", "no answer")]), Top1(), 0.95)
+        assert (point.samples, point.failed) == (1, 1)
+        assert point.kbps * point.rate == pytest.approx(8.0)
 
 
 class TestOnPocketTextures:

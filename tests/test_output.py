@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from projects import Project
+from trial_records import EVALUATION
 
 from mpq_fixtures.results.samples import remove_parts
+from mpq_fixtures.summary import _lowest
 
 FILES = ("results.csv", "results.json", "samples.parquet")
 
@@ -123,3 +125,10 @@ class TestSignals:
         assert done.ret == 0
         assert set(project.outcomes().values()) == {"passed"}
         assert os.getpid() not in workers_of(tmp_path)
+
+
+class TestSummary:
+    def test_of_a_codec_that_takes_no_bytes_names_no_ratio(self) -> None:
+        choice = {"case": "tried-none-q1", "rate": 0.0, "rate_low": None, "rate_high": None, "cheapest": 1.0, "compression_ratio": None}
+        assert _lowest([choice], EVALUATION) == "none-q1, 0 bpp, cheapest in 100 %"
+        assert _lowest([choice | {"rate": 0.5, "compression_ratio": 48.0}], EVALUATION) == "none-q1, 0.500 bpp (48:1), cheapest in 100 %"

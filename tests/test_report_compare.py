@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -240,3 +241,12 @@ class TestCommand:
     def test_out_is_for_two_runs(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["report", str(tmp_path), "--out", "x.html"]) == 2
         assert capsys.readouterr().err == "mpq report: --out is for two runs side by side: mpq report A B --out FILE\n"
+
+    def test_says_that_charts_cannot_be_drawn(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = write_run(tmp_path / "run", [record(hits(9, 1)), record(hits(9, 1), quality="q10")])
+        (tmp_path / "vl_convert.py").write_text("raise OSError('libm.so: cannot open')\n")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        assert main(["report", str(run)]) == 2
+        assert capsys.readouterr().err == "mpq report: vl-convert failed: OSError: libm.so: cannot open\n"

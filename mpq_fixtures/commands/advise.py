@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from mpq_fixtures.decisions.advice import Advice, Answer, Figures, Point, descri
 from mpq_fixtures.decisions.search import Estimate, parts, search
 from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.overseer import engine_of_command
-from mpq_fixtures.errors import AssetError
+from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.evaluate import finish
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
@@ -30,6 +31,7 @@ from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.record import Record
+from mpq_fixtures.report.drawing import DrawingError
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
@@ -70,8 +72,10 @@ def advise(
                 looking = Looking(evaluation, dataset.take(dataset.seeded_order()), opened.model(evaluation), resources, keep, level)
                 advice = looking.advice(notes)
             progress.clear()
-            if out is not None:
-                write(out, looking, advice, command)
+            sys.stdout.write(as_json(advice) if json else as_text(advice))
+            sys.stdout.flush()
+            if out is not None and (problem := _written(out, looking, advice, command)):
+                return _cannot(problem)
         except KeyboardInterrupt:
             progress.say("stopped; what was measured is in the store, and the same command goes on from there")
             return STOPPED
@@ -80,12 +84,11 @@ def advise(
             return _cannot(str(error))
         except OSError as error:
             progress.end()
-            return _cannot(f"{out} could not be written: {error.strerror or error}")
+            return _cannot(f"stopped, and the same command goes on from there: {describe_error(error)}")
         finally:
             resources.engine.close()
             opened.close()
             store.close()
-    sys.stdout.write(as_json(advice) if json else as_text(advice))
     return ANSWERED if advice.best is not None else UNTOLD
 
 
@@ -203,6 +206,17 @@ class Looking:
     def record(self, case: Case) -> Record:
         """Return what the store has of a case that was measured on all samples."""
         return finish(Pipeline(case, self.dataset, self.model, self.evaluation.codecs.get(case.codec), self.resources))
+
+
+def _written(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]) -> str:
+    """Write results and report; return why that cannot be, of an answer that was given, "" where it is done."""
+    try:
+        write(folder, looking, advice, command)
+    except OSError as error:
+        return f"the answer stands, and {folder} could not be written: {error.strerror or error}"
+    except DrawingError as error:
+        return f"the answer stands, and the results are in {folder}, but not the report: {error}; try: mpq report {quote(str(folder))}"
+    return ""
 
 
 def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]) -> None:
