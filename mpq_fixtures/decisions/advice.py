@@ -23,7 +23,7 @@ ENOUGH, LOWEST, OUT_OF_REACH, UNTOLD, UNUSABLE = "enough", "lowest", "out of rea
 
 
 class Figures(NamedTuple):
-    """What is needed of the samples that were measured at a point, in their order."""
+    """What is needed of the samples that were measured at a point, in their order; ``seconds`` are 0 of pictures."""
 
     ids: list[str]
     groups: list[str]
@@ -31,7 +31,7 @@ class Figures(NamedTuple):
     floors: Sequence[Any]
     bytes: NDArray[np.int64]
     elements: NDArray[np.int64]
-    seconds: float
+    seconds: NDArray[np.float64]
     failures: list[Failure]
 
     @staticmethod
@@ -39,9 +39,9 @@ class Figures(NamedTuple):
         """Take them from a record, whose rows may lie in a file."""
         rows, failures = record.rows, record.failures
         if not len(rows):
-            return Figures([], [], [], [], np.zeros(0, np.int64), np.zeros(0, np.int64), 0.0, failures)
+            return Figures([], [], [], [], np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), failures)
         sizes, elements = (np.asarray(rows.numbers(name), np.int64) for name in ("bytes", "elements"))
-        seconds = math.fsum(np.nan_to_num(rows.numbers("seconds")))
+        seconds = np.nan_to_num(np.asarray(rows.numbers("seconds"), np.float64))
         return Figures(rows.samples, rows.groups, rows.statistics(), rows.floors(), sizes, elements, seconds, failures)
 
     def at(self, places: Sequence[int]) -> Figures:
@@ -54,6 +54,7 @@ class Figures(NamedTuple):
             floors=floors,
             bytes=take(self.bytes, places),
             elements=take(self.elements, places),
+            seconds=take(self.seconds, places),
         )
 
 
@@ -100,7 +101,8 @@ class Point:
         kept = retention_interval(metric, own.statistics, base.statistics, base.floors, own.groups, level)
         rate = rate_interval(own.bytes, own.elements, own.groups, level)
         total, elements = int(own.bytes.sum()), int(own.elements.sum())
-        per_second = elements / figures.seconds / 1000 if figures.seconds else math.nan
+        seconds = math.fsum(own.seconds)
+        per_second = elements / seconds / 1000 if seconds else math.nan
         return Point(
             quality, len(pairs), failed, value, reference, retention(value, reference, floor, metric.higher_is_better), kept.low, kept.high,
             8 * total / elements, rate.low, rate.high, per_second, total, int(base.bytes.sum()), elements,
