@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -13,6 +14,9 @@ from typing import TypeVar
 from mpq_fixtures import DISTRIBUTION
 
 T = TypeVar("T")
+
+STOPPED, UNREAD = 130, 141
+"""Exit codes of a command that Ctrl-C stopped, and of one whose output nobody reads any more: 128 and the number of the signal."""
 
 EXAMPLES = """\
 examples:
@@ -120,7 +124,7 @@ exit code: 0 done, 1 something stayed because it is in use, 2 it cannot be read,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code: 0 when it did what was asked, 2 when it was asked for what cannot be."""
+    """Run a subcommand and return its exit code: 0 when it did what was asked, 2 when it was asked for what cannot be, 130 when stopped."""
     parser = argparse.ArgumentParser(
         prog="mpq",
         description="Machine perceptual quality: what is done before and after a run of the suite.",
@@ -132,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def add(name: str, does: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         return command
 
     doctor = add(
@@ -227,7 +231,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     advise.add_argument("--out", type=Path, metavar="DIR", help="write results and a report with the curves there")
     advise.formatter_class, advise.epilog = argparse.RawDescriptionHelpFormatter, ADVISE
     options = parser.parse_args(arguments)
-    code: int = options.run(options)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"mpq {options.command}: stopped\n")
+        return STOPPED
+    except BrokenPipeError:  # whoever reads has seen enough, as in `mpq list codecs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail at the end
+        return UNREAD
     return code
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from projects import heed_interrupts
 
 from mpq_fixtures import codecs
 from mpq_fixtures.__main__ import main
+from mpq_fixtures.commands import doctor, plan
+from mpq_fixtures.commands.advise_words import saving
 from mpq_fixtures.commands.listing import WHAT
 
 PROJECT = Path(__file__).parents[1]
@@ -57,4 +65,45 @@ class TestList:
 
     def test_a_plugin_that_does_not_import_is_said(self, capsys):
         assert main(["list", "codecs", "-p", "there_is_no_such_module"]) == 2
+        assert main(["doctor", "-p", "there_is_no_such_module"]) == 2
         assert "-p there_is_no_such_module: it does not import" in capsys.readouterr().err
+
+
+class TestTerminal:
+    @staticmethod
+    def start(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "mpq_fixtures", *arguments], cwd=PROJECT, text=True, preexec_fn=heed_interrupts,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def test_output_that_nobody_reads_is_no_error(self):
+        process = self.start("list", "codecs")
+        process.stdout.close()
+        assert (process.wait(120), process.stderr.read()) == (128 + signal.SIGPIPE, "")
+
+    def test_an_interrupt_ends_in_a_line(self):
+        process = self.start("doctor")
+        assert process.stdout.readline() == "models and data sets\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (128 + signal.SIGINT, "mpq doctor: stopped\n")
+
+    def test_what_is_advised_is_in_the_letters_of_any_terminal(self):
+        assert saving(120, 100).encode("ascii") == b"-20.0 %"
+
+
+class TestPlaceOfTheStore:
+    @pytest.mark.parametrize("prefix", ["", "file://"])
+    def test_is_a_folder_also_as_a_url(self, tmp_path, monkeypatch, capsys, prefix):
+        monkeypatch.setenv("MPQ_CACHE", f"{prefix}{tmp_path}/store")
+        free = shutil.disk_usage(tmp_path).free
+        assert doctor._store() == []
+        assert f"folder   {tmp_path}/store, " in capsys.readouterr().out
+        assert abs(plan._machine().room - free) < 2**30
+
+    def test_elsewhere_has_a_room_that_is_not_known(self, monkeypatch, capsys):
+        monkeypatch.setenv("MPQ_CACHE", "s3://bucket/mpq")
+        assert doctor._store() == []
+        assert capsys.readouterr().out == "store\n  place    s3://bucket/mpq, whose room is not known here\n"
+        assert plan._machine().room == math.inf

@@ -161,7 +161,7 @@ def saving(bytes: float, before: float) -> str:
     """Write how much smaller something becomes."""
     if not before:
         return ""
-    return f"{100 * (1 - bytes / before):.1f} %".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * (1 - bytes / before):.1f} %"
 
 
 def size(bytes: float) -> str:
