@@ -187,11 +187,14 @@ time.sleep(600)
         assert process.stdout is not None
         assert process.stdout.readline() == "20\n"
         age(store, 40)
+        opened = sum(part.bytes for part in store.parts() if "vit-jpeg-q5" in [about["case"] for about in part.about])
         assert pruned(store, older_than=30 * DAY) == 1
         process.kill()
         process.communicate()
         assert cases(store) == ["vit-jpeg-q5"]
-        assert "1 scope stayed: a running process has them open" in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "1 scope stayed: a running process has them open" in said.err
+        assert said.out.endswith(f", {in_bytes(opened)} left\n")
         age(store, 40)
         assert pruned(store, older_than=30 * DAY) == 0
         assert cases(store) == []

@@ -56,7 +56,9 @@ def prune(location: str | None, older_than: float | None, to: int | None, unname
         store = open_store(store_location(location))
         parts = [] if older_than is None and to is None and unnamed is None else list(store.parts())
         chosen = surplus(parts, time.time(), older_than, named, to)
+        whole, young = _bytes(parts), _bytes(parts) - _bytes(chosen)
         freed, busy = _remove(store, chosen, dry_run)
+        left = whole - freed
         if old:
             freed += _remove_older(store, dry_run)
     except (StoreError, SuiteError, CodecError) as error:
@@ -65,13 +67,16 @@ def prune(location: str | None, older_than: float | None, to: int | None, unname
     would = "would free" if dry_run else "freed"
     sys.stdout.write(f"{store.location}: {would} {in_bytes(freed)}")
     sys.stdout.write(f" ({counted(len(chosen) - busy, 'scope')})" if chosen else "")
-    left = sum(part.bytes for part in parts) - sum(part.bytes for part in chosen)
     sys.stdout.write(f", {in_bytes(left)} left\n" if parts else "\n")
     if busy:
         sys.stderr.write(f"mpq store prune: {counted(busy, 'scope')} stayed: a running process has them open; try again when it is done\n")
-    if to is not None and left > to:
-        sys.stderr.write(f"mpq store prune: {in_bytes(left)} stayed: written within the last ten minutes; try again later\n")
-    return int(busy > 0 or (to is not None and left > to))
+    if to is not None and young > to:
+        sys.stderr.write(f"mpq store prune: {in_bytes(young)} stayed: written within the last ten minutes; try again later\n")
+    return int(busy > 0 or (to is not None and young > to))
+
+
+def _bytes(parts: Sequence[Part]) -> int:
+    return sum(part.bytes for part in parts)
 
 
 def _cases(suites: Sequence[str]) -> Collection[str]:
