@@ -148,6 +148,14 @@ def store_location(given: str | None, ini: str = "", root: Path | None = None) -
     return folder if here or root is None else root / folder
 
 
+def store_folder(location: Path | str) -> Path | None:
+    """Return the folder in which a store lies, also one that is given as ``file:///...``; None where it is on no disk of this machine."""
+    if "://" not in str(location):
+        return Path(location)
+    scheme, _, path = str(location).partition("://")
+    return Path(path) if scheme in ("file", "local") else None
+
+
 def user_cache() -> Path:
     """Return the store's folder where nothing says otherwise."""
     return Path(platformdirs.user_cache_dir("mpq", appauthor=False))

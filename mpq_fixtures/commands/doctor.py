@@ -14,7 +14,7 @@ from mpq_fixtures.errors import describe_error
 from mpq_fixtures.gate.baseline_files import BaselineError, baseline_file
 from mpq_fixtures.gate.baselines import read_baselines
 from mpq_fixtures.hub.repository import State, megabytes, sentences
-from mpq_fixtures.options import baselines_beside, store_location, user_cache
+from mpq_fixtures.options import baselines_beside, store_folder, store_location
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.store.usage import in_bytes
 from mpq_fixtures.suite import Evaluation, SuiteError
@@ -149,8 +149,10 @@ def _baselines(evaluations: list[Evaluation]) -> list[str]:
 
 def _store() -> list[str]:
     _title("store")
-    given = os.environ.get("MPQ_CACHE")
-    folder = Path(given).expanduser() if given else user_cache()
+    location = store_location(None)
+    if (folder := store_folder(location)) is None:
+        _row("place", f"{location}, whose room is not known here")
+        return []
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     _row("folder", f"{folder}, {megabytes(free)} free")

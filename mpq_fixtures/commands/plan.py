@@ -19,7 +19,7 @@ from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.models import OpenModel
-from mpq_fixtures.options import user_cache
+from mpq_fixtures.options import store_folder, store_location
 from mpq_fixtures.planning import PROBED, ROW_BYTES, Cost, Costs, Key, Machine, Plan, Range, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.signals import Dataset
@@ -186,7 +186,8 @@ def _machine() -> Machine:
     memory = math.inf
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    store = Path(os.environ.get("MPQ_CACHE") or user_cache()).expanduser()
+    if (store := store_folder(store_location(None))) is None:
+        return Machine(cores(), memory, math.inf)
     there = next((folder for folder in (store, *store.parents) if folder.exists()), Path.cwd())
     return Machine(cores(), memory, float(shutil.disk_usage(there).free))
 
