@@ -140,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command
 
     doctor = add(
-        "doctor", "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some", _doctor
+        "doctor",
+        "say what a suite needs, what of it is here, and what to do about the rest; exit code 1 when it lacks some, 2 when it is wrong",
+        _doctor,
     )
     doctor.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
     doctor.add_argument("--import", action="store_true", dest="imports",
@@ -246,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from mpq_fixtures.commands.doctor import doctor
 
-    return doctor(options.suite, options.imports) if _imports(options.plugins, "doctor") else 1
+    return doctor(options.suite, options.imports) if _imports(options.plugins, "doctor") else 2
 
 
 def _list(options: argparse.Namespace) -> int:

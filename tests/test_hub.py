@@ -362,13 +362,13 @@ dataset = { path = "common_voice", data_dir = "nowhere", split = "validation" }
         file = tmp_path / "wrong.toml"
         second = BEANS_SUITE.split("[[evaluation]]")[1].replace("vit_beans", "vit_others").replace('["jpeg"]', '["jpg"]')
         file.write_text(BEANS_SUITE.replace("image_classification", "image_clasification") + "[[evaluation]]" + second)
-        assert main(["doctor", str(file)]) == 1
+        assert main(["doctor", str(file)]) == 2
         complaints = capsys.readouterr().err
         assert "did you mean 'image_classification'?" in complaints
         assert "did you mean 'jpeg'?" in complaints
 
     def test_an_unknown_suite_is_told_with_those_that_there_are(self, capsys: Any) -> None:
-        assert main(["doctor", "pockte"]) == 1
+        assert main(["doctor", "pockte"]) == 2
         assert "did you mean 'pocket'?" in capsys.readouterr().err
 
 

@@ -66,7 +66,7 @@ class TestInstalled:
 
     def test_doctor_says_that_suites_are_files_where_none_has_a_name(self, machine: Machine, project: Path) -> None:
         run = machine.run("mpq", "doctor", cwd=project)
-        assert run.returncode == 1
+        assert run.returncode == 2
         assert run.stdout == "mpq doctor: unknown suite 'pocket': no suite has a name here; give the path of a TOML file\n"
 
 

@@ -66,9 +66,9 @@ class TestLooking:
 def test_names_lead_out_of_no_folder(tmp_path, name, capsys):
     project = Project(tmp_path)
     project.edit("evaluations/suites/tried.toml", 'name = "tried"', f'name = "{name}"')
-    assert main(["doctor", str(project.folder / "evaluations/suites/tried.toml")]) == 1
+    assert main(["doctor", str(project.folder / "evaluations/suites/tried.toml")]) == 2
     assert "must be lower case letters" in capsys.readouterr().err
     project.edit("evaluations/suites/tried.toml", f'name = "{name}"', 'name = "tried"')
     project.edit("evaluations/suites/tried.toml", 'name = "pictures"', f'name = "{name}"')
-    assert main(["doctor", str(project.folder / "evaluations/suites/tried.toml")]) == 1
+    assert main(["doctor", str(project.folder / "evaluations/suites/tried.toml")]) == 2
     assert "must be lower case letters" in capsys.readouterr().err

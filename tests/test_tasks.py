@@ -137,7 +137,7 @@ class TestRegistry:
         type("Lacking", (Task,), parts)
         with pytest.raises(SuiteError, match=f"^task Lacking \\(.*{message}"):
             load_suite(suite("image_classification"))
-        assert main(["doctor", str(suite("image_classification"))]) == 1
+        assert main(["doctor", str(suite("image_classification"))]) == 2
         told = capsys.readouterr().err
         assert told.count("task Lacking") == 1  # not once for each evaluation
         assert "Traceback" not in told

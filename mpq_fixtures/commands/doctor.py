@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import assets, suites_folder, used_codecs
@@ -25,7 +24,8 @@ ROOM = 200_000_000
 
 
 def doctor(suite: str = "pocket", imports: bool = False) -> int:
-    """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 otherwise.
+    """Write how a suite, by name or file, stands, and return the exit code: 0 when it can run as it is, 1 when it lacks something, 2 when
+    there is no such suite, or one that is wrong.
 
     Nothing of the suite is run, unless ``imports`` asks for its ``python:`` models and data sets.
     """
@@ -37,7 +37,7 @@ def doctor(suite: str = "pocket", imports: bool = False) -> int:
     if wrong:
         for mistake in wrong:
             sys.stderr.write(f"mpq doctor: {mistake}\n")
-        return 1
+        return 2
     evaluations = load_suite(file)
     problems = (
         _assets(evaluations, imports)
