@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from projects import Project
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
-from mpq_fixtures.metrics.neighbours import shares_kept
+from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task
@@ -297,6 +298,20 @@ class TestEmbeddings:
     def test_keep_all_neighbours_where_nothing_changes(self) -> None:
         vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
         assert shares_kept(vectors, vectors) == [1.0] * 40
+
+    @pytest.mark.parametrize("answer", [math.nan, math.inf, 0.0])
+    def test_that_point_nowhere_keep_no_neighbours_and_are_none(self, answer: float) -> None:
+        vectors = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+        broken = vectors.copy()
+        broken[3] = answer
+        np.testing.assert_array_equal(shares_kept(broken, vectors), [1.0] * 3 + [math.nan] + [1.0] * 8)
+        np.testing.assert_array_equal(shares_kept(vectors, broken), [1.0] * 3 + [math.nan] + [1.0] * 8)
+        assert math.isnan(NeighboursKept().value(shares_kept(broken, vectors)))
+
+    @pytest.mark.parametrize("samples", [1, 2])
+    def test_of_too_few_samples_have_no_share(self, samples: int) -> None:
+        vectors = np.random.default_rng(0).normal(size=(samples, 8)).astype(np.float32)
+        assert np.isnan(shares_kept(vectors, vectors)).all()
 
     def test_have_an_interval_for_their_neighbours(self, project: Project) -> None:
         case = next(one for one in project.results()["cases"] if one["case"] == "turned-jpeg-q5")

@@ -43,16 +43,28 @@ class NeighboursKept(Additive):
 def shares_kept(vectors: NDArray[np.float32], originals: NDArray[np.float32]) -> list[Statistic]:
     """Return the share of neighbours that each of ``vectors`` ``[n, d]``, of decoded signals, keeps of those of ``originals`` ``[n, d]``.
 
-    Neighbours are looked for among all originals, or a seeded choice of `SEARCHED` where there are more.
+    Neighbours are looked for among all originals, or a seeded choice of `SEARCHED` where there are more. NaN where one of a sample's two
+    vectors is not finite, or is all zeros and points nowhere, and where fewer than three originals do point somewhere; those that do not
+    are nobody's neighbours.
     """
+    (vectors, points), (originals, original_points) = (_that_point(side) for side in (vectors, originals))
     searched = np.arange(len(originals))
     if len(originals) > SEARCHED:
         searched = np.sort(np.random.default_rng(SEED).permutation(len(originals))[:SEARCHED])
+    searched = searched[original_points[searched]]
+    if len(searched) < 3:
+        return [np.array(np.nan)] * len(vectors)
     own = np.full(len(originals), -1)
     own[searched] = np.arange(len(searched))
     metric, there = NeighboursKept(), originals[searched]
-    pairs = zip(_nearest(vectors, there, own), _nearest(originals, there, own), strict=True)
-    return [metric.observe(kept, before) for kept, before in pairs]
+    pairs = zip(_nearest(vectors, there, own), _nearest(originals, there, own), points & original_points, strict=True)
+    return [metric.observe(kept, before) if both else np.array(np.nan) for kept, before, both in pairs]
+
+
+def _that_point(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return vectors with zeros in place of those that are not finite, and which of them point anywhere."""
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    return (vectors if finite.all() else np.where(finite[:, None], vectors, 0)), finite & vectors.any(axis=1)
 
 
 def _nearest(vectors: NDArray[np.float32], originals: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.intp]:
