@@ -111,11 +111,6 @@ class Comparison:
         """What changed with the first layer that differs."""
         return (self.layer.suspects or {}).get(self.layer.name, ()) if self.layer else ()
 
-    @property
-    def dearer(self) -> float:
-        """The share by which the rate rose; 0 where there was none and is none, infinite where there was none."""
-        return self.rate_now / self.rate_before - 1 if self.rate_before else (math.inf if self.rate_now else 0.0)
-
 
 def compare(
     before: Measured, now: Measured, metric: Metric, margins: Margins, level: float, original: tuple[Measured, Measured] | None = None

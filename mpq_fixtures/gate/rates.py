@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from mpq_fixtures.gate.pooling import POOLED
 
 
+def rise(before: float, now: float) -> float:
+    """Return the share by which a rate rose; 0 where there was none and is none, infinite where there was none."""
+    return now / before - 1 if before else (math.inf if now else 0.0)
+
+
 @dataclass(frozen=True)
 class RateChange:
     """A case's rate before and now, over the samples that both have, and the share by which it may rise."""
@@ -18,11 +23,6 @@ class RateChange:
     before: float
     now: float
     margin: float
-
-    @property
-    def rise(self) -> float:
-        """The share by which it rose; 0 where there is nothing to rise from, and nothing now."""
-        return self.now / self.before - 1 if self.before else (math.inf if self.now else 0.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def pool_rates(changes: Sequence[RateChange]) -> list[PooledRate]:
         PooledRate(
             codec,
             tuple(change.case for change in members),
-            sum(change.rise for change in members) / len(members),
+            sum(rise(change.before, change.now) for change in members) / len(members),
             POOLED * max(change.margin for change in members),
         )
         for codec, members in codecs.items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.gate.paired import Effect
+from mpq_fixtures.gate.rates import rise
 from mpq_fixtures.record import Record
 from mpq_fixtures.suite import Threshold
 
@@ -74,13 +75,14 @@ def hold(comparison: Comparison, metric: str, unit: str, rate_unit: str, level: 
     name, wrong, notes = _hold_value(comparison, metric, unit, level, rules)
     if signals := _hold_signals(comparison):
         name = REGRESSED
-    if not comparison.dearer <= comparison.margins.rate:
+    dearer = rise(comparison.rate_before, comparison.rate_now)
+    if not dearer <= comparison.margins.rate:
         name = name if name == REGRESSED else RATE
         signals.append(
-            f"rate {comparison.rate_now:.4f} {rate_unit}, approved {comparison.rate_before:.4f}: {comparison.dearer:+.1%}, "
+            f"rate {comparison.rate_now:.4f} {rate_unit}, approved {comparison.rate_before:.4f}: {dearer:+.1%}, "
             f"margin {comparison.margins.rate:.3g}"
         )
-    elif comparison.dearer < -comparison.margins.rate and name == SAME:
+    elif dearer < -comparison.margins.rate and name == SAME:
         name = IMPROVED
     if other:
         name = REGRESSED

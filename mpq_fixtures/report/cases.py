@@ -14,12 +14,10 @@ from mpq_fixtures.decisions.lowest import percent
 from mpq_fixtures.decisions.points import series_of
 from mpq_fixtures.results.figures import NAMELESS_UNITS, Measure, number, rate, text
 from mpq_fixtures.results.files import STATUSES, status_of
+from mpq_fixtures.suite import OWN_ANSWERS
 
 RED = ("failed", "regressed", "rate")
 """What somebody has to look at."""
-
-OWN_ANSWERS = "original"
-"""What results call targets that are the model's own answers to the originals."""
 
 _WORDS = (
     "case", "suite", "evaluation", "task", "targets", "model", "dataset", "codec", "quality", "rate_unit", "outcome", "verdict", "reason",
