@@ -178,33 +178,27 @@ def _task_of(model: str, modality: Modality | None) -> tasks.Task:
         if modality is Modality.IMAGE:
             return find_task("image_classification")
         raise AdviceError(_ask("nothing says what a python: model answers", modality))
-    for likely in _modalities(modality):
-        guess = "image_classification" if likely is Modality.IMAGE else "speech_recognition"
-        unread = {"name": "model", "task": guess, "model": model, "dataset": {"path": "."}, "targets": OWN_ANSWERS}
-        provisional = read_evaluation(unread, SUITE, Path.cwd(), "--model")
-        only = [asset for asset in assets([provisional]) if asset.kind == "model" and asset.repository]
-        if only:
-            with redirect_stdout(sys.stderr):
-                complaints = fetch_assets(only)
-            if complaints:
-                raise AssetError(complaints[0].replace(f"mpq fetch {SUITE}", "the same command again"))
-        config = config_of(model_folder(provisional))
-        for name in config.get("architectures") or []:
-            task = next((task for end, task in _HEADS.items() if name.endswith(end)), "")
-            if not task and name.endswith("Model") and modality is not None:
-                task = f"{modality.value}_embedding"
-            if not task and name.endswith("ForSequenceClassification") and modality is Modality.AUDIO:
-                task = "audio_classification"
-            if task:
-                return find_task(task)
-        if modality is Modality.IMAGE:
-            return find_task("image_classification")
-        raise AdviceError(_ask(f"the configuration of {model} does not say what it answers", modality))
-    raise AssertionError("there is no modality")
-
-
-def _modalities(modality: Modality | None) -> Sequence[Modality]:
-    return [modality or Modality.IMAGE]
+    guess = "image_classification" if modality in (None, Modality.IMAGE) else "speech_recognition"
+    unread = {"name": "model", "task": guess, "model": model, "dataset": {"path": "."}, "targets": OWN_ANSWERS}
+    provisional = read_evaluation(unread, SUITE, Path.cwd(), "--model")
+    only = [asset for asset in assets([provisional]) if asset.kind == "model" and asset.repository]
+    if only:
+        with redirect_stdout(sys.stderr):
+            complaints = fetch_assets(only)
+        if complaints:
+            raise AssetError(complaints[0].replace(f"mpq fetch {SUITE}", "the same command again"))
+    config = config_of(model_folder(provisional))
+    for name in config.get("architectures") or []:
+        task = next((task for end, task in _HEADS.items() if name.endswith(end)), "")
+        if not task and name.endswith("Model") and modality is not None:
+            task = f"{modality.value}_embedding"
+        if not task and name.endswith("ForSequenceClassification") and modality is Modality.AUDIO:
+            task = "audio_classification"
+        if task:
+            return find_task(task)
+    if modality is Modality.IMAGE:
+        return find_task("image_classification")
+    raise AdviceError(_ask(f"the configuration of {model} does not say what it answers", modality))
 
 
 def _ask(reason: str, modality: Modality | None) -> str:
