@@ -130,6 +130,18 @@ class TestAMissingPackage:
         CODECS[name].prepare()
 
 
+class TestLoudSounds:
+    @each({"amr"})
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_come_back_as_quiet_ones_do(self, name: str, channels: int) -> None:
+        """What is clipped at 16 kHz goes beyond full scale at 8 kHz, as any band-limited sound does (Gibbs)."""
+        loud = Audio(np.clip(8 * speech(16000, channels, 1.0).waveform, -1, 1), 16000)
+        quiet = Audio(loud.waveform / 2, 16000)
+        for quality in SOUNDS[name].ladder:
+            near, near_quiet = (si_sdr(sound, SOUNDS[name].decode(SOUNDS[name].encode(sound, quality))) for sound in (loud, quiet))
+            assert near > near_quiet - 3
+
+
 class TestPictures:
     @on_images
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 17), (63, 65), (7, 300)])

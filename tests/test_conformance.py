@@ -96,6 +96,8 @@ TOLD = {
     "Seconds": "the bytes follow the clock: 1.1 s later",
     "Nanoseconds": "the bytes follow the clock: 1.1 s later",
     "Day": "the bytes follow the clock: on another day",
+    "Wrapping": r"float32 \[2, 9600\] at 16000 Hz comes back at -?[\d.]+ dB, and half as strong at [\d.]+: values wrap around, at 8b",
+    "WrappingPixels": r"uint8 \[64, 64, 3\] comes back at -?[\d.]+ dB, and half as strong at [\d.]+: values wrap around, at 64l",
     "Louder": "outside of -1..1",
     "FloatPixels": "pixels are float32",
     "OneForAll": "the quality is ignored: 4l, 16l, 64l give the same bytes",

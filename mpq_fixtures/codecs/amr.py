@@ -59,7 +59,8 @@ class Amr(AudioCodec):
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
         """Return the frames."""
         bit_rate = round(1000 * float(quality.removesuffix("k")))
-        frames, _ = encode_packets("libopencore_amrnb", waveform, sample_rate, bit_rate)
+        limited = np.clip(waveform, -1, 1)  # a resampled sound may be beyond, which 16 bits would turn upside down
+        frames, _ = encode_packets("libopencore_amrnb", limited, sample_rate, bit_rate)
         return b"".join(frames)
 
     def decode_stream(self, data: bytes) -> tuple[NDArray[np.float32], int]:

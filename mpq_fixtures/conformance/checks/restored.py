@@ -19,6 +19,11 @@ WAVEFORM = 0.3
 """The correlation from which a codec can be said to keep the waveform."""
 ENVELOPE = 0.01
 """Seconds within which a codec that keeps no waveform must keep the loudness in its place."""
+WORSE = 6.0
+"""Decibels by which a signal at the ends of the range may come back worse than half of it: one that wraps around loses more.
+
+PSNR, unlike SI-SDR, has 6 dB more for half an error, which half the contrast explains.
+"""
 ENOUGH = 3
 """Damaged streams that go wrong before the rest is left alone."""
 
@@ -135,10 +140,20 @@ def _silence(trial: Trial) -> Faults:
 
 @check("clipping", "signals at the ends of the range stay within it")
 def _clipping(trial: Trial) -> Faults:
-    hard: Signal = signals.clipping(16000)
+    loud = signals.clipping(16000)
+    hard: Signal = loud
+    half: Signal = Audio(loud.waveform / np.float32(2), loud.sample_rate)
     if isinstance(trial.small, Image):
-        hard = Image(np.where(trial.small.pixels > trial.small.pixels.mean(), 255, 0).astype(np.uint8))
-    yield from _come_back(trial, [hard])
+        bright = trial.small.pixels > trial.small.pixels.mean()
+        hard, half = (Image(np.where(bright, *ends).astype(np.uint8)) for ends in ((255, 0), (191, 64)))
+    faults = list(_come_back(trial, [hard]))
+    yield from faults
+    if faults or not _keeps_the_waveform(trial):
+        return
+    for quality in trial.edges:
+        near, near_half = (fidelity(one, trial.round_trip(one, quality)) for one in (hard, half))
+        if near < near_half - WORSE * (2 if isinstance(hard, Image) else 1):
+            yield f"{described(hard)} comes back at {near:.1f} dB, and half as strong at {near_half:.1f}: values wrap around, at {quality}"
 
 
 def _come_back(trial: Trial, tried: list[Signal]) -> Faults:
