@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dishonest_codecs
 import pytest
+from trial_records import EVALUATION
 from trial_signals import photo
 
 from mpq_fixtures import codecs
+from mpq_fixtures.clock import Clock
 from mpq_fixtures.conformance.audit import audit
+from mpq_fixtures.conformance.stored import audited
+from mpq_fixtures.resources import Resources
+from mpq_fixtures.signals import Dataset, Image, Sample
+from mpq_fixtures.store import open_store
+from mpq_fixtures.suite import Case
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,6 +93,35 @@ class TestARun:
         assert "1 failed, 2 passed" in found.stdout, found.stdout
         assert "4 of 4 samples failed" in found.stdout
         assert "at encode: KeyError: 'no such table' (tried_codecs.py, line 25)" in found.stdout
+
+
+class Particular(dishonest_codecs.Attribute):
+    """Keeps the original, and takes no small picture."""
+
+    def encode(self, signal: Image, quality: str) -> bytes:
+        if len(signal.pixels) < 8:
+            raise ValueError("this picture is too small")
+        return super().encode(signal, quality)
+
+
+def unreadable() -> Image:
+    raise ValueError("no picture")
+
+
+class TestWhatIsKept:
+    def audited(self, folder: Path, *reads: Callable[[], Image]) -> list[str]:
+        samples = [Sample(str(number), f"{number:064x}", 1, read, lambda: 0) for number, read in enumerate(reads)]
+        case = Case(dataclasses.replace(EVALUATION, points=(("particular", "4l"), ("particular", "64l"))), "particular", "4l")
+        return audited(case, Particular(), Dataset(samples), Resources(open_store(folder), Clock()))
+
+    def test_is_of_the_first_samples_that_the_codec_takes(self, tmp_path: Path) -> None:
+        (fault,) = self.audited(tmp_path, lambda: photo(4, 4), unreadable, lambda: photo(4, 4), lambda: photo(32, 32))
+        assert "cannot decode in a fresh process" in fault
+
+    @pytest.mark.parametrize("nothing", [unreadable, lambda: photo(4, 4)], ids=["unreadable", "refused"])
+    def test_is_nothing_where_nothing_was_tried(self, tmp_path: Path, nothing: Callable[[], Image]) -> None:
+        assert self.audited(tmp_path, *[nothing] * 3) == []
+        assert self.audited(tmp_path, lambda: photo(32, 32))  # of other data, on the same store
 
 
 class TestAPluginWithAMistake:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,22 +30,26 @@ class _Tried:
     decoded: Signal
 
 
-def audit(codec: Codec, qualities: Sequence[str], signals: Sequence[Signal]) -> list[str]:
+def audit(codec: Codec, qualities: Sequence[str], signals: Iterable[Signal], enough: int = 2) -> list[str] | None:
     """Return what is dishonest about ``codec``, one sentence a fault, each of which begins with the codec's name; empty when nothing is.
 
-    Each of ``signals`` is encoded at the lowest, a middle and the highest of ``qualities``: twice here, and in another order in a fresh
-    process, whose folders are then deleted. A second fresh process decodes the bytes. All bytes and all decoded signals must agree
-    exactly. What the codec cannot encode or decode here is left out: that fails by itself.
+    The first ``enough`` of ``signals`` that it can do anything with are encoded at the lowest, a middle and the highest of
+    ``qualities``: twice here, and in another order in a fresh process, whose folders are then deleted. A second fresh process decodes
+    the bytes. All bytes and all decoded signals must agree exactly. What the codec cannot encode or decode here is left out: that fails
+    by itself. None where that is all of it, so that nothing was tried.
     """
     with FreshCodec(codec) as encoder, FreshCodec(codec) as decoder, ThreadPoolExecutor(2) as pool:
         started = [pool.submit(_call, one.start) for one in (encoder, decoder)]
-        tried = [one for quality in spread(qualities) for signal in signals if (one := _try(codec, protected(signal), quality)) is not None]
+        each = ([one for quality in spread(qualities) if (one := _try(codec, protected(signal), quality))] for signal in signals)
+        tried = list(chain.from_iterable(islice(filter(None, each), enough)))
         faults = [*_later(tried), *_again(codec, tried)]
         try:
             for start in started:
                 start.result()
         except ProcessError as error:
             return [f"{codec.name} {fault}" for fault in [*faults, f"cannot be made in a fresh process: {error}"]]
+        if not tried:
+            return None
         faults += _elsewhere(encoder, tried)
         written = _files(encoder.written)
         encoder.close()
