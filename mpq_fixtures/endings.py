@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 _TOGETHER = 1.0
@@ -35,6 +37,28 @@ def once(handler: Callable[[int, FrameType | None], object]) -> Callable[[int, F
             handler(number, frame)
 
     return handle
+
+
+def kill_with_descendants(process: int) -> None:
+    """Kill a process and, where the system has ``/proc``, all that it started: commands lead sessions of their own, which no group holds.
+
+    What was started by one that has ended before is not found. Raises nothing where they are gone already.
+    """
+    for one in (process, *_descendants(process)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(one, signal.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    started: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parent = file.read_text(errors="replace").rpartition(")")[2].split()[1]  # behind a name that may hold anything
+            started.setdefault(int(parent), []).append(int(file.parent.name))
+    found = [process]
+    for one in found:  # which grows
+        found += started.get(one, [])
+    return found[1:]
 
 
 def end_with_parent(parent: int | None = None) -> None:

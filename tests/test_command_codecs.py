@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from trial_signals import photo, speech
 from mpq_fixtures.__main__ import main
 from mpq_fixtures.codecs import Codec, CodecError, from_address
 from mpq_fixtures.codecs.command import read_codec
+from mpq_fixtures.conformance.fresh import FreshCodec
+from mpq_fixtures.isolation.client import ProcessError
 from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.suite import SuiteError
@@ -102,6 +105,20 @@ class TestCodec2:
             decoded = codec.decode(codec.encode(original, "1300"))
             assert decoded.waveform.shape == original.waveform.shape
             assert decoded.sample_rate == original.sample_rate
+
+
+def in_group(group: int) -> list[int]:
+    """The processes of a group that still run a second later."""
+    waits_until = time.monotonic() + 1
+    while True:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, own = file.read_text().rpartition(")")[2].split()[:3]
+                found += [int(file.parent.name)] if state != "Z" and int(own) == group else []
+        if not found or time.monotonic() > waits_until:
+            return found
+        time.sleep(0.02)
 
 
 ENCODER = """
@@ -205,6 +222,24 @@ class TestCommand:
         assert list(work.glob("*/files/input*"))
         subprocess.run([*command, "copies"], check=True)
         assert list(work.iterdir()) == []
+
+    @pytest.mark.parametrize("background", ["(sleep 943 > /dev/null 2>&1 &)", "sleep 943 > /dev/null 2>&1 & exit 3"])
+    def test_leaves_no_process_behind(self, tmp_path: Path, background: str) -> None:
+        (tmp_path / "left.sh").write_text(f'echo $$ > "$3"\ncp "$1" "$2"\n{background}\n')
+        codec = read_codec(self.table(tmp_path, encode=f"sh {tmp_path}/left.sh {{input}} {{output}} {tmp_path}/pid"))
+        with suppress(ValueError):
+            codec.encode(photo(20, 30), "copies")
+        group = int((tmp_path / "pid").read_text())
+        assert not in_group(group)
+
+    def test_in_a_process_of_its_own_ends_with_that(self, tmp_path: Path) -> None:
+        (tmp_path / "slow.sh").write_text('echo $$ > "$3"\nsleep 943\n')
+        codec = read_codec(self.table(tmp_path, encode=f"sh {tmp_path}/slow.sh {{input}} {{output}} {tmp_path}/pid", seconds=600))
+        with FreshCodec(codec, seconds=2) as fresh:
+            fresh.start()
+            with pytest.raises(ProcessError, match="took longer than 2 s"):
+                fresh.encode(photo(20, 30), "copies")
+        assert not in_group(int((tmp_path / "pid").read_text()))
 
     def test_that_is_not_here_names_the_command_that_brings_it(self, tmp_path: Path) -> None:
         codec = read_codec(self.table(tmp_path, encode="no-such-encoder {input} {output}", install="apt install such"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from chaos_kinds import Disk, NoDisk
+from test_isolation import ends
 
 from mpq_fixtures import under_way
 from mpq_fixtures.engines.claims import Claims
@@ -96,6 +98,30 @@ class TestNotes:
         assert notes.fault.startswith(fault)
         assert bool(notes.fault) == bool(fault)
         overseer.close()
+
+    def test_that_are_late_end_the_process_and_the_commands_that_it_runs(self, tmp_path: Path) -> None:
+        code = """
+import subprocess, sys
+from pathlib import Path
+from mpq_fixtures.engines.claims import Claims
+from mpq_fixtures.under_way import UnderWay
+
+notes = UnderWay()
+claims = Claims(Path(sys.argv[1]), "s", 1, notes)
+with notes.at("encode", ["a"], 1):
+    command = subprocess.Popen(["sleep", "943"], start_new_session=True)
+    print(command.pid, flush=True)
+    command.wait()
+"""
+        overseer = Overseer(tmp_path, "s")
+        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            command = int(process.stdout.readline())
+            for _ in range(5):
+                overseer.look([process.pid])
+        assert process.returncode == -signal.SIGKILL
+        overseer.close()
+        assert ends(command)
 
     def test_of_a_process_that_leaves_are_gone(self, tmp_path: Path) -> None:
         overseer, notes = Overseer(tmp_path, "s"), UnderWay()

@@ -221,7 +221,7 @@ def _version(words: tuple[str, ...]) -> str:
 
 
 def _call(command: list[str], folder: Path, seconds: float) -> None:
-    """Run a command; raises `ValueError` with its last words where it fails or takes too long."""
+    """Run a command, and end what it leaves running; raises `ValueError` with its last words where it fails or takes too long."""
     name = Path(command[0]).name
     with subprocess.Popen(
         command,
@@ -234,12 +234,11 @@ def _call(command: list[str], folder: Path, seconds: float) -> None:
     ) as process:
         try:
             printed, _ = process.communicate(timeout=seconds)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"{name} took longer than {seconds:g} s and was ended") from None
+        finally:  # also what it left running
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signals.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ValueError(f"{name} took longer than {seconds:g} s and was ended") from None
-            raise
     if process.returncode:
         words = " ".join(printed.decode("utf-8", "replace").split()).replace(f"{folder}/", "")[-_LAST_WORDS:]
         code = process.returncode

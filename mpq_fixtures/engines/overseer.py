@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from filelock import FileLock
 
 from mpq_fixtures import under_way
-from mpq_fixtures.endings import end_with_parent, once, stopping_signals
+from mpq_fixtures.endings import end_with_parent, kill_with_descendants, once, stopping_signals
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.work_data import forget, lock_of, look_up
 from mpq_fixtures.temporary import TemporaryFolder
@@ -77,8 +77,7 @@ class Overseer:
                 looks = looks + 1 if written == slot.written else 0
                 seen[notes.pid, slot.number] = slot.written, looks
                 if slot.seconds and looks * _LOOK > slot.seconds and under_way.mark_late(file, slot):
-                    with suppress(ProcessLookupError):
-                        os.kill(notes.pid, signal.SIGKILL)
+                    kill_with_descendants(notes.pid)
         self._seen = seen
 
     def note_end(self, process: int, code: int) -> Notes | None:

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from mpq_fixtures.endings import kill_with_descendants
 from mpq_fixtures.isolation import server
 
 SERVER = Path(server.__file__)
@@ -198,7 +199,8 @@ class CodecProcess:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and what it started; it leads a session of its own."""
+    """End a process and what it started; it leads a session of its own, and so do the commands that it runs."""
     if process.returncode is None:  # else its number may be another's by now
+        kill_with_descendants(process.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
