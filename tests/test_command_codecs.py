@@ -251,6 +251,11 @@ class TestCommand:
         assert first == read_codec(self.table(tmp_path, install="elsewhere")).fingerprint()
         assert first != read_codec(self.table(tmp_path, bitstream=".bits")).fingerprint()
 
+    def test_names_a_rate_where_its_quality_does(self, tmp_path: Path) -> None:
+        codec, sound = read_codec(self.table(tmp_path, modality="audio", qualities={"6.5k": "1", "peak": "copies"})), speech(16000, 1, 2)
+        assert codec.nominal_bits(sound, "6.5k") == 13_000
+        assert codec.nominal_bits(sound, "peak") is None
+
     @pytest.mark.parametrize(
         ("parts", "message"),
         [

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shlex
 import shutil
 import signal as signals
@@ -31,7 +32,7 @@ from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, var
 from mpq_fixtures.codecs._commands import Commands, read_commands
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._sources import digest_of_sources
-from mpq_fixtures.signals import Image
+from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.weights import digest_of_file
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST = 1 << 28  # pixels
+_RATE = re.compile(r"\d+(\.\d+)?k")
 _LAST_WORDS = 400  # characters of a command's error stream in a message
 
 
@@ -168,6 +170,10 @@ class CommandAudio(CommandCodec, AudioCodec):
     def coded_rate(self, sample_rate: int, quality: str) -> int:
         """Return the rate that the suite file asks for, or the sound's own."""
         return self._commands.sample_rate or sample_rate
+
+    def nominal_bits(self, signal: Audio, quality: str) -> float | None:
+        """Return the bits of a quality whose name is a rate, such as ``24k``."""
+        return super().nominal_bits(signal, quality) if _RATE.fullmatch(quality) else None
 
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
         """Return the encoder's file."""
