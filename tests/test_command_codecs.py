@@ -251,6 +251,13 @@ class TestCommand:
         assert first == read_codec(self.table(tmp_path, install="elsewhere")).fingerprint()
         assert first != read_codec(self.table(tmp_path, bitstream=".bits")).fingerprint()
 
+    @pytest.mark.parametrize("modality", ["image", "audio"])
+    def test_whose_decoder_fails_says_how(self, tmp_path: Path, modality: str) -> None:
+        codec = read_codec(self.table(tmp_path, modality=modality, decode="sh -c 'echo disk is full; exit 3' {input} {output}"))
+        original = photo(20, 30) if modality == "image" else speech(16000, 1, 0.1)
+        with pytest.raises(ValueError, match=r"^sh ended with exit code 3: disk is full$"):
+            codec.decode(codec.encode(original, "copies"))
+
     def test_names_a_rate_where_its_quality_does(self, tmp_path: Path) -> None:
         codec, sound = read_codec(self.table(tmp_path, modality="audio", qualities={"6.5k": "1", "peak": "copies"})), speech(16000, 1, 2)
         assert codec.nominal_bits(sound, "6.5k") == 13_000

@@ -44,6 +44,10 @@ _RATE = re.compile(r"\d+(\.\d+)?k")
 _LAST_WORDS = 400  # characters of a command's error stream in a message
 
 
+class CommandError(ValueError):
+    """A command that failed; the message holds its last words."""
+
+
 def read_codec(table: Any) -> Codec:
     """Return the codec that a table under ``[[codec]]`` declares; raises `CodecError` with what would be right."""
     modality, commands = read_commands(table)
@@ -107,7 +111,7 @@ class CommandCodec(Codec):
             try:
                 return target.read_bytes()
             except OSError as error:
-                raise ValueError(f"{Path(words[0]).name} wrote no {target.name}") from error
+                raise CommandError(f"{Path(words[0]).name} wrote no {target.name}") from error
 
     def _encode(self, data: bytes, quality: str) -> bytes:
         commands = self._commands
@@ -175,6 +179,15 @@ class CommandAudio(CommandCodec, AudioCodec):
         """Return the bits of a quality whose name is a rate, such as ``24k``."""
         return super().nominal_bits(signal, quality) if _RATE.fullmatch(quality) else None
 
+    def decode(self, data: bytes) -> Audio:
+        """Restore the sound; raises `ValueError`, with the last words of a command that failed."""
+        try:
+            return super().decode(data)
+        except ValueError as error:
+            if isinstance(error.__cause__, CommandError):
+                raise error.__cause__ from None
+            raise
+
     def encode_stream(self, waveform: NDArray[np.float32], sample_rate: int, quality: str) -> bytes:
         """Return the encoder's file."""
         import soundfile
@@ -227,7 +240,7 @@ def _version(words: tuple[str, ...]) -> str:
 
 
 def _call(command: list[str], folder: Path, seconds: float) -> None:
-    """Run a command, and end what it leaves running; raises `ValueError` with its last words where it fails or takes too long."""
+    """Run a command, and end what it leaves running; raises `CommandError` with its last words where it fails or takes too long."""
     name = Path(command[0]).name
     with subprocess.Popen(
         command,
@@ -241,7 +254,7 @@ def _call(command: list[str], folder: Path, seconds: float) -> None:
         try:
             printed, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise ValueError(f"{name} took longer than {seconds:g} s and was ended") from None
+            raise CommandError(f"{name} took longer than {seconds:g} s and was ended") from None
         finally:  # also what it left running
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signals.SIGKILL)
@@ -249,4 +262,4 @@ def _call(command: list[str], folder: Path, seconds: float) -> None:
         words = " ".join(printed.decode("utf-8", "replace").split()).replace(f"{folder}/", "")[-_LAST_WORDS:]
         code = process.returncode
         how = f"ended with {signals.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise ValueError(f"{name} {how}: {words}" if words else f"{name} {how}")
+        raise CommandError(f"{name} {how}: {words}" if words else f"{name} {how}")
