@@ -263,6 +263,16 @@ class TestCommand:
         assert codec.nominal_bits(sound, "6.5k") == 13_000
         assert codec.nominal_bits(sound, "peak") is None
 
+    def test_may_decode_to_16_bits(self, tmp_path: Path) -> None:
+        """Such a sample s stands for s / 65535 of white (ISO/IEC 15948, 13.12), as one of 8 bits for s / 255."""
+        (tmp_path / "deep.py").write_text(
+            "import sys\nimport numpy as np\nfrom PIL import Image\n"
+            "Image.fromarray(np.asarray(Image.open(sys.argv[1]).convert('L')).astype('u2') * 257).save(sys.argv[2])\n"
+        )
+        codec = read_codec(self.table(tmp_path, bitstream=".png", decode=f"{sys.executable} {tmp_path}/deep.py {{input}} {{output}}"))
+        grey = Image(np.repeat(photo(20, 30).pixels[:, :, :1], 3, axis=2))
+        assert np.array_equal(codec.decode(codec.encode(grey, "copies")).pixels, grey.pixels)
+
     @pytest.mark.parametrize(
         ("parts", "message"),
         [

@@ -32,6 +32,7 @@ from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, var
 from mpq_fixtures.codecs._commands import Commands, read_commands
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._sources import digest_of_sources
+from mpq_fixtures.datasets.reading import rgb_of
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.weights import digest_of_file
@@ -140,7 +141,7 @@ class CommandImage(CommandCodec):
         width, height, stream = self._head(data)
         try:
             with PILImage.open(io.BytesIO(self._decode(stream)), formats=[self._commands.signal[1:].upper()]) as picture:
-                pixels = np.array(picture.convert("RGB"))
+                pixels = rgb_of(picture)
         except OSError as error:
             raise ValueError(f"not a readable {self.name} stream: {error}") from error
         if pixels.shape[0] < height or pixels.shape[1] < width:

@@ -74,11 +74,11 @@ def read_image(data: bytes, limits: Limits = Limits()) -> Image:  # noqa: B008  
         raise ValueError(f"the image is damaged: {error}") from error
     rows = max(1, _STRIPE // picture.width)
     if rows >= picture.height:
-        return Image(_rgb(picture))
+        return Image(rgb_of(picture))
     pixels = np.empty((picture.height, picture.width, 3), np.uint8)
     for top in range(0, picture.height, rows):
         stripe = pixels[top : top + rows]
-        stripe[:] = _rgb(picture.crop((0, top, picture.width, top + len(stripe))))
+        stripe[:] = rgb_of(picture.crop((0, top, picture.width, top + len(stripe))))
     return Image(pixels)
 
 
@@ -119,7 +119,8 @@ def size_of_image(file: bytes | str) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def _rgb(picture: PILImage.Image) -> NDArray[np.uint8]:
+def rgb_of(picture: PILImage.Image) -> NDArray[np.uint8]:
+    """Return a picture's pixels as `read_image` does, ``uint8 [height, width, 3]``; raises `ValueError` for floating-point ones."""
     if picture.mode == "F":
         raise ValueError("the image has floating-point pixels, whose range nothing says")
     if picture.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips rather than scales
