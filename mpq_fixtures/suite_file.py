@@ -150,10 +150,10 @@ def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
     tables = content["evaluation"]
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise SuiteError(f"{path}: write each evaluation as a table under [[evaluation]], with two brackets")
-    return suite, _own_codecs(content.get("codec", []), str(path)), tables
+    return suite, _own_codecs(content.get("codec", []), path), tables
 
 
-def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
+def _own_codecs(tables: Any, place: Path) -> dict[str, Codec]:
     """Return the codecs that a suite file declares by their commands."""
     if not isinstance(tables, list):
         raise SuiteError(f"{place}: write each codec as a table under [[codec]], with two brackets")
@@ -161,7 +161,7 @@ def _own_codecs(tables: Any, place: str) -> dict[str, Codec]:
     for number, table in enumerate(tables, 1):
         name = table.get("name", "") if isinstance(table, dict) else ""
         try:
-            codec = read_codec(table)
+            codec = read_codec(table, place.parent)
         except CodecError as error:
             raise SuiteError(f"{place}: codec {number}{f' ({name})' if name else ''}: {error}") from None
         if codec.name in own or codec.name in codecs.registered():

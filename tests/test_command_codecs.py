@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -251,6 +252,31 @@ class TestCommand:
         assert first == read_codec(self.table(tmp_path, install="elsewhere")).fingerprint()
         assert first != read_codec(self.table(tmp_path, bitstream=".bits")).fingerprint()
 
+    def test_beside_its_suite_file_is_found_from_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "enc").write_text("#!/bin/sh\ncp $1 $2\n")
+        (tmp_path / "bin" / "enc").chmod(0o755)
+        (tmp_path / "dec.sh").write_text("cp $1 $2\n")
+        monkeypatch.chdir("/")
+        table = self.table(tmp_path, encode="./bin/enc {input} {output}", decode="sh dec.sh {input} {output}")
+        codec, original = read_codec(table, tmp_path), photo(20, 30)
+        assert codec.missing() == ""
+        again = from_address(json.loads(json.dumps(codec.address())))
+        assert np.array_equal(again.decode(codec.encode(original, "copies")).pixels, original.pixels)
+        moved = shutil.copytree(tmp_path, tmp_path / "elsewhere")
+        assert read_codec(table, moved).fingerprint() == codec.fingerprint()
+        (moved / "bin" / "enc").unlink()
+        assert read_codec(table, moved).missing().startswith("its program './bin/enc' is not here")
+
+    @pytest.mark.parametrize("script", ["{}/script.sh", "script.sh"])
+    def test_counts_a_changed_file_that_its_commands_name_as_another_codec(self, tmp_path: Path, script: str) -> None:
+        (tmp_path / "script.sh").write_text("cp $1 $2\n")
+        table = self.table(tmp_path, decode=f"sh {script.format(tmp_path)} {{input}} {{output}}")
+        first = read_codec(table, tmp_path).fingerprint()
+        assert first == read_codec(table, tmp_path).fingerprint()
+        (tmp_path / "script.sh").write_text("cp -f $1 $2\n")
+        assert first != read_codec(table, tmp_path).fingerprint()
+
     @pytest.mark.parametrize("modality", ["image", "audio"])
     def test_whose_decoder_fails_says_how(self, tmp_path: Path, modality: str) -> None:
         codec = read_codec(self.table(tmp_path, modality=modality, decode="sh -c 'echo disk is full; exit 3' {input} {output}"))
@@ -320,6 +346,14 @@ class TestASuite:
         (evaluation,) = load_suite(self.write(tmp_path, SUITE))
         assert [case.id for case in evaluation.cases if case.codec == "plain"] == ["pictures-plain-any"]
         assert {"jpeg", "plain", "webp"} <= set(evaluation.codecs)
+
+    def test_finds_their_programs_beside_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "enc").write_text("#!/bin/sh\ncp $1 $2\n")
+        (tmp_path / "enc").chmod(0o755)
+        (evaluation,) = load_suite(self.write(tmp_path, SUITE.replace('encode = "cp', 'encode = "./enc')))
+        codec = evaluation.codecs["plain"]
+        assert codec.missing() == ""
+        assert codec.encode(photo(20, 30), "any")
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),

@@ -29,7 +29,7 @@ class Commands:
     Pictures whose sides are no ``multiple`` of the number that a format asks for are enlarged by repeating their last row and column,
     and cut again behind the decoder. Sounds come as 16-bit files of one or two channels, at ``sample_rate`` Hz if that is given, in one
     stream for each channel where ``channels`` is 1. ``delay`` samples are dropped before what is decoded, and ``padding`` samples of
-    silence put behind what is encoded.
+    silence put behind what is encoded. Programs and files that the commands name by relative paths lie in ``folder``.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Commands:
     delay: int = 0
     padding: int = 0
     multiple: int = 1
+    folder: str = ""
 
     @staticmethod
     def from_plain(content: dict[str, Any]) -> Commands:

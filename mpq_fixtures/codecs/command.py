@@ -49,9 +49,13 @@ class CommandError(ValueError):
     """A command that failed; the message holds its last words."""
 
 
-def read_codec(table: Any) -> Codec:
-    """Return the codec that a table under ``[[codec]]`` declares; raises `CodecError` with what would be right."""
+def read_codec(table: Any, folder: Path | None = None) -> Codec:
+    """Return the codec that a table under ``[[codec]]`` declares, in a suite file of ``folder``.
+
+    Raises `CodecError` with what would be right.
+    """
     modality, commands = read_commands(table)
+    commands = replace(commands, folder=str(folder.absolute()) if folder else "")
     return CommandImage(commands) if modality is IMAGE else CommandAudio(commands)
 
 
@@ -65,10 +69,14 @@ class CommandCodec(Codec):
         self.name, self.ladder = self._commands.name, tuple(self._commands.qualities)
 
     def build(self) -> str:
-        """Name the programs, by the beginnings of their digests, what the version command prints first, and a digest of all of it."""
-        programs = dict.fromkeys(f"{Path(path).name} {digest_of_file(Path(path))[:12]}" for path in self._programs() if path)
-        printed = _version(self._commands.version)
-        settings = hashlib.sha256(f"{printed}\0{asdict(replace(self._commands, install=''))}".encode()).hexdigest()[:12]
+        """Name the programs and the files that the commands name, by the beginnings of their digests, what the version command prints
+        first, and a digest of all of it."""
+        words = [*self._words(self._commands.encode)[1:], *self._words(self._commands.decode)[1:]]
+        paths = [*self._programs(), *filter(_is_file, words)]
+        programs = dict.fromkeys(f"{Path(path).name} {digest_of_file(Path(path))[:12]}" for path in paths if path)
+        printed = _version(self._words(self._commands.version))
+        said = {key: value for key, value in asdict(replace(self._commands, install="")).items() if key != "folder"}
+        settings = hashlib.sha256(f"{printed}\0{said}".encode()).hexdigest()[:12]
         return ", ".join([*programs, *printed.splitlines()[:1], f"settings {settings}"])
 
     def fingerprint(self) -> str:
@@ -96,7 +104,15 @@ class CommandCodec(Codec):
         return shlex.join(words)
 
     def _programs(self) -> list[str]:
-        return [find_program(self._commands.encode[0]), find_program(self._commands.decode[0])]
+        return [find_program(self._words(command)[0]) for command in (self._commands.encode, self._commands.decode)]
+
+    def _words(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a command with full paths: a program's that has a slash in it, and those of files that there are."""
+        folder = self._commands.folder
+        return tuple(
+            str(Path(folder, word)) if folder and (_is_file(str(Path(folder, word))) if place else "/" in word) else word
+            for place, word in enumerate(command)
+        )
 
     def _run(self, words: tuple[str, ...], data: bytes, given: str, wanted: str, quality: str = "") -> bytes:
         """Return the file that a command makes of ``data``, in a folder that is there for this call alone."""
@@ -105,10 +121,9 @@ class CommandCodec(Codec):
             folder.mkdir()
             source, target = folder / f"input{given}", folder / f"output{wanted}"
             source.write_bytes(data)
-            filled = [
-                word.replace("{input}", str(source)).replace("{output}", str(target)).replace("{quality}", quality) for word in words[1:]
-            ]
-            _call([find_program(words[0]), *filled], folder, self._commands.seconds)
+            program, *rest = self._words(words)
+            filled = [word.replace("{input}", str(source)).replace("{output}", str(target)).replace("{quality}", quality) for word in rest]
+            _call([find_program(program), *filled], folder, self._commands.seconds)
             try:
                 return target.read_bytes()
             except OSError as error:
@@ -225,6 +240,10 @@ def find_program(word: str) -> str:
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     return shutil.which("ffmpeg") or ""
+
+
+def _is_file(word: str) -> bool:
+    return os.path.isabs(word) and os.path.isfile(word)  # noqa: PTH113, PTH117  # a word may be longer than what pathlib takes for a name
 
 
 @cache
