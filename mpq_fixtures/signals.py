@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SEED = 20240115
 """Seeds the choice of samples; the day that the study appeared."""
 
+_SAMPLES = 2 * 48_000  # a second of stereo
 _TOGETHER = 4096  # samples that are asked for what is said of them at once
 
 
@@ -109,17 +110,21 @@ class Limits:
         if height * width > self.pixels:
             raise ValueError(f"a picture of {height * width:,} pixels is beyond the limit of {self.pixels:,}: {self._way('pixels')}")
 
-    def check_sound(self, seconds: float) -> None:
-        """Raise `ValueError`, which names the limit, for a sound beyond it."""
+    def check_sound(self, seconds: float, samples: int) -> None:
+        """Raise `ValueError`, which names the limit, for a sound beyond it, or with more samples over all channels than that takes."""
         if seconds > self.seconds:
             raise ValueError(f"a sound of {seconds:,.0f} s is beyond the limit of {self.seconds:,.0f} s: {self._way('seconds')}")
+        stereo = max(self.seconds, Limits.seconds)  # a lower limit means shorter sounds, not fewer channels
+        if samples > _SAMPLES * stereo:
+            most = f"{_SAMPLES * stereo:,.0f} that {stereo:,.0f} s of stereo at 48 kHz have"
+            raise ValueError(f"a sound of {samples:,} samples over all channels is beyond the {most}: {self._way('seconds')}")
 
     def check(self, signal: Signal) -> None:
         """Raise `ValueError`, which names the limit, for a signal beyond it."""
         if isinstance(signal, Image):
             self.check_picture(*signal.pixels.shape[:2])
         else:
-            self.check_sound(signal.seconds or 0.0)
+            self.check_sound(signal.seconds or 0.0, signal.elements)
 
     @staticmethod
     def _way(figure: str) -> str:

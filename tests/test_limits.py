@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -68,6 +69,29 @@ class TestSounds:
         with pytest.raises(ValueError, match=r"a sound of [23] s is beyond the limit of 2 s.*limits = \{ seconds = "):
             read_audio(file.getvalue(), Limits(seconds=2))
         assert read_audio(file.getvalue(), Limits(seconds=4)).sample_rate == 16000
+
+    def test_of_many_channels_hold_no_more_than_two_hours_of_stereo(self):
+        """A file of 11 MB, which FLAC makes of 44 GB of silence within two hours: what is beyond is refused by its header."""
+        file = io.BytesIO()
+        with soundfile.SoundFile(file, "w", 192_000, 8, "PCM_16", format="FLAC") as sound:
+            sound.write(np.zeros((192, 8), np.int16))
+        data = bytearray(file.getvalue())
+        frames = 460 * 192_000  # in STREAMINFO (RFC 9639, 8.2): of so many seconds, which the limit allows
+        data[21:26] = (data[21] & 0xF0 | frames >> 32).to_bytes(1, "big") + (frames & 0xFFFF_FFFF).to_bytes(4, "big")
+        with pytest.raises(ValueError, match=r"706,560,000 samples over all channels .* 691,200,000 that 7,200 s of stereo.*seconds = "):
+            read_audio(bytes(data))
+        Limits(seconds=7_400).check_sound(460, 8 * frames)
+
+    def test_of_channels_that_only_ffmpeg_reads_are_counted_too(self, monkeypatch):
+        monkeypatch.setattr("mpq_fixtures.signals._SAMPLES", 1)  # 7,200 samples in all
+        file = io.BytesIO()
+        with av.open(file, "w", format="matroska") as container:
+            stream = container.add_stream("flac", rate=8000, layout="7.1")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 8 * 1000), np.int16), format="s16", layout="7.1")
+            frame.sample_rate, frame.pts = 8000, 0
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        with pytest.raises(ValueError, match=r"8,000 samples over all channels is beyond the 7,200 that"):
+            read_audio(file.getvalue())
 
     def test_of_any_kind_are_held_against_it(self):
         with pytest.raises(ValueError, match="beyond the limit of 1 s"):

@@ -206,6 +206,19 @@ class TestSounds:
         assert decoded.waveform.shape == original.waveform.shape
         assert np.abs(decoded.waveform - original.waveform).std() < 0.03
 
+    @pytest.mark.parametrize("layout", ["5.1", "7.1"])
+    def test_of_many_channels_that_only_ffmpeg_reads_come_back(self, layout: str) -> None:
+        """Eight planes fill FFmpeg's table of them, so that nothing marks its end."""
+        level = (1000 * np.arange(1, 9)[: 6 if layout == "5.1" else 8]).astype(np.int16)
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format="matroska") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000, layout=layout)
+            frame = av.AudioFrame.from_ndarray(np.tile(level, 500)[None], format="s16", layout=layout)
+            frame.sample_rate, frame.pts = 8000, 0
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        waveform = read_audio(buffer.getvalue()).waveform
+        assert np.array_equal(waveform, np.repeat(level[:, None] / np.float32(32768), 500, axis=1))
+
     @pytest.mark.parametrize("variable", [False, True], ids=["constant", "variable"])
     @pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125), bytes(500)], ids=["plain", "tag", "zeros"])
     def test_in_an_mp3_that_does_not_say_how_long_it_is_are_read_to_the_end(self, tag: bytes, variable: bool) -> None:

@@ -188,7 +188,7 @@ def _read_with_libsndfile(data: bytes, limits: Limits) -> tuple[NDArray[np.float
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.frames >= _UNKNOWN or (file.format == "MP3" and not _STATED.search(_first_frame(data))):
                 return None
-            limits.check_sound(file.frames / file.samplerate)
+            limits.check_sound(file.frames / file.samplerate, file.frames * file.channels)
             return file.read(dtype="float32", always_2d=True).T, file.samplerate, file.frames
     except soundfile.LibsndfileError:
         return None
@@ -224,12 +224,13 @@ def _read_with_ffmpeg(data: bytes, limits: Limits) -> tuple[NDArray[np.float32],
             if not container.streams.audio:
                 raise ValueError("the file has no sound in it")
             stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")  # of whatever sample format; rate and layout stay
-            parts, seconds_read = [], 0.0
-            for part in (part for frame in _decoded(container, stream) for part in planar.resample(frame)):
-                parts.append((part.to_ndarray(), part.sample_rate))
+            packed = av.AudioResampler(format="flt")  # of whatever sample format; rate and layout stay; of eight planes PyAV reads a ninth
+            parts, seconds_read, samples_read = [], 0.0, 0
+            for part in (part for frame in _decoded(container, stream) for part in packed.resample(frame)):
+                parts.append((np.ascontiguousarray(part.to_ndarray().reshape(part.samples, -1).T), part.sample_rate))
                 seconds_read += part.samples / part.sample_rate
-                limits.check_sound(seconds_read)
+                samples_read += part.samples * part.layout.nb_channels
+                limits.check_sound(seconds_read, samples_read)
             # Elsewhere FFmpeg may have guessed it from the bit rate.
             seconds = stream.duration and stream.duration * stream.time_base if container.format.name in _TIMED else None
     except av.FFmpegError as error:
