@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,7 +17,8 @@ from PIL import Image as PILImage
 from trial_signals import music, photo, speech
 
 from mpq_fixtures.datasets import reading
-from mpq_fixtures.datasets.reading import read_audio, read_image
+from mpq_fixtures.datasets.reading import read_audio, read_image, read_mask, size_of_image
+from mpq_fixtures.signals import Limits
 
 PIXELS = photo(40, 60).pixels
 PICTURE = PILImage.fromarray(PIXELS)
@@ -118,6 +121,28 @@ class TestPictures:
         chunk = b"IHDR" + size + header[24:29]
         with pytest.raises(ValueError, match="beyond the limit of 100,000,000"):
             read_image(header[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + header[33:])
+
+    def test_of_400_million_pixels_are_read_where_the_limit_allows_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(PILImage, "MAX_IMAGE_PIXELS", PILImage.MAX_IMAGE_PIXELS)  # what Pillow itself refuses is half as many
+        header = png16(np.zeros((1, 1), np.uint16), 0)
+        chunk = b"IHDR" + struct.pack(">II", 40000, 10000) + header[24:29]
+        data = header[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + header[33:]
+        with reading._opened(data, Limits(pixels=400_000_000)) as picture:  # behind the header there is no such picture
+            assert picture.size == (40000, 10000)
+        with pytest.raises(ValueError, match="400,000,000 pixels is beyond the limit of 399,999,999"):
+            read_image(data, Limits(pixels=399_999_999))
+
+    def test_that_are_programs_are_not_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Encapsulated PostScript: Pillow hands it to Ghostscript, here a script that leaves a trace."""
+        (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+        (tmp_path / "gs").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # look for it again
+        data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+        for read in (read_image, read_mask, size_of_image):
+            with pytest.raises(ValueError, match="not an image of a known format"):
+                read(data)
+        assert not (tmp_path / "ran").exists()
 
     def test_of_one_pixel_are_read(self) -> None:
         assert read_image(file(PILImage.new("RGB", (1, 1), (1, 2, 3)))).pixels.tolist() == [[[1, 2, 3]]]

@@ -47,6 +47,24 @@ _STRIPE = 4_000_000
 """Pixels that are converted at a time: Pillow makes several copies on the way to an array."""
 
 
+_FORMATS = {
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "HEIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "JXL", "MPO", "MSP", "PCX", "PNG", "PPM", "PSD"),
+    *("QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
+}
+"""Pillow's names of the formats that are read: those that it or a package decodes. EPS is a program, which Ghostscript runs."""
+
+
+def _open(file: io.BytesIO | str) -> PILImage.Image:
+    """Open a picture as Pillow does, if it is of one of the formats that are read."""
+    PILImage.preinit()
+    try:
+        return PILImage.open(file, formats=[name for name in PILImage.ID if name in _FORMATS])
+    except UnidentifiedImageError:
+        if not PILImage.init():  # the formats that are not so common, which Pillow has not looked for yet
+            raise
+        return PILImage.open(file, formats=[name for name in PILImage.ID if name in _FORMATS])
+
+
 @cache
 def readers(modality: Modality) -> dict[str, str]:
     """Return the versions of the packages that read files of a modality: another one may read another signal."""
@@ -54,7 +72,7 @@ def readers(modality: Modality) -> dict[str, str]:
 
 
 def read_image(data: bytes, limits: Limits = Limits()) -> Image:  # noqa: B008  # it is immutable
-    """Return the picture in a file of any format that Pillow reads, the first one where there are several.
+    """Return the picture in a file of any of the usual formats, the first one where there are several.
 
     Grey and palette pictures become RGB; 16 bits are scaled to 8; CMYK goes through Pillow's formula, without colour profile;
     transparency is composited on white; the EXIF orientation is applied. Raises `ValueError` for data that hold no whole picture,
@@ -89,8 +107,10 @@ class _BeyondLimit(ValueError):
 @contextmanager
 def _opened(data: bytes, limits: Limits) -> Iterator[PILImage.Image]:
     """Open a picture of which nothing but the header is read yet, if that is within the limits."""
+    if PILImage.MAX_IMAGE_PIXELS is not None and limits.pixels > PILImage.MAX_IMAGE_PIXELS:  # which codecs that decode it need, too
+        PILImage.MAX_IMAGE_PIXELS = limits.pixels
     try:
-        picture = PILImage.open(io.BytesIO(data))
+        picture = _open(io.BytesIO(data))
     except PILImage.DecompressionBombError:  # beyond twice what Pillow takes, which says no more
         try:
             limits.check_picture(2 * _PIXELS, 1)
@@ -111,7 +131,7 @@ def size_of_image(file: bytes | str) -> tuple[int, int]:
     Raises `ValueError` or ``OSError`` where it has none.
     """
     try:
-        with PILImage.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        with _open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
             width, height = picture.size
             turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS  # of a TIFF Pillow gives it turned
     except UnidentifiedImageError as error:
