@@ -303,7 +303,40 @@ class TestSounds:
         with pytest.raises(ValueError, match=message):
             read_audio(data)
 
-    def test_of_unknown_length_in_a_wav_are_read(self) -> None:
+    @pytest.mark.parametrize(
+        ("riff", "samples"),
+        [(0xFFFFFFFF, None), (0xFFFFFFFF, 0xFFFFFFFF), (0x80000024, 0x80000000), (0x7FFFF024, 0x7FFFF000)],
+        ids=["all_bits", "ffmpeg", "arecord", "sox"],
+    )
+    def test_of_unknown_length_in_a_wav_are_read(self, riff: int, samples: int | None) -> None:
+        """As programs write it that send their output through a pipe."""
         data = bytearray(sound_file(speech(16000, 1, 0.2).waveform, 16000, "WAV"))
-        data[4:8] = b"\xff\xff\xff\xff"  # as programs write it that send their output through a pipe
+        data[4:8] = riff.to_bytes(4, "little")
+        if samples is not None:
+            data[40:44] = samples.to_bytes(4, "little")
         assert read_audio(bytes(data)).waveform.shape == (1, 3200)
+
+    @pytest.mark.parametrize("counted", [0, 1])
+    def test_in_a_wav_of_an_odd_number_of_bytes_may_lack_the_last_one(self, counted: int) -> None:
+        """RIFF has a chunk of odd length padded; not all programs do that, and some count the byte that they do not write."""
+        head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data" + struct.pack("<I", 101)
+        data = b"RIFF" + struct.pack("<I", len(head) + 101 + counted) + head + bytes(range(101))
+        assert read_audio(data).waveform.shape == (1, 101)
+        with pytest.raises(ValueError, match="cut short"):
+            read_audio(data[:-2])
+
+    @pytest.mark.parametrize(
+        "playlist",
+        [
+            "ffconcat version 1.0\nfile '{}'\n",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nfile://{}\n#EXT-X-ENDLIST\n",
+        ],
+        ids=["concat", "hls", "hls_file"],
+    )
+    def test_in_other_files_that_a_list_names_are_not_read(self, playlist: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "other.mp3").write_bytes(sound_file(speech(16000, 1, 0.2).waveform, 16000, "MP3"))
+        for name in ("other.mp3", str(tmp_path / "other.mp3")):
+            with pytest.raises(ValueError, match="not a sound of a known format"):
+                read_audio(playlist.format(name).encode())

@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 _UNKNOWN = 2**62
 """Frames from here on are libsndfile's word for a length that a file leaves open."""
 
+_UNKNOWN_SIZE = 0x7FFF_F000
+"""Bytes of a WAV from here on are what programs write that do not know: SoX and arecord some 2 GB, others 4 GB."""
+
 _STATED = re.compile(rb"(Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")
 """The header of an MP3 that states its frames: the lowest flag says so."""
 
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "asf")
 """FFmpeg's names of containers that state how long their streams are."""
 
+
+_ALONE = {"protocol_whitelist": "none"}
+"""To FFmpeg: open no other file, which playlists and some containers name; there is no protocol of that name."""
 
 _PIXELS = 178_956_970
 """What Pillow holds a decompression bomb: it warns from here on and refuses twice as many. Its own 89 million warn of a photograph."""
@@ -184,7 +190,7 @@ def read_audio(data: bytes, limits: Limits = Limits()) -> Audio:  # noqa: B008  
     """
     if not data:
         raise ValueError("the sound is empty: 0 bytes")
-    if data[:4] == b"RIFF" and len(data) < 8 + (size := int.from_bytes(data[4:8], "little")) and size != 0xFFFFFFFF:  # size unknown
+    if data[:4] == b"RIFF" and len(data) < 8 + (size := int.from_bytes(data[4:8], "little")) < _UNKNOWN_SIZE and not _lacks_padding(data):
         raise ValueError(f"the sound is cut short: {len(data)} of {8 + size} bytes")  # which libsndfile would pass over
     waveform, rate, promised = _read_with_libsndfile(data, limits) or _read_with_ffmpeg(data, limits)
     if waveform.shape[1] < promised:
@@ -195,6 +201,17 @@ def read_audio(data: bytes, limits: Limits = Limits()) -> Audio:  # noqa: B008  
         raise ValueError("the sound has samples that are not finite numbers")
     waveform = np.ascontiguousarray(waveform)
     return Audio(np.clip(waveform, -1, 1, out=waveform), int(rate))
+
+
+def _lacks_padding(data: bytes) -> bool:
+    """Tell whether a WAV lacks nothing but the byte behind a last chunk of odd length, which not all programs write."""
+    place = 12
+    while place + 8 <= len(data):
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        if size % 2 and place + 8 + size == len(data):
+            return True
+        place += 8 + size + size % 2
+    return False
 
 
 def _read_with_libsndfile(data: bytes, limits: Limits) -> tuple[NDArray[np.float32], int, int] | None:
@@ -240,7 +257,7 @@ def _read_with_ffmpeg(data: bytes, limits: Limits) -> tuple[NDArray[np.float32],
 
     try:
         container: Any
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options=_ALONE) as container:
             if not container.streams.audio:
                 raise ValueError("the file has no sound in it")
             stream = container.streams.audio[0]
