@@ -200,6 +200,45 @@ def through_ffmpeg(
     return buffer.getvalue()
 
 
+class TestMasks:
+    def files(self, orientation: int, own: bool = False, shape: tuple[int, int] = (4, 6)) -> tuple[bytes, bytes, np.ndarray]:
+        """A picture that is turned, its mask, with the same tag or none, and what is stored in both: classes 0 to 23."""
+        exif, stored = PILImage.Exif(), np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)
+        exif[0x0112] = orientation
+        picture, mask = PILImage.fromarray(np.dstack([stored] * 3)), PILImage.fromarray(stored)
+        return file(picture, exif=exif), file(mask, **({"exif": exif} if own else {})), stored
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_are_turned_as_their_own_exif_says(self, orientation: int) -> None:
+        picture, mask, _ = self.files(orientation, own=True, shape=(5, 5))
+        assert np.array_equal(read_mask(mask, of=picture), read_image(picture).pixels[:, :, 0])
+
+    @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+    def test_of_the_size_that_the_picture_had_before_are_turned_with_it(self, orientation: int, tmp_path: Path) -> None:
+        picture, mask, _ = self.files(orientation)
+        (tmp_path / "picture.png").write_bytes(picture)
+        for of in (picture, str(tmp_path / "picture.png")):
+            assert np.array_equal(read_mask(mask, of=of), read_image(picture).pixels[:, :, 0])
+
+    def test_of_the_size_that_the_picture_has_are_left_alone(self) -> None:
+        picture, _, stored = self.files(6)
+        assert np.array_equal(read_mask(file(PILImage.fromarray(stored.T.copy())), of=picture), stored.T)
+
+    @pytest.mark.parametrize(("orientation", "shape"), [(6, (5, 5)), (3, (4, 6)), (2, (4, 6))])
+    def test_whose_size_does_not_tell_are_refused(self, orientation: int, shape: tuple[int, int]) -> None:
+        picture, mask, stored = self.files(orientation, shape=shape)
+        with pytest.raises(ValueError, match=rf"orientation {orientation}\), and nothing says whether the mask is turned"):
+            read_mask(mask, of=picture)
+        upright = file(PILImage.fromarray(np.dstack([stored] * 3)))
+        assert np.array_equal(read_mask(mask, of=upright), stored)
+
+    def test_of_a_picture_in_a_tiff_are_turned_with_it(self) -> None:
+        exif, stored = PILImage.Exif(), np.arange(24, dtype=np.uint8).reshape(4, 6)
+        exif[0x0112] = 6
+        picture = file(PILImage.fromarray(np.dstack([stored] * 3)), "TIFF", exif=exif)
+        assert np.array_equal(read_mask(file(PILImage.fromarray(stored)), of=picture), read_image(picture).pixels[:, :, 0])
+
+
 class TestSounds:
     @pytest.mark.parametrize(
         ("kind", "subtype", "tolerance"),

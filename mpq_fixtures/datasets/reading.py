@@ -19,7 +19,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from mpq_fixtures.signals import Audio, Image, Limits, Modality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,17 @@ if PILImage.MAX_IMAGE_PIXELS is not None:
 
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """The tag of EXIF that says how a picture is turned, and those of its values that exchange height and width."""
+
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: np.fliplr,
+    3: lambda values: np.rot90(values, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda values: np.rot90(values, -1),
+    7: lambda values: np.rot90(values, 2).T,
+    8: np.rot90,
+}
+"""What each of its values asks for (Exif 2.3, table 4)."""
 
 _STRIPE = 4_000_000
 """Pixels that are converted at a time: Pillow makes several copies on the way to an array."""
@@ -138,10 +149,15 @@ def size_of_image(file: bytes | str) -> tuple[int, int]:
     """
     try:
         with _open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
-            width, height = picture.size
-            turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS  # of a TIFF Pillow gives it turned
+            return _upright(picture)
     except UnidentifiedImageError as error:
         raise ValueError("this is not an image of a known format") from error
+
+
+def _upright(picture: PILImage.Image) -> tuple[int, int]:
+    """Return the height and the width that a picture of which nothing but the header is read will have."""
+    width, height = picture.size
+    turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) in _SIDEWAYS  # of a TIFF Pillow gives it turned
     return (width, height) if turned else (height, width)
 
 
@@ -158,16 +174,20 @@ def rgb_of(picture: PILImage.Image) -> NDArray[np.uint8]:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def read_mask(data: bytes, limits: Limits = Limits()) -> NDArray[np.int64]:  # noqa: B008  # it is immutable
-    """Return the class map in a picture: its values as they are stored, ``[height, width]``.
+def read_mask(data: bytes, limits: Limits = Limits(), of: bytes | str | None = None) -> NDArray[np.int64]:  # noqa: B008  # immutable
+    """Return the class map in a picture: its values as they are stored, ``[height, width]``, turned as EXIF says.
 
-    Palettes are left alone, their indices are the classes; a picture in colour will do where its three channels are alike. Raises
-    `ValueError` for anything else, and for data that hold no whole picture.
+    Palettes are left alone, their indices are the classes; a picture in colour will do where its three channels are alike. ``of`` is
+    the file of the picture that it belongs to, named or given: where that is turned and the mask says nothing, its size tells whether
+    it has to be turned, too. Raises `ValueError` for anything else, for a size that does not tell, and for data that hold no whole
+    picture.
     """
     if not data:
         raise ValueError("the mask is empty: 0 bytes")
     try:
         with _opened(data, limits) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            ImageOps.exif_transpose(picture, in_place=True)
             values = np.array(picture)
     except UnidentifiedImageError as error:
         raise ValueError(f"the {len(data)} bytes are not an image of a known format") from error
@@ -179,7 +199,26 @@ def read_mask(data: bytes, limits: Limits = Limits()) -> NDArray[np.int64]:  # n
         values = values[:, :, 0]
     if values.ndim != 2 or values.dtype.kind not in "iub":
         raise ValueError("a mask has one whole number for each pixel, its class; this one is in colour")
+    if of is not None and orientation == 1:
+        values = _turned_like(values, of)
     return values.astype(np.int64)
+
+
+def _turned_like(values: NDArray[Any], file: bytes | str) -> NDArray[Any]:
+    """Return a mask as its picture is turned, where its size is that of the picture before; raises `ValueError` where both are one."""
+    try:
+        with _open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+            orientation, (height, width) = picture.getexif().get(_ORIENTATION, 1), _upright(picture)
+    except Exception:  # which reading the picture says
+        return values
+    before = (width, height) if orientation in _SIDEWAYS else (height, width)
+    if orientation not in _TURNS or values.shape != before:
+        return values
+    if before == (height, width):
+        raise ValueError(
+            f"EXIF turns the picture (orientation {orientation}), and nothing says whether the mask is turned already: save both upright"
+        )
+    return _TURNS[orientation](values)
 
 
 def read_audio(data: bytes, limits: Limits = Limits()) -> Audio:  # noqa: B008  # it is immutable

@@ -51,7 +51,8 @@ class ImageSegmentation(Task):
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
         """Return class maps, and the names of the classes where the suite file has them."""
-        return _ClassMaps(files_of(table, table.column("mask"), "mask")), table.evaluation.named_classes
+        pictures, masks = (files_of(table, table.column(key), key) for key in ("image", "mask"))
+        return _ClassMaps(masks, pictures), table.evaluation.named_classes
 
     def align(self, dataset: Dataset, evaluation: Evaluation, classes: Callable[[], Sequence[str]]) -> Dataset:
         """Return the data set with masks in the order of the model's classes, and ``ignored_label`` set apart.
@@ -129,16 +130,16 @@ class ImageSegmenter(PictureModel):
 
 
 class _ClassMaps(Targets):
-    """Class maps, as they are stored."""
+    """Class maps, as they are stored, and turned as their pictures are."""
 
-    def __init__(self, files: Files) -> None:
-        self.files = (files,)
+    def __init__(self, files: Files, pictures: Files) -> None:
+        self.files, self._pictures = (files,), pictures
 
     def digests(self, row: int) -> Iterator[bytes]:
         yield self.files[0].digest(row)[0]
 
     def __getitem__(self, row: int) -> Target:
-        return read_mask(self.files[0][row], self.files[0].limits)
+        return read_mask(self.files[0][row], self.files[0].limits, self._pictures.path(row) or self._pictures[row])
 
 
 def _map_mapper(order: Sequence[int], ignored: int | None, offset: int) -> Callable[[Any], Any]:
