@@ -221,12 +221,51 @@ class TestTables:
         (folder / "digits.csv").write_text("audio,text,gaps,parts\ncalls/0.flac,12,3,1.0\ncalls/1.flac,34,,2.0\n")
         dataset = opened("speech_recognition", path="csv", data_files="digits.csv")
         assert [sample.target() for sample in dataset.samples] == ["12", "34"]
-        gaps = opened("speech_recognition", path="csv", data_files="digits.csv", text="gaps")
+        for column, texts in (("gaps", ["3", ""]), ("parts", ["1.0", "2.0"])):
+            dataset = opened("speech_recognition", path="csv", data_files="digits.csv", text=column)
+            assert [sample.target() for sample in dataset.samples] == texts
+
+    def test_numbers_with_gaps_that_were_texts_are_texts(self, opened: Open, folder: Path) -> None:
+        import datasets
+
+        sounds = [b"", b""]
+        for name, column in (("gaps", [3.0, None]), ("parts", [1.0, 2.0])):
+            datasets.Dataset.from_dict({"audio": sounds, "text": column}).to_parquet(folder / f"{name}.parquet")
+        gaps = opened("speech_recognition", path="parquet", data_files="gaps.parquet")
         assert gaps.samples[0].target() == "3"
         with pytest.raises(ValueError, match="row 1 has no text"):
             gaps.samples[1].target()
         with pytest.raises(AssetError, match="float64, not texts"):
-            opened("speech_recognition", path="csv", data_files="digits.csv", text="parts")
+            opened("speech_recognition", path="parquet", data_files="parts.parquet")
+
+    @pytest.mark.parametrize("path", ["csv", "audiofolder"])
+    @pytest.mark.parametrize("texts", [["007", "42", "0"], ["null", "NA", ""], ["1e3", "nan", "1_000"]])
+    def test_texts_are_what_is_written(self, opened: Open, tmp_path: Path, folder: Path, path: str, texts: list[str]) -> None:
+        table = tmp_path / ("metadata.csv" if path == "audiofolder" else "rows.csv")
+        table.write_text("file_name,sentence\n" + "".join(f"{number}.flac,{text}\n" for number, text in enumerate(texts)))
+        for number in range(3):
+            shutil.copy(folder / "calls/0.flac", tmp_path / f"{number}.flac")
+        where = {"data_dir": str(tmp_path), "audio": "audio"} if path == "audiofolder" else {"data_files": str(table), "audio": "file_name"}
+        dataset = opened("speech_recognition", path=path, **where, text="sentence")
+        assert [sample.target() for sample in dataset.samples] == texts
+
+    def test_classes_are_what_is_written_and_numbers_stay_numbers(self, classified: Open, folder: Path) -> None:
+        names, photo = ["None", "cat", "", "NA"], "photos/test/cat/0.jpg"
+        (folder / "words.csv").write_text("image,label\n" + "".join(f"{photo},{name}\n" for name in names))
+        dataset = classified(path="csv", data_files="words.csv")
+        assert dataset.labels == ("NA", "None", "cat")
+        assert [dataset.samples[row].target() for row in (0, 1, 3)] == [1, 2, 0]
+        with pytest.raises(ValueError, match="row 2 has no label"):
+            dataset.samples[2].target()
+        (folder / "numbers.csv").write_text(f"image,label\n{photo},01\n{photo},10\n{photo},NA\n")
+        dataset = classified(path="csv", data_files="numbers.csv")
+        assert [dataset.samples[row].target() for row in (0, 1)] == [1, 10]
+
+    def test_words_of_another_column_are_another_table(self, opened: Open, folder: Path) -> None:
+        (folder / "two.csv").write_text("audio,one,two\ncalls/0.flac,007,008\ncalls/1.flac,1,2\n")
+        for column, texts in (("one", ["007", "1"]), ("two", ["008", "2"])):
+            dataset = opened("speech_recognition", path="csv", data_files="two.csv", text=column)
+            assert [sample.target() for sample in dataset.samples] == texts
 
     @pytest.fixture
     def parts(self, folder: Path) -> Path:
@@ -584,9 +623,9 @@ class TestOpeningElsewhere:
         from mpq_fixtures.datasets.building import build_elsewhere
 
         monkeypatch.setattr(sys, "executable", "/bin/false")
-        assert build_elsewhere("csv", {}, tmp_path) is None
+        assert build_elsewhere("csv", {}, {}, tmp_path) is None
         monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
-        assert build_elsewhere("csv", {}, tmp_path) is None
+        assert build_elsewhere("csv", {}, {}, tmp_path) is None
 
 
 class TestKnownFiles:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ class BuildingError(Exception):
     """What ``datasets`` said in another process."""
 
 
-def build(path: str, settings: Mapping[str, Any]) -> Any:
+def build(path: str, settings: Mapping[str, Any], words: Mapping[str, str]) -> Any:
     """Let ``datasets`` make its tables, or find those that it made before: it remembers files by name and time of change.
 
-    Returns its splits by name, and raises whatever it does.
+    Of CSV files the columns that ``words`` names hold what is written there, see `as_written`. Returns its splits by name, and raises
+    whatever it does.
     """
     import datasets
 
@@ -41,18 +42,24 @@ def build(path: str, settings: Mapping[str, Any]) -> Any:
     with quiet():
         with listed_once(path, settings):
             builder = datasets.load_dataset_builder(path, **settings)
+        files = (str(file) for files in (builder.config.data_files or {}).values() for file in files)
+        written = bool(words) and (path == "csv" or any(".csv" in file or ".tsv" in file for file in files))
+        if written:  # which `datasets` must not take for the same tables
+            with listed_once(path, settings):
+                builder = datasets.load_dataset_builder(path, **settings, description=f"as written: {json.dumps(words)}")
         if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
             builder.BASE_FEATURE = Sounds
-        builder.download_and_prepare()
+        with as_written(words) if written else nullcontext():
+            builder.download_and_prepare()
         return builder.as_dataset()
 
 
-def build_elsewhere(path: str, settings: Mapping[str, Any], cache: Path) -> dict[str, list[str]] | None:
+def build_elsewhere(path: str, settings: Mapping[str, Any], words: Mapping[str, str], cache: Path) -> dict[str, list[str]] | None:
     """Let another process make the tables; return the files of each split.
 
     None where those do not tell all of it, or nothing came back: `build` has to do it here. Raises `BuildingError`.
     """
-    asked = {"path": path, "settings": dict(settings), "parent": os.getpid()}
+    asked = {"path": path, "settings": dict(settings), "words": dict(words), "parent": os.getpid()}
     modules = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109  # also where it is not UTF-8
     try:
         done = subprocess.run(
@@ -91,6 +98,45 @@ def quiet() -> Iterator[None]:
         datasets.logging.set_verbosity(verbosity)
         if not hidden:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def as_written(words: Mapping[str, str]) -> Iterator[None]:
+    """Let ``datasets`` read some columns of CSV files as they are written, where pandas would make numbers and gaps of words.
+
+    ``words`` names the column of a ``text``, in which ``007`` and nothing are texts too, and of a ``label``, whose numbers stay numbers
+    and whose empty cells stay empty.
+    """
+    import pandas as pd
+    from datasets.packaged_modules.csv import csv
+    from datasets.packaged_modules.folder_based_builder import folder_based_builder
+
+    class Pandas:
+        """Pandas, but for how it reads CSV files."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(pd, name)
+
+        def read_csv(self, file: Any, **settings: Any) -> Iterator[pd.DataFrame]:
+            raw = {**settings, "dtype": str, "keep_default_na": False, "na_filter": False}
+            return map(restored, pd.read_csv(file, **settings), pd.read_csv(file, **raw))
+
+    def restored(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+        text, label = words.get("text"), words.get("label")
+        if text in frame:
+            frame[text] = raw[text]
+        if label in frame and not pd.api.types.is_numeric_dtype(frame[label]):
+            frame[label] = raw[label].where(raw[label] != "", None)
+        return frame
+
+    modules = (csv, folder_based_builder)
+    for module in modules:
+        module.pd = Pandas()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.pd = pd
 
 
 @contextmanager
@@ -136,7 +182,7 @@ def _main() -> None:
     end_with_parent(asked["parent"])
     output, sys.stdout = sys.stdout, sys.stderr  # whatever libraries print
     try:
-        answer: dict[str, Any] = {"files": files_of(build(asked["path"], asked["settings"]))}
+        answer: dict[str, Any] = {"files": files_of(build(asked["path"], asked["settings"], asked["words"]))}
     except Exception as error:
         answer = {"error": reason_of(error)}
     json.dump(answer, output)

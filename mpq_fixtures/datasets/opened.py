@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock
@@ -37,27 +38,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_DATASETS_CACHE", os.path.join(os.path.expanduser(home), "datasets")))  # noqa: PTH111, PTH118
 
 
-def opened(path: str, settings: Mapping[str, Any]) -> Mapping[Any, Any]:
+def opened(path: str, settings: Mapping[str, Any], words: Mapping[str, str] = MappingProxyType({})) -> Mapping[Any, Any]:
     """Return the splits by name that ``datasets`` makes of what ``path`` and ``settings`` name: found again where nothing has changed.
 
+    ``words`` names columns that are read as they are written, see `mpq_fixtures.datasets.building.as_written`.
     Of several processes that open the same for the first time one does, and the others wait for it. Raises whatever ``datasets`` does.
     """
     try:
         listing = listing_of(path, settings)
-        memo = cache_folder() / "mpq" / f"{_key(path, settings)}.json"
+        memo = cache_folder() / "mpq" / f"{_key(path, settings, words)}.json"
         if listing is None:
-            return _built(path, settings)[0]
+            return _built(path, settings, words)[0]
         if (found := _load(memo, listing)) is not None:
             return found
         memo.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(memo.with_suffix(".lock"))
         lock.acquire()
     except OSError:  # a folder that may not be listed, or a cache that may not be written to: what comes of it says `datasets`
-        return _built(path, settings)[0]
+        return _built(path, settings, words)[0]
     try:
         if (found := _load(memo, listing)) is not None:
             return found
-        splits, files = _built(path, settings)
+        splits, files = _built(path, settings, words)
         if files:
             _remember(memo, listing, files)
         return splits
@@ -65,17 +67,17 @@ def opened(path: str, settings: Mapping[str, Any]) -> Mapping[Any, Any]:
         lock.release()
 
 
-def _built(path: str, settings: Mapping[str, Any]) -> tuple[Mapping[Any, Any], dict[str, list[str]] | None]:
+def _built(path: str, settings: Mapping[str, Any], words: Mapping[str, str]) -> tuple[Mapping[Any, Any], dict[str, list[str]] | None]:
     """Return the splits, new, and the files that hold them, where these alone do."""
-    if "datasets" not in sys.modules and (files := build_elsewhere(path, settings, cache_folder())) is not None:
+    if "datasets" not in sys.modules and (files := build_elsewhere(path, settings, words, cache_folder())) is not None:
         return {name: mapped(parts) for name, parts in files.items()}, files
-    splits = build(path, settings)
+    splits = build(path, settings, words)
     return splits, files_of(splits)
 
 
-def _key(path: str, settings: Mapping[str, Any]) -> str:
+def _key(path: str, settings: Mapping[str, Any], words: Mapping[str, str]) -> str:
     versions = {package: version(package) for package in (DISTRIBUTION, "datasets", "pyarrow", "fsspec")}
-    return key_of(path=path, settings=settings, versions=versions, format=_FORMAT)
+    return key_of(path=path, settings=settings, words=dict(words), versions=versions, format=_FORMAT)
 
 
 def _load(memo: Path, listing: str) -> dict[str, Any] | None:

@@ -161,9 +161,15 @@ def _folder_of(evaluation: Evaluation, layout: str) -> Path:
 def _build(evaluation: Evaluation, path: str, **settings: Any) -> Any:
     """Let ``datasets`` make its table, or find the one that it made before: it remembers files by name and time of change."""
     try:
-        return opened(path, settings)
+        return opened(path, settings, _words(evaluation))
     except Exception as error:  # of many kinds
         raise AssetError(f"{evaluation.name}: data set {evaluation.dataset_name!r} cannot be opened: {reason_of(error)}") from error
+
+
+def _words(evaluation: Evaluation) -> dict[str, str]:
+    """Return the columns that hold words, which are targets as they are written."""
+    keys = [key for key in ("text", "label") if key in evaluation.task.columns and evaluation.has_labels]
+    return {key: evaluation.dataset.get(key, key) for key in keys}
 
 
 def _load_saved(evaluation: Evaluation, folder: Path) -> Any:
