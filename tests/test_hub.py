@@ -524,6 +524,15 @@ class TestChoice:
             "default/partial-validation/0000.parquet"
         ]
 
+    @pytest.mark.parametrize(
+        ("split", "chosen"), [("test", [0, 1]), ("test_other", [2]), ("test.clean", [3]), ("validation", [4]), ("other", [2])]
+    )
+    def test_whose_names_begin_alike_are_told_apart(self, split: str, chosen: list[int]) -> None:
+        """As ``push_to_hub`` names the files of splits, in the first of the patterns that ``datasets`` looks for."""
+        names = ["data/test-00000-of-00002.parquet", "data/test-00001-of-00002-0d19c1c60f06f20e.parquet",
+                 *(f"data/{name}-00000-of-00001.parquet" for name in ("test_other", "test.clean", "dev"))]  # fmt: skip
+        assert parquet_files({"split": split}, names, "") == [names[place] for place in chosen]
+
     def test_a_configuration_of_the_readme(self) -> None:
         readme = "---\nconfigs:\n- config_name: en\n  data_files:\n  - split: validation\n    path: en/validation-*\n---\n"
         names = ["en/train-00000-of-00001.parquet", "en/validation-00000-of-00002.parquet", "en/validation-00001-of-00002.parquet"]

@@ -98,11 +98,15 @@ def _patterns(card: Mapping[str, Any], config: Any, split: str) -> list[str]:
 
 
 def _by_name(names: Iterable[str], config: Any, split: str) -> list[str]:
-    """Choose by words in the path: ``full/validation/0000.parquet``, ``data/validation-00000-of-00014.parquet``."""
+    """Choose by words in the path: ``full/validation/0000.parquet``, ``data/validation-00000-of-00014.parquet``.
+
+    Where such a word is all of a name, as it is there, ``data/validation_other-00000-of-00001.parquet`` is of another split.
+    """
     words = "|".join(re.escape(word) for word in _OTHER_NAMES.get(split, (split,)))
-    in_path = re.compile(rf"(?:^|[/._-])(?:{words})(?:[/._-])")
     within = [name for name in names if config in name.split("/")[:-1]] if config else list(names)
-    return [name for name in within or names if in_path.search(name)]
+    alone, in_path = rf"(?:^|/)(?:{words})(?:/|\.parquet$|-\d{{5}}-of-\d{{5}})", rf"(?:^|[/._-])(?:{words})(?:[/._-])"
+    found = ([name for name in within or names if re.search(pattern, name)] for pattern in (alone, in_path))
+    return next(filter(None, found), [])
 
 
 def _offer(names: Iterable[str]) -> str:
