@@ -11,8 +11,9 @@ from PIL import Image as PILImage
 from trial_signals import music, photo, speech
 
 from mpq_fixtures.codecs import AUDIO, IMAGE, CodecError, from_address, instance
-from mpq_fixtures.codecs.scaling import at_scale, check, parse_scale
-from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.codecs._audio import varint
+from mpq_fixtures.codecs.scaling import Scaled, at_scale, check, parse_scale
+from mpq_fixtures.signals import Audio, Image, Limits
 from mpq_fixtures.suite_file import load_suite
 
 SUITE = """
@@ -54,8 +55,25 @@ class TestAPicture:
         assert ledger.payload + ledger.container + ledger.side == len(data)
         assert ledger.side - codec.ledger(data[4:]).side in (2, 3, 4)
 
+    def test_names_the_rate_of_the_picture_that_is_coded(self) -> None:
+        codec, original = at_scale(instance("jp2k"), "r25@0.5x"), photo(200, 101)
+        nominal = codec.nominal_bits(original, "r25@0.5x")
+        assert nominal == 24 * 100 * 50 / 25  # of 50.5 columns Python rounds to the even number
+        assert 8 * len(codec.encode(original, "r25@0.5x")) == pytest.approx(nominal, rel=0.1)
+
 
 class TestASound:
+    def test_may_be_as_long_as_the_limits_allow(self) -> None:
+        codec = at_scale(instance("opus"), "24k@8khz")
+        assert isinstance(codec, Scaled)
+        for rate in (44100, 48000, 192000):
+            frames = int(Limits().seconds * rate)
+            assert codec._head(varint(rate) + varint(frames) + b"x") == (rate, frames, b"x")
+
+    def test_names_the_rate_of_the_sound(self) -> None:
+        codec = at_scale(instance("opus"), "24k@8khz")
+        assert codec.nominal_bits(speech(16000, 1, 1.5), "24k@8khz") == 36_000
+
     @pytest.mark.parametrize("original", [speech(16000, 1), music(44100, 2, 0.7), speech(8000, 1, 0.4)], ids=["s16", "m44x2", "s8"])
     def test_comes_back_in_its_rate_and_length_and_in_time(self, original: Audio) -> None:
         codec = at_scale(instance("opus"), "24k@8khz")

@@ -28,7 +28,7 @@ from mpq_fixtures.signals import Audio, Image, Modality, Signal
 
 MARK = "@"
 _FACTOR, _RATE = re.compile(r"0\.\d{1,3}x"), re.compile(r"\d{1,3}(\.\d{1,3})?khz")
-_MOST = 1 << 28  # pixels, or frames of a sound: a damaged size must not fill the memory
+_MOST = 1 << 28  # pixels: a damaged size must not fill the memory
 
 
 def split(quality: str) -> tuple[str, str]:
@@ -114,7 +114,7 @@ class Scaled(Codec):
         asked = parse_scale(scale, self.modality)
         if isinstance(signal, Image):
             height, width = signal.pixels.shape[:2]
-            size = max(1, round(width * asked)), max(1, round(height * asked))
+            size = _reduced(signal, asked)
             reduced = PILImage.fromarray(np.ascontiguousarray(signal.pixels)).resize(size, PILImage.Resampling.LANCZOS)
             return varint(width) + varint(height) + self._codec.encode(Image(np.array(reduced)), base)
         rate = min(round(asked), signal.sample_rate)
@@ -139,13 +139,23 @@ class Scaled(Codec):
         return self._codec.ledger(stream) + Ledger(0, side=len(data) - len(stream))
 
     def nominal_bits(self, signal: Signal, quality: str) -> float | None:
-        """Return the bits that the codec's quality names for the signal."""
-        return self._codec.nominal_bits(signal, split(quality)[0])
+        """Return the bits that the codec's quality names for what it is given: a smaller picture, or a sound that is as long."""
+        base, scale = split(quality)
+        if isinstance(signal, Image):
+            width, height = _reduced(signal, parse_scale(scale, self.modality))
+            signal = Image(np.broadcast_to(np.uint8(0), (height, width, 3)))  # of which nothing but the size counts
+        return self._codec.nominal_bits(signal, base)
 
     def _head(self, data: bytes) -> tuple[int, int, bytes]:
         first, rest = read_varint(data)
         second, rest = read_varint(rest)
-        allowed = first * second <= _MOST if self.modality is IMAGE else 1000 <= first <= 384_000 and second <= _MOST
+        allowed = first * second <= _MOST if self.modality is IMAGE else 1000 <= first <= 384_000
         if not allowed or not first or not second:
             raise ValueError(f"not a whole {self.name} stream: a size of {first} by {second}")
         return first, second, rest
+
+
+def _reduced(picture: Image, factor: float) -> tuple[int, int]:
+    """Return the width and the height of a picture whose sides are multiplied by ``factor``."""
+    height, width = picture.pixels.shape[:2]
+    return max(1, round(width * factor)), max(1, round(height * factor))
