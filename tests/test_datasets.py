@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -260,6 +261,21 @@ class TestTables:
         (folder / "numbers.csv").write_text(f"image,label\n{photo},01\n{photo},10\n{photo},NA\n")
         dataset = classified(path="csv", data_files="numbers.csv")
         assert [dataset.samples[row].target() for row in (0, 1)] == [1, 10]
+
+    @pytest.mark.parametrize("name", ["old[1]", "a*b", "what?"])
+    def test_in_folders_whose_names_are_patterns_are_found(self, folder: Path, tmp_path: Path, name: str) -> None:
+        shutil.copytree(folder / "photos", tmp_path / name / "photos")
+        for table in ("rows", "rows[2]"):
+            (tmp_path / name / f"{table}.csv").write_text("image,label\nphotos/test/cat/0.jpg,cat\nphotos/test/dog/0.jpg,dog\n")
+        count = {"rows.csv": 2, "rows[2].csv": 2, "ro*.csv": 4, "[r]ows.csv": 2}
+        where = [({"path": "csv", "data_files": files}, count) for files, count in count.items()]
+        where += [({"path": "imagefolder", "data_dir": "photos", "split": "test"}, 6)]
+        for dataset, rows in where:
+            samples = load_dataset(evaluation("image_classification", tmp_path / name, **dataset)).samples
+            assert len(samples) == rows
+            assert all(pixels(sample).size for sample in samples)
+        with pytest.raises(AssetError, match=re.escape(f"there is no file {tmp_path / name}/none.csv")):
+            load_dataset(evaluation("image_classification", tmp_path / name, path="csv", data_files="none.csv"))
 
     def test_words_of_another_column_are_another_table(self, opened: Open, folder: Path) -> None:
         (folder / "two.csv").write_text("audio,one,two\ncalls/0.flac,007,008\ncalls/1.flac,1,2\n")

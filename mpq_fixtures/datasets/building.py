@@ -6,6 +6,7 @@ larger for that as long as it lives, a process of its own does it and leaves (``
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
@@ -41,12 +42,13 @@ def build(path: str, settings: Mapping[str, Any], words: Mapping[str, str]) -> A
 
     with quiet():
         with listed_once(path, settings):
-            builder = datasets.load_dataset_builder(path, **settings)
+            literal = {key: glob.escape(value) if key == "data_dir" and value else value for key, value in settings.items()}
+            builder = datasets.load_dataset_builder(path, **literal)
         files = (str(file) for files in (builder.config.data_files or {}).values() for file in files)
         written = bool(words) and (path == "csv" or any(".csv" in file or ".tsv" in file for file in files))
         if written:  # which `datasets` must not take for the same tables
             with listed_once(path, settings):
-                builder = datasets.load_dataset_builder(path, **settings, description=f"as written: {json.dumps(words)}")
+                builder = datasets.load_dataset_builder(path, **literal, description=f"as written: {json.dumps(words)}")
         if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
             builder.BASE_FEATURE = Sounds
         with as_written(words) if written else nullcontext():

@@ -203,14 +203,21 @@ def _datafiles_of(files: Any, evaluation: Evaluation) -> dict[str, list[str]] | 
     if files is None:
         return None
     by_split = files if isinstance(files, Mapping) else {str(evaluation.dataset.get("split", "train")).partition("[")[0].strip(): files}
-    found = {
-        split: [str(resolve(one, evaluation.folder, evaluation.name)) for one in ([some] if isinstance(some, str) else some)]
-        for split, some in by_split.items()
-    }
+    found = {split: [_pattern(one, evaluation) for one in ([some] if isinstance(some, str) else some)] for split, some in by_split.items()}
     for file in (file for some in found.values() for file in some):
         if next(glob.iglob(file, recursive=True), None) is None:  # noqa: PTH207  # a pattern of an absolute path
-            raise MissingAsset(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {file}")
+            plainly = re.sub(r"\[([*?[])\]", r"\1", file)
+            raise MissingAsset(f"{evaluation.name}: data set {evaluation.dataset_name!r}: there is no file {plainly}")
     return found
+
+
+def _pattern(files: str, evaluation: Evaluation) -> str:
+    """Return the pattern for files from the suite file's folder on, in whose name, as in that of a file that there is, nothing is magic."""
+    path = resolve(files, evaluation.folder, evaluation.name)
+    if path.is_file():
+        return glob.escape(str(path))
+    inside = path.is_relative_to(evaluation.folder)
+    return str(Path(glob.escape(str(evaluation.folder)), path.relative_to(evaluation.folder))) if inside else str(path)
 
 
 def _folder_around(patterns: Iterable[str]) -> Path | None:
