@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,15 @@ os.umask(_UMASK)
 def for_arrow(path: Path, mode: Literal["rb", "wb"] = "rb") -> Path | io.FileIO:
     """Return a path as Arrow takes it: it knows no other names than UTF-8, and such a file is given to it open, without a buffer."""
     return path if is_utf8(os.fsencode(path)) else path.open(mode, buffering=0)
+
+
+def check_regular(path: str | Path) -> os.stat_result:
+    """Return what the system says of a file; raises ``OSError`` where there is none, or what reading may wait for, or never end, as pipes
+    and devices."""
+    found = os.stat(path)  # noqa: PTH116  # some 10,000 times over, and pathlib remembers every name that it has seen
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # of a folder, opening it says so
+        raise OSError(f"{path} is no file, but a pipe or a device")
+    return found
 
 
 def temporary_beside(path: Path) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ from PIL import Image as PILImage
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.mapped import Feature, Mapped
-from mpq_fixtures.datasets.reading import read_mask
+from mpq_fixtures.datasets.reading import read_mask, size_of_image
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
-from mpq_fixtures.suite import Evaluation, SuiteError
+from mpq_fixtures.suite import OWN_ANSWERS, Evaluation, SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks._classes import Unnamed, match
@@ -642,6 +644,42 @@ class TestOpeningElsewhere:
         assert build_elsewhere("csv", {}, {}, tmp_path) is None
         monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
         assert build_elsewhere("csv", {}, {}, tmp_path) is None
+
+
+class TestPipesAndDevices:
+    """What reading would wait for, or never end, is that sample's failure."""
+
+    @pytest.fixture(params=["pipe", "device"])
+    def odd(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+        (tmp_path / "photos").mkdir()
+        odd = tmp_path / "photos" / "odd.png"
+        if request.param == "device":
+            odd.symlink_to("/dev/null")
+            yield odd
+            return
+        os.mkfifo(odd)
+        threading.Thread(target=lambda: odd.open("wb").close(), daemon=True).start()  # whoever reads it gets nothing
+        yield odd
+        os.close(os.open(odd, os.O_RDONLY | os.O_NONBLOCK))
+
+    def test_in_a_folder(self, odd: Path) -> None:
+        (odd.parent / "a.png").write_bytes(replicas.picture(1))
+        tried = dataclasses.replace(evaluation("image_classification", odd.parent.parent, path="photos"), targets=OWN_ANSWERS)
+        first, second = load_dataset(tried).samples
+        assert pixels(first).size
+        assert (second.id, second.stored_bytes) == ("odd.png", 0)
+        with pytest.raises(OSError, match=r"odd\.png is no file, but a pipe or a device"):
+            second.signal()
+
+    def test_in_a_column(self, odd: Path) -> None:
+        (odd.parent / "rows.csv").write_text("image,label\nodd.png,0\n")
+        (sample,) = load_dataset(evaluation("image_classification", odd.parent, path="csv", data_files="rows.csv")).samples
+        with pytest.raises(OSError, match=r"odd\.png is no file, but a pipe or a device"):
+            sample.signal()
+
+    def test_whose_size_is_asked_for(self, odd: Path) -> None:
+        with pytest.raises(OSError, match=r"odd\.png is no file, but a pipe or a device"):
+            size_of_image(str(odd))
 
 
 class TestKnownFiles:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mpq_fixtures.datasets.listing import YOUNG
 from mpq_fixtures.datasets.opened import cache_folder
+from mpq_fixtures.files import check_regular
 from mpq_fixtures.plain_text import is_utf8
 
 _NEW = 512  # digests that are written at a time, and lost at most where a process is killed
@@ -54,10 +55,10 @@ class FileDigests:
 
     def of(self, path: str) -> tuple[bytes, int]:
         """Return the digest of a file's content, 32 bytes, and its size; raises ``OSError`` where it cannot be read."""
-        known = self._ahead.pop(path, None) or self._new.get(path)
-        if known is not None and _row(path, os.stat(path), known[5]) == known:  # noqa: PTH116  # some 10,000 times over
+        known, there = self._ahead.pop(path, None) or self._new.get(path), check_regular(path)
+        if known is not None and _row(path, there, known[5]) == known:
             return known[5], known[1]
-        with open(path, "rb") as file:  # noqa: PTH123  # as above
+        with open(path, "rb") as file:  # noqa: PTH123  # some 10,000 times over
             now, before = time.time_ns(), os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").digest()
             size, after = file.tell(), os.fstat(file.fileno())

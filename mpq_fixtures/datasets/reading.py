@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from mpq_fixtures.files import check_regular
 from mpq_fixtures.signals import Audio, Image, Limits, Modality
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ _FORMATS = {
 
 def _open(file: io.BytesIO | str) -> PILImage.Image:
     """Open a picture as Pillow does, if it is of one of the formats that are read."""
+    if isinstance(file, str):
+        check_regular(file)
     PILImage.preinit()
     try:
         return PILImage.open(file, formats=[name for name in PILImage.ID if name in _FORMATS])
