@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,33 @@ class TestSharedFolder:
         thread.join()
         assert contents(reader.scope(BITSTREAM, KEY), range(20)) == expected(range(20))
         assert not list(tmp_path.rglob("*.part"))
+
+    def test_is_begun_by_many_at_once(self, tmp_path: Path) -> None:
+        """Threads have their process's number in common, as processes in containers may."""
+        for number in range(20):
+            url, start = (tmp_path / str(number)).as_uri(), threading.Barrier(4, timeout=30)
+
+            def begin(url: str = url, start: threading.Barrier = start) -> None:
+                store = open_store(url)
+                start.wait()
+                store.put(BITSTREAM, KEY, b"the same")
+
+            with ThreadPoolExecutor(4) as threads:
+                for done in [threads.submit(begin) for _ in range(4)]:
+                    done.result()
+            assert open_store(url).get(BITSTREAM, KEY) == b"the same"
+        assert not list(tmp_path.rglob("*.part"))
+
+    def test_keeps_no_piece_of_a_process_that_was_killed_a_day_ago(self, tmp_path: Path) -> None:
+        open_store(tmp_path.as_uri()).scope(BITSTREAM, KEY).write(table([1]))
+        (pack,) = tmp_path.rglob("*.pack")
+        pieces = [pack.with_name(f".{pack.name}.{number}.part") for number in (1, 2)]
+        for piece, hours in zip(pieces, (25, 23), strict=True):
+            piece.write_bytes(b"half of it")
+            os.utime(piece, (time.time() - 3600 * hours,) * 2)
+        open_store(tmp_path.as_uri()).scope(BITSTREAM, KEY).write(table([2]))
+        assert [piece.exists() for piece in pieces] == [False, True]
+        assert contents(open_store(tmp_path.as_uri()).scope(BITSTREAM, KEY), range(3)) == expected([1, 2])
 
 
 def free_port() -> int:

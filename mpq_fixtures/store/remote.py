@@ -11,10 +11,11 @@ import json
 import os
 import re
 import time
+import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +56,7 @@ class RemoteStore(Store):
         super().__init__(url)
         self._settings = settings
         self._opened: tuple[int, Any, str] | None = None
+        self._swept: set[str] = set()
         self._checked = self._marked = self._told = False
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
@@ -112,11 +114,28 @@ class RemoteStore(Store):
                 return
             folder, _, last = path.rpartition("/")
             files.makedirs(folder, exist_ok=True)
-            piece = f"{folder}/.{last}.{os.getpid()}.part"
-            files.pipe_file(piece, content)
-            files.mv(piece, path)
+            self._sweep(files, folder)
+            piece = f"{folder}/.{last}.{uuid.uuid4().hex}.part"  # two containers may each have a process of the same number
+            try:
+                files.pipe_file(piece, content)
+                files.mv(piece, path)
+            except BaseException:
+                with suppress(Exception):
+                    files.rm_file(piece)
+                raise
 
         self._explained(lambda: self.ask(write))
+
+    def _sweep(self, files: Any, folder: str) -> None:
+        """Remove pieces that processes left which were killed while they wrote; nobody writes at one for a day."""
+        if folder in self._swept:
+            return
+        self._swept.add(folder)
+        with suppress(OSError):  # another process sweeps, too; and what keeps this one from it, who writes will say
+            for info in files.ls(folder, detail=True):
+                name = info["name"].rpartition("/")[2]
+                if name.startswith(".") and name.endswith(".part") and 0 < _modified(info) < time.time() - _DAY:
+                    files.rm_file(info["name"])
 
     def remove_objects(self, names: Sequence[str]) -> None:
         """Remove objects, those that are still there."""
