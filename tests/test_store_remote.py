@@ -13,11 +13,13 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from chaos_kinds import Disk, NoDisk
 from fsspec.implementations.memory import MemoryFileSystem
 from test_store import KEY, contents, expected, source, table
 
@@ -208,6 +210,48 @@ class TestSharedFolder:
         open_store(tmp_path.as_uri()).scope(BITSTREAM, KEY).write(table([2]))
         assert [piece.exists() for piece in pieces] == [False, True]
         assert contents(open_store(tmp_path.as_uri()).scope(BITSTREAM, KEY), range(3)) == expected([1, 2])
+
+    def test_below_a_file_is_an_error_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        url = (tmp_path / "file" / "store").as_uri()
+        uses = [lambda store: store.get(BITSTREAM, KEY), lambda store: store.put(BITSTREAM, KEY, b""), lambda store: [*store.parts()]]
+        for use in uses:
+            with pytest.raises(StoreError, match=f"cannot use the store {url}: Not a directory; give another one with --mpq-cache"):
+                use(open_store(url))
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    try:
+        disk = Disk(2)
+    except NoDisk as error:
+        pytest.skip(str(error))
+    with closing(disk):
+        yield disk
+
+
+class TestDisk:
+    """A shared folder on a disk that is full, or that may only be read, which waiting does not change."""
+
+    @pytest.mark.filterwarnings("error")
+    def test_that_is_full_is_said_at_once_and_keeps_no_piece(self, disk: Disk) -> None:
+        store = open_store(f"file://{disk.seen}/store")
+        store.put(BITSTREAM, KEY, b"x")
+        disk.fill(4096)
+        with pytest.raises(StoreError, match="No space left on device; free some room or give another"):
+            store.put(BITSTREAM, KEY, bytes(100_000))
+        assert not list(disk.seen.rglob("*.part"))
+        assert store.get(BITSTREAM, KEY) == b"x"
+
+    @pytest.mark.filterwarnings("error")
+    def test_that_may_only_be_read_is_read_at_once(self, disk: Disk) -> None:
+        url = f"file://{disk.seen}/store"
+        open_store(url).scope(STATISTIC, KEY, {"case": "one"}).write(table(range(3)))
+        disk.read_only(True)
+        scope = open_store(url).scope(STATISTIC, KEY, {"case": "another"})
+        assert contents(scope, range(5)) == expected(range(3))
+        with pytest.raises(StoreError, match="Read-only file system; give another"):
+            scope.write(table([4]))
 
 
 def free_port() -> int:

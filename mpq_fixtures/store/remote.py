@@ -7,6 +7,7 @@ scope and reads the beginnings of what is new.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -38,7 +39,9 @@ _DIGEST = 16
 _NAME = re.compile(r"([0-9a-f]{32})-(\d+)\.pack")
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
-_FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_FINAL_NUMBERS = {errno.EROFS, *_NO_ROOM}  # which have no classes of their own
 _CLIENTS = {"aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "azure", "requests", "urllib3", "fsspec"}
 _HOPELESS = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "InvalidRegionError"}
 
@@ -159,7 +162,7 @@ class RemoteStore(Store):
 
         try:
             found = self.ask(look)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return {}
         return {info["name"].rpartition("/")[2]: info for info in found if info.get("type") != "directory"}
 
@@ -170,11 +173,11 @@ class RemoteStore(Store):
             files, _ = self._files()
             try:
                 return action(files)
-            except _FINAL as error:
-                if isinstance(error, PermissionError):
-                    raise self._error(error.strerror or str(error) or "permission denied") from error
+            except FileNotFoundError:
                 raise
             except Exception as error:
+                if isinstance(error, _FINAL) or (isinstance(error, OSError) and error.errno in _FINAL_NUMBERS):
+                    raise self._error_of(error) from error
                 if not _may_pass(error):
                     raise self._error(f"{type(error).__name__}: {error}") from error
                 if time.monotonic() - began + wait > PATIENCE:
@@ -255,10 +258,14 @@ class RemoteStore(Store):
         except StoreError:
             raise
         except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+            raise self._error_of(error) from error
 
-    def _error(self, reason: str) -> StoreError:
-        return StoreError(f"cannot use the store {self.location}: {reason}; give another one with --mpq-cache")
+    def _error_of(self, error: OSError) -> StoreError:
+        way = "free some room or " if error.errno in _NO_ROOM else ""
+        return self._error(error.strerror or str(error) or type(error).__name__, way)
+
+    def _error(self, reason: str, way: str = "") -> StoreError:
+        return StoreError(f"cannot use the store {self.location}: {reason}; {way}give another one with --mpq-cache")
 
 
 class RemoteScope(Scope):
