@@ -40,21 +40,16 @@ _FRAME = re.compile(r'^  File "(.*)", line (\d+) in ', re.MULTILINE)
 class Place:
     """A thread's place in the file, while it is at some samples; a context manager."""
 
-    __slots__ = ("_free", "_number", "_numbers", "_seconds", "_size", "_start", "_view")
+    __slots__ = ("_free", "_number", "_numbers", "_seconds", "_start", "_view")
 
     def __init__(self, view: mmap.mmap, number: int, free: list[int], numbers: Iterator[int], seconds: float) -> None:
         self._view, self._number, self._free, self._numbers, self._seconds = view, number, free, numbers, seconds
-        self._start, self._size = number * _SIZE, 0
+        self._start = number * _SIZE
 
     def note(self, step: str, ids: Sequence[str]) -> None:
         """Note a step and the samples: these first, so that nothing half written is taken for a note."""
         self._head("", 0)
-        self._size = _write(self._view, self._start, "\0".join(ids))
-        self._head(step, self._size)
-
-    def step(self, name: str) -> None:
-        """Note that it is at another step now, whose time begins."""
-        self._head(name, self._size)
+        self._head(step, _write(self._view, self._start, "\0".join(ids)))
 
     def _head(self, step: str, size: int) -> None:
         _HEAD.pack_into(self._view, self._start, next(self._numbers) % 2**32, size, self._seconds, STEPS.index(step), 0)
@@ -76,9 +71,6 @@ class _Nowhere(Place):
         pass
 
     def note(self, step: str, ids: Sequence[str]) -> None:
-        pass
-
-    def step(self, name: str) -> None:
         pass
 
     def __exit__(self, *raised: object) -> None:

@@ -142,7 +142,7 @@ with notes.at("encode", ["a"], 1):
 
         def work(number: int) -> None:
             with notes.at("read", [f"sample {number}"]) as place:
-                place.step("encode" if number % 2 else "decode")
+                place.note("encode" if number % 2 else "decode", [f"sample {number}"])
                 barrier.wait(60)
                 barrier.wait(60)
 
@@ -170,7 +170,6 @@ with notes.at("encode", ["a"], 1):
     def test_are_none_where_nobody_oversees(self, tmp_path: Path) -> None:
         notes = UnderWay()
         with notes.at("read", ["a"]) as place:
-            place.step("encode")
             place.note("predict", ["a", "b"])
         assert not list(tmp_path.iterdir())
 
