@@ -8,16 +8,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from projects import Project
 
+from mpq_fixtures.clock import Clock
+from mpq_fixtures.codecs import Codec
+from mpq_fixtures.codecs.jpeg import Jpeg
+from mpq_fixtures.engines import local
 from mpq_fixtures.engines.claims import Claims
-from mpq_fixtures.engines.local import uninterrupted
-from mpq_fixtures.engines.work_data import folder_of
+from mpq_fixtures.engines.local import LocalEngine, uninterrupted
+from mpq_fixtures.engines.ranges import batches_of_range
+from mpq_fixtures.engines.work_data import folder_of, look_up
+from mpq_fixtures.models import OpenModel
+from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.store import StoreError
+from mpq_fixtures.signals import Dataset, Image, Sample
+from mpq_fixtures.store import StoreError, open_store
+from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.tasks import find_task
 
 WORK = "the key of a case's rows"
 
@@ -154,6 +167,147 @@ class TestClaims:
         assert folder_of(tmp_path / "store") == tmp_path / "store" / "work"
         assert tmp_path in folder_of("s3://bucket/mpq").parents
         assert folder_of("s3://bucket/mpq") != folder_of("s3://bucket/other")
+
+
+class TestRange:
+    def test_takes_two_seconds(self) -> None:
+        assert batches_of_range(0.01, 4, 1000) == 50
+
+    def test_is_one_batch_where_nothing_is_known_and_where_a_batch_takes_longer(self) -> None:
+        assert batches_of_range(None, 4, 1000) == batches_of_range(7.0, 4, 1000) == batches_of_range(None, 4, 0) == 1
+
+    def test_is_at_most_what_may_be_taken_and_what_memory_holds(self) -> None:
+        assert batches_of_range(0.01, 4, 3) == 3
+        assert batches_of_range(1e-9, 64, 1000) * 64 == 1024
+
+
+QUICK = """
+import time
+
+
+class Model:
+    batch_size = 4
+
+    def predict(self, signals):
+        events.append(("predict", time.monotonic()))
+        time.sleep({seconds} * len(signals))
+        events.append(("predicted", time.monotonic()))
+        return [int(signal.pixels.mean()) % 2 for signal in signals]
+
+
+events = []
+models = []
+
+
+def load(device):
+    models.append(Model())
+    return models[-1]
+"""
+
+
+class Slow(Jpeg):
+    """JPEG that takes its time, and first calls what it was made with."""
+
+    def __init__(self, seconds: float, look: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._seconds, self._look = seconds, look
+
+    def encode(self, signal: Image, quality: str) -> bytes:
+        self._look()
+        time.sleep(self._seconds)
+        return super().encode(signal, quality)
+
+
+class Bench:
+    """A worker alone at some pictures."""
+
+    def __init__(self, folder: Path, pictures: int, predicts: float = 0.0, workers: int = 1) -> None:
+        def picture(number: int) -> Image:
+            return Image(np.full((8, 8, 3), number % 256, np.uint8))
+
+        samples = [Sample(f"p{n}", f"{n:064x}", 192, lambda n=n: picture(n), lambda n=n: n % 2) for n in range(pictures)]  # type: ignore[misc]
+        (folder / "model.py").write_text(QUICK.format(seconds=predicts))
+        self.folder, self.dataset = folder / "work", Dataset(samples, ("even", "odd"))
+        self.evaluation = Evaluation("e", "s", find_task("image_classification"), "python:model:load", {"path": "python:x:y"}, (), folder)
+        self.model, self.engine = OpenModel(self.evaluation, "cpu"), LocalEngine(self.folder, "session", workers)
+        self.resources = Resources(open_store(folder / "store"), Clock(), engine=self.engine)
+
+    def pipeline(self, codec: Codec | None = None) -> Pipeline:
+        case = Case(self.evaluation, "jpeg", "q50") if codec else self.evaluation.cases[0]
+        return Pipeline(case, self.dataset, self.model, codec, self.resources)
+
+    def claimed(self) -> int:
+        """How many batches are claimed now."""
+        ((count,),) = look_up(self.folder, "select count(*) from claims")
+        return int(count)
+
+
+class TestLostWork:
+    """What a kill costs: claims and what is not written yet are of the last seconds, however quick the case before was."""
+
+    SECONDS, LATER = 0.02, 60
+
+    def test_is_of_seconds_after_a_quick_case(self, tmp_path: Path) -> None:
+        bench, held = Bench(tmp_path, 512), []
+
+        def look() -> None:
+            held.append(bench.claimed())
+            if len(held) == self.LATER:
+                raise KeyboardInterrupt
+
+        assert bench.engine.complete(bench.pipeline()) == {}
+        slow = bench.pipeline(Slow(self.SECONDS, look))
+        with pytest.raises(KeyboardInterrupt):
+            bench.engine.complete(slow)
+        assert max(held) * slow.batch_size * self.SECONDS < 2 + 2 * slow.batch_size * self.SECONDS
+        assert bench.claimed() == 0
+
+    def test_is_written_every_few_seconds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "STRETCH", 0.1)
+        bench, unwritten = Bench(tmp_path, 512), list[int]()
+        bench.engine.complete(bench.pipeline())
+        rows = bench.pipeline(Slow(0)).rows
+
+        def look() -> None:
+            if len(unwritten) % 16 == 0:
+                unwritten.append(len(unwritten) - len(rows.found(bench.dataset.sources(range(512)))))
+            else:
+                unwritten.append(0)
+
+        slow = bench.pipeline(Slow(0.002, look))
+        assert bench.engine.complete(slow) == {}
+        assert len(unwritten) == 512
+        assert max(unwritten) <= 0.1 / 0.002 + 2 * slow.batch_size
+
+
+class TestAhead:
+    """While the model is at a batch the next one is got ready, however long a batch takes."""
+
+    def events(self, bench: Bench) -> list[tuple[str, float]]:
+        found: list[tuple[str, float]] = []
+        assert bench.engine.complete(bench.pipeline(Slow(0.02, lambda: found.append(("encode", time.monotonic()))))) == {}
+        return sorted([*found, *sys.modules[type(bench.model.ready()).__module__].events], key=lambda event: event[1])
+
+    def test_of_the_model_is_one_batch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "STRETCH", 0.05)
+        assert self.overlaps(Bench(tmp_path, 20, 0.02)) >= 2
+
+    def test_is_nothing_where_another_may_have_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(local, "STRETCH", 0.05)
+        assert self.overlaps(Bench(tmp_path, 12, 0.02, workers=4)) == 0
+
+    def overlaps(self, bench: Bench) -> int:
+        """Count the predictions of batches of the case during which something was encoded."""
+        count = under_way = 0
+        encoded = False
+        for name, _ in self.events(bench):
+            if name == "encode":
+                encoded |= bool(under_way)
+            elif name == "predict":
+                under_way, encoded = 1, False
+            else:
+                count, under_way = count + encoded, 0
+        return count
 
 
 class TestInterrupt:

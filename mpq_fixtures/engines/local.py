@@ -6,15 +6,18 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.endings import stopping_signals
 from mpq_fixtures.engines.claims import Claims
+from mpq_fixtures.engines.ranges import STRETCH, batches_of_range
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pipeline import Outcome, Pipeline
 from mpq_fixtures.signals import Sample
@@ -24,10 +27,6 @@ from mpq_fixtures.under_way import UnderWay
 if TYPE_CHECKING:
     from mpq_fixtures.rows import Failure
 
-_STRETCH = 2.0
-"""Seconds of work that are claimed at once: much more than a claim costs, and little to wait for at the end."""
-
-_MOST_SAMPLES = 1024
 _MOST_BYTES = 2**24
 """What is kept in memory before it is written."""
 
@@ -38,7 +37,7 @@ _WORTH = 5.0
 
 
 class LocalEngine:
-    """Works on the batches that are free of a case, as many at once as take some seconds, fewer towards the end.
+    """Works on the batches that are free of a case, and claims as many at once as take some seconds, fewer towards the end.
 
     Without a folder for claims it works alone. ``at`` takes notes for who oversees the session, ``account`` says what this process did.
     """
@@ -52,7 +51,7 @@ class LocalEngine:
         account: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._folder, self._session, self._workers, self._at, self._account = folder, session, workers, at, account
-        self._pace: dict[str, float] = {}  # seconds a sample, by evaluation
+        self._pace: dict[str, float] = {}  # seconds a sample, by case, and of the last one of each evaluation
 
     @property
     def session(self) -> str:
@@ -136,85 +135,151 @@ class LocalEngine:
         progress = _Progress(pipeline, len(lacking))
         if not lacking:
             return
-        size, work, evaluation = pipeline.batch_size, pipeline.work, pipeline.case.evaluation.name
-        pending = sorted({position // size for position in lacking})
-        seen, done_here = len(pending), 0  # how many there were when it was last seen what others did, and how many were done here since
-        while pending:
-            if self._workers > 1 and done_here and 2 * self._workers * done_here >= seen:
-                pending = self._left(pipeline, pending, size, progress)
-                seen, done_here = len(pending), 0
+        turn = _Turn(pipeline, progress)
+        turn.see(lacking)
+        while turn.pending:
+            if self._measure(turn):
                 continue
-            pace = self._pace.get(evaluation)
-            if pace is not None:
-                self.claims.expect(pipeline.case.id, pace * size * len(pending))
-            shared, steady = math.ceil(len(pending) / (2 * self._workers)), int(_STRETCH / (pace * size)) if pace else 1
-            taken = self.claims.take(work, pending, max(1, min(shared, _MOST_SAMPLES // size, steady)))
-            if not taken:  # others have them all
-                if not wait:
-                    return
-                time.sleep(_PAUSE)
-                pending = self._left(pipeline, pending, size, progress)
-                continue
-            start = time.perf_counter()
-            if done := self._measure(pipeline, taken, size, progress):
-                self._pace[evaluation] = (time.perf_counter() - start) / (done * size)
-            gone = set(taken)
-            pending = [number for number in pending if number not in gone]
-            done_here += len(taken)
+            if not wait:  # others have them all
+                return
+            time.sleep(_PAUSE)
+            self._look(turn)
 
-    def _measure(self, pipeline: Pipeline, taken: Sequence[int], size: int, progress: _Progress) -> int:
-        """Measure claimed batches and write what became of them; return how many of them others had not done before."""
-        before, work, outcome = pipeline.clock.seconds.copy(), pipeline.work, Outcome()
-        failures: list[Failure] = []
-        samples = pipeline.dataset.samples
+    def _measure(self, turn: _Turn) -> bool:
+        """Measure the batches that are free, and write every few seconds what became of them; return whether there were any."""
+        pipeline, before = turn.pipeline, turn.taken
+        work, evaluation = pipeline.work, pipeline.case.evaluation.name
+        turn.spent, turn.since = pipeline.clock.seconds.copy(), time.perf_counter()
         try:
-            self._try_suspects(pipeline, pipeline.positions(taken, size))
-            lacking = pipeline.lacking(self.claims.failures(work), pipeline.positions(taken, size))
-            numbers, wanted = sorted({position // size for position in lacking}), set(pipeline.dataset.sources(lacking))
-            died = self.claims.deaths.failed(work)
-            batches: Iterator[Sequence[Sample]] = (samples[number * size : (number + 1) * size] for number in numbers)
-            if died:
-                batches = ([sample for sample in batch if sample.id not in died] for batch in batches)
-            for measured in pipeline.measure(batches, wanted):
-                outcome.add(measured)
-                progress.done(len(measured.rows) + len(measured.failures))
-                if outcome.size > _MOST_BYTES:
-                    with uninterrupted():
-                        pipeline.keep(outcome)
-                    failures += outcome.failures
-                    outcome = Outcome()
+            batches = self._claimed(turn)
+            if (first := next(batches, None)) is not None:  # no threads for nothing
+                for measured in pipeline.measure(chain([first], batches), turn):
+                    turn.add(measured)
+                    seconds = time.perf_counter() - turn.since
+                    if work not in self._pace or seconds > STRETCH or turn.outcome.size > _MOST_BYTES:
+                        self._pace[work] = self._pace[evaluation] = seconds / (len(turn.done) * turn.size)
+                        turn.since += seconds
+                        self._keep(turn, turn.done)
         finally:
-            try:
-                with uninterrupted():
-                    pipeline.keep(outcome)
-            finally:
-                spent = {step: seconds - before[step] for step, seconds in pipeline.clock.seconds.items()}
-                self.claims.give_back(work, taken, failures + outcome.failures, spent, self._account())
-        if numbers:
-            self.claims.deaths.progress(_series_of(pipeline))
-        return len(numbers)
+            self._keep(turn, turn.claimed)
+        return turn.taken > before
 
-    def _try_suspects(self, pipeline: Pipeline, positions: Iterable[int]) -> None:
+    def _claimed(self, turn: _Turn) -> Iterator[Sequence[Sample]]:
+        """Claim what is free, a range at a time, and yield its batches, of which one is got ready while the model is at the one before.
+
+        Where few are left none is claimed before that is done, since another worker may have nothing else.
+        """
+        pipeline, size, work = turn.pipeline, turn.size, turn.pipeline.work
+        samples = pipeline.dataset.samples
+        while turn.pending and not (turn.begun and self._workers > 1 and len(turn.pending) < 2 * self._workers):
+            if self._workers > 1 and 2 * self._workers * (turn.taken - turn.taken_when_seen) >= turn.seen:
+                self._look(turn)
+                continue
+            pace, left = self._pace.get(work), len(turn.pending)
+            if (about := pace or self._pace.get(pipeline.case.evaluation.name)) is not None:
+                self.claims.expect(pipeline.case.id, about * size * left)
+            taken = self.claims.take(work, turn.pending, batches_of_range(pace, size, math.ceil(left / (2 * self._workers))))
+            if not taken:
+                return
+            turn.claimed += taken
+            positions = pipeline.positions(taken, size)
+            if suspects := self._suspects(pipeline, positions):
+                if turn.begun:  # which would be under way, too
+                    self._give_back(turn, taken)
+                    return
+                self._try(pipeline, suspects)
+            turn.take(taken)
+            lacking = pipeline.lacking(self.claims.failures(work), positions)
+            wanted, died = set(pipeline.dataset.sources(lacking)), self.claims.deaths.failed(work)
+            for number in sorted({position // size for position in lacking}):
+                turn.begun.append((number, wanted))
+                batch = samples[number * size : (number + 1) * size]
+                yield [sample for sample in batch if sample.id not in died] if died else batch
+
+    def _keep(self, turn: _Turn, batches: Sequence[int]) -> None:
+        """Write what was measured, and give back what was claimed of it."""
+        outcome, turn.outcome = turn.outcome, Outcome()
+        measured, turn.done = len(turn.done), []
+        try:
+            with uninterrupted():
+                turn.pipeline.keep(outcome)
+        finally:
+            self._give_back(turn, batches, outcome.failures)
+        if measured:
+            self.claims.deaths.progress(_series_of(turn.pipeline))
+
+    def _give_back(self, turn: _Turn, batches: Sequence[int], failures: Sequence[Failure] = ()) -> None:
+        if not batches:
+            return
+        now = turn.pipeline.clock.seconds.copy()
+        spent = {step: seconds - turn.spent[step] for step, seconds in now.items()}
+        self.claims.give_back(turn.pipeline.work, batches, failures, spent, self._account())
+        turn.spent, gone = now, set(batches)
+        turn.claimed = [number for number in turn.claimed if number not in gone]
+
+    def _suspects(self, pipeline: Pipeline, positions: Iterable[int]) -> list[Sample]:
+        """Return which of some samples are to be tried alone, since processes died at them."""
+        suspects = {name for name, one in self.claims.deaths.suspects(pipeline.work).items() if one.trial}
+        samples = pipeline.dataset.samples
+        return [sample for position in positions if (sample := samples[position]).id in suspects] if suspects else []
+
+    def _try(self, pipeline: Pipeline, suspects: Iterable[Sample]) -> None:
         """Send samples at which processes died through the steps alone; one at which this one dies too has failed.
 
         Nothing of it is kept, since a batch is predicted whole.
         """
-        suspects = {name for name, one in self.claims.deaths.suspects(pipeline.work).items() if one.trial}
-        for position in positions if suspects else ():
-            if (sample := pipeline.dataset.samples[position]).id in suspects:
-                pipeline.resources.under_way.about(trial=True)
-                for _ in pipeline.measure([[sample]], {sample.source}):
-                    pass
-                self.claims.deaths.acquit(pipeline.work, sample.id)
-                self.claims.deaths.progress(_series_of(pipeline))
+        for sample in suspects:
+            pipeline.resources.under_way.about(trial=True)
+            for _ in pipeline.measure([[sample]], {sample.source}):
+                pass
+            self.claims.deaths.acquit(pipeline.work, sample.id)
+            self.claims.deaths.progress(_series_of(pipeline))
         pipeline.resources.under_way.about(trial=False)
 
-    def _left(self, pipeline: Pipeline, numbers: Sequence[int], size: int, progress: _Progress) -> list[int]:
-        """Return the batches of which something is lacking still, and tell the progress."""
-        lacking = pipeline.lacking(self.claims.failures(pipeline.work), pipeline.positions(numbers, size))
-        left = sorted({position // size for position in lacking})
-        progress.left(len(left) * size)
-        return left
+    def _look(self, turn: _Turn) -> None:
+        """See which batches lack something still, and tell the progress."""
+        pipeline = turn.pipeline
+        turn.see(pipeline.lacking(self.claims.failures(pipeline.work), pipeline.positions(turn.pending, turn.size)))
+        turn.progress.left((len(turn.pending) + len(turn.begun)) * turn.size)
+
+
+class _Turn:
+    """What a worker is at of a case; it holds the sources of the samples to score in the batch that the model is at.
+
+    ``pending`` are the batches that may be free, ``claimed`` those of this worker, ``begun`` those of them that are got ready or with the
+    model, ``done`` those whose ``outcome`` is not written yet. ``taken`` says how many it ever claimed, ``since`` when it last wrote, and
+    ``spent`` the seconds that each step had taken by then.
+    """
+
+    def __init__(self, pipeline: Pipeline, progress: _Progress) -> None:
+        self.pipeline, self.size, self.progress = pipeline, pipeline.batch_size, progress
+        self.pending: list[int] = []
+        self.claimed: list[int] = []
+        self.begun: deque[tuple[int, Container[str]]] = deque()
+        self.done: list[int] = []
+        self.outcome = Outcome()
+        self.taken = self.taken_when_seen = self.seen = 0
+        self.since, self.spent = time.perf_counter(), pipeline.clock.seconds.copy()
+
+    def __contains__(self, source: object) -> bool:
+        return source in self.begun[0][1]
+
+    def see(self, lacking: Iterable[int]) -> None:
+        """Note which samples lack something still, and are not claimed here."""
+        self.pending = sorted({position // self.size for position in lacking})
+        self.seen, self.taken_when_seen = len(self.pending), self.taken
+
+    def take(self, batches: Sequence[int]) -> None:
+        """Note that batches are claimed, which stand near the beginning of those that may be free."""
+        gone, end = set(batches), self.pending.index(batches[-1]) + 1
+        self.pending[:end] = [number for number in self.pending[:end] if number not in gone]
+        self.taken += len(batches)
+
+    def add(self, outcome: Outcome) -> None:
+        """Note what became of the batch that was begun first."""
+        self.done.append(self.begun.popleft()[0])
+        self.outcome.add(outcome)
+        self.progress.done(len(outcome.rows) + len(outcome.failures))
 
 
 def _series_of(pipeline: Pipeline) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import math
 import sys
 import time
 from collections import deque
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.engines.cluster import compare_versions, fitting_device, join
+from mpq_fixtures.engines.ranges import batches_of_range
 from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_work, perform, scopes_to_read
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.opened import OpenEvaluation
@@ -40,10 +42,6 @@ _AHEAD = 4
 """Ranges that are under way for each worker: the next ones wait where the work is, and no more than these are in memory."""
 _DONE_AHEAD = 8
 """Cases with nothing to do that are looked at before their turn."""
-_STRETCH = 2.0
-"""Seconds of work in a range: much more than sending it costs."""
-_MOST_SAMPLES = 1024
-"""What a range holds at most."""
 _CRASHES = 3
 """Processes that must die at a range before it is divided, and at a sample before that is its failure."""
 _LOOK = 0.5
@@ -104,7 +102,7 @@ class RayEngine:
         self._batches: dict[Evaluation, tuple[int, str]] = {}  # their size and layout, as the first worker chose them
         self._asking: set[Evaluation] = set()
         self._entries: dict[Evaluation, dict[tuple[str, str], bytes | None]] = {}
-        self._pace: dict[Evaluation, float] = {}  # seconds a sample
+        self._pace: dict[tuple[str, str], float] = {}  # seconds a sample, by case
         self._trials: dict[tuple[_Work, int], list[int]] = {}  # samples of a batch that are tried still
         self._failures: dict[tuple[str, str], dict[str, Failure]] = {}
         self._seconds: dict[str, dict[str, float]] = {}
@@ -243,12 +241,9 @@ class RayEngine:
 
     def _range(self, work: _Work) -> _Range:
         """Return as many batches of a case as take some seconds, fewer where the run ends with them."""
-        evaluation = work.pipeline.case.evaluation
-        (size, _), pace = self._batches[evaluation], self._pace.get(evaluation)
-        most = int(_STRETCH / (pace * size)) if pace else 1
-        if not self._coming:
-            most = min(most, -(-len(work.numbers) // (2 * self._workers)))
-        count = max(1, min(most, _MOST_SAMPLES // size, len(work.numbers)))
+        (size, _), left = self._batches[work.pipeline.case.evaluation], len(work.numbers)
+        most = left if self._coming else math.ceil(left / (2 * self._workers))
+        count = batches_of_range(self._pace.get(_name(work.pipeline)), size, most)
         return _Range(work, tuple(work.numbers.popleft() for _ in range(count)))
 
     def _task(self, some: _Range) -> Task:
@@ -331,7 +326,7 @@ class RayEngine:
                 scopes[place].write(packs.from_bytes(data))
             self._fail(work, done.failures)
             count = sum(len(work.wanted.pop(number)) for number in some.numbers)
-            self._pace[evaluation] = max(done.took, 1e-6) / max(1, count)
+            self._pace[_name(pipeline)] = done.took / max(1, count)
 
     def _lost(self, some: _Range, error: Exception) -> None:
         """Send out again what was lost; what processes die at, and no node was lost, is divided."""
