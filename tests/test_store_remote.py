@@ -23,7 +23,7 @@ from chaos_kinds import Disk, NoDisk
 from fsspec.implementations.memory import MemoryFileSystem
 from test_store import KEY, contents, expected, source, table
 
-from mpq_fixtures.store import BITSTREAM, STATISTIC, StoreError, open_store, remote
+from mpq_fixtures.store import BITSTREAM, STATISTIC, DamagedEntry, StoreError, open_store, remote
 from mpq_fixtures.store.remote import RemoteStore, StoreDoesNotAnswer
 
 
@@ -33,7 +33,7 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
     protocol = "flaky"
     cachable = False
     errors: list[Exception] = []
-    asked = 0
+    asked = listed = fetched = 0
 
     @classmethod
     def _fail(cls) -> None:
@@ -43,7 +43,9 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
 
     def cat_file(self, *arguments: Any, **options: Any) -> Any:
         self._fail()
-        return super().cat_file(*arguments, **options)
+        content = super().cat_file(*arguments, **options)
+        Flaky.fetched += len(content)
+        return content
 
     def pipe_file(self, *arguments: Any, **options: Any) -> Any:
         self._fail()
@@ -51,6 +53,7 @@ class Flaky(MemoryFileSystem):  # type: ignore[misc]
 
     def ls(self, *arguments: Any, **options: Any) -> Any:
         self._fail()
+        Flaky.listed += 1
         return super().ls(*arguments, **options)
 
     @classmethod
@@ -66,7 +69,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a store that can be made to fail; whoever waits does so in no time."""
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(remote, "LONGEST_WAIT", 0.01)
-    Flaky.errors, Flaky.asked = [], 0
+    Flaky.errors, Flaky.asked, Flaky.listed, Flaky.fetched = [], 0, 0, 0
     yield f"flaky://{uuid.uuid4()}"
     Flaky.errors = []
 
@@ -129,7 +132,46 @@ class TestRequests:
         assert len(scope.found(map(source, range(100)))) == 100
         assert Flaky.asked == 0
         assert contents(scope, [5]) == expected([5])
-        assert Flaky.asked == 2  # a list, and the one object
+        assert Flaky.asked == 1  # the one object
+        assert contents(scope, [6]) == expected([6])
+        assert Flaky.asked == 1  # which has that, too
+
+    def test_fetch_each_object_once_where_batches_are_smaller(self, flaky: str) -> None:
+        for first in range(0, 400, 20):
+            open_store(flaky).scope(BITSTREAM, KEY).write(table(range(first, first + 20)))
+        (part,) = open_store(flaky).parts()
+        Flaky.listed = Flaky.fetched = 0
+        scope = open_store(flaky).scope(BITSTREAM, KEY)
+        for first in range(0, 400, 4):
+            assert contents(scope, range(first, first + 4)) == expected(range(first, first + 4))
+        assert Flaky.listed == 1
+        assert Flaky.fetched < part.bytes + 20 * (16 + 20 * 32) + 1000  # beginnings, and the store's mark
+
+    def test_keep_no_more_in_memory_than_is_said(self, flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        limit = 3 * table(range(20)).nbytes
+        monkeypatch.setattr(remote, "_KEPT", limit)
+        for first in range(0, 400, 20):
+            open_store(flaky).scope(BITSTREAM, KEY).write(table(range(first, first + 20)))
+        store = open_store(flaky)
+        assert isinstance(store, RemoteStore)
+        scope = store.scope(BITSTREAM, KEY)
+        for first in (*range(0, 400, 4), *range(0, 400, 50)):
+            assert contents(scope, range(first, first + 4)) == expected(range(first, first + 4))
+            assert 0 < sum(one.nbytes for one in store.kept._tables.values()) <= limit
+
+    @pytest.mark.parametrize("damaged", [0, 1])
+    def test_find_a_sample_in_another_object_where_one_is_damaged(self, flaky: str, damaged: int) -> None:
+        one, other = (open_store(flaky).scope(BITSTREAM, KEY) for _ in range(2))
+        assert other.found([source(1)]) == set()
+        one.write(table([1, 2]))
+        files, path = RemoteStore(flaky)._files()
+        first = files.find(path)
+        other.write(table([1, 3]))
+        pack = ({*files.find(path)} - {*first}, {one for one in first if one.endswith(".pack")})[damaged].pop()
+        content = files.cat_file(pack)
+        files.pipe_file(pack, content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.warns(DamagedEntry):
+            assert contents(open_store(flaky).scope(BITSTREAM, KEY), range(4)) == expected([[1, 2], [1, 3]][damaged])
 
     def test_find_what_another_wrote_meanwhile(self, flaky: str) -> None:
         one, other = (open_store(flaky).scope(BITSTREAM, KEY) for _ in range(2))

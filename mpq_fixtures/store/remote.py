@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 import warnings
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds that an object store may not answer."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
-_TOGETHER = 64 * 2**20  # bytes that are fetched at once
+_TOGETHER, _TOGETHER_MOST = 64 * 2**20, 32  # bytes and objects that are fetched at once
+_KEPT = 64 * 2**20
+"""Bytes of the tables last read that a store keeps in memory: batches are smaller than packs, and the next one has the same."""
 _DAY = 86_400
 _DIGEST = 16
 _NAME = re.compile(r"([0-9a-f]{32})-(\d+)\.pack")
@@ -60,6 +62,7 @@ class RemoteStore(Store):
         self._settings = settings
         self._opened: tuple[int, Any, str] | None = None
         self._swept: set[str] = set()
+        self.kept = _Kept(_KEPT)
         self._checked = self._marked = self._told = False
 
     def scope(self, layer: str, key: str, about: Mapping[str, str] | None = None) -> Scope:
@@ -190,6 +193,10 @@ class RemoteStore(Store):
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
 
+    def close(self) -> None:
+        """Drop what is kept in memory."""
+        self.kept = _Kept(_KEPT)
+
     def parts(self) -> Iterator[Part]:
         """Yield the scopes and single entries."""
         self._check()
@@ -276,7 +283,8 @@ class RemoteScope(Scope):
         self._folder, self._bound = f"format-{FORMAT}/{layer}/{key}", f"{layer} {key}"
         self._about = json.dumps(about, sort_keys=True).encode() if about else b""
         self._noted = not about
-        self._members: dict[str, list[bytes]] = {}
+        self._members: dict[str, list[bytes]] = {}  # the samples of each object
+        self._places: dict[bytes, str] = {}  # an object that has a sample
         self._sizes: dict[str, int] = {}
         self._bad: set[str] = set()
 
@@ -284,56 +292,47 @@ class RemoteScope(Scope):
         """Return which of these samples have an entry."""
         sources = list(sources)
         keys = packs.keys_for(sources)
-        known = {key for members in self._members.values() for key in members}
-        if not known.issuperset(keys):
-            for name in self._new():
-                known.update(self._beginning(name))
-        return {source for source, key in zip(sources, keys, strict=True) if key in known}
+        self._look_for(keys)
+        return {source for source, key in zip(sources, keys, strict=True) if key in self._places}
 
     def read(self, sources: Iterable[str] | Iterable[bytes], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the entries of those samples that have one, object by object."""
         wanted = set(packs.keys_for(sources))
-        if not wanted:
-            return
-        new = set(self._new())
-        names = sorted(name for name in self._sizes if name in new or not wanted.isdisjoint(self._members.get(name, ())))
-        for name, content in self._fetched(names):
-            keys, data = self._opened(name, content)
-            places = [place for place, key in enumerate(keys) if key in wanted]
-            if not places:
-                continue
-            if (table := packs.parsed(data, self._bound, columns)) is None:
-                self._drop(name)
-                continue
-            wanted.difference_update(keys)
-            if len(places) < table.num_rows:
-                table = table.take(places)
-            yield table
-            if not wanted:
-                return
+        self._look_for(wanted)
+        while names := sorted({self._places[key] for key in wanted if key in self._places}):  # again where one was damaged or is gone
+            for name, table in self._tables(names):
+                keys = self._members.get(name, [])
+                places = [place for place, key in enumerate(keys) if key in wanted]
+                wanted.difference_update(keys)
+                if columns is not None:
+                    table = table.select([one for one in table.column_names if one in {packs.SOURCE, *columns}])
+                if places:
+                    yield table if len(places) == table.num_rows else table.take(places)
 
     def write(self, table: pa.Table) -> None:
         """Keep a table's rows."""
         for part in packs.split(packs.without_doubles(table)):
             keys = packs.keys_of(part)
-            known = {key for members in self._members.values() for key in members}
-            if not known.issuperset(keys):
+            if not self._places.keys() >= set(keys):
                 beginning = b"".join(keys)
                 content = digest_of(beginning) + beginning + packs.to_bytes(part, self._bound)
                 name = f"{digest_of(content).hex()}-{len(keys)}.pack"
                 self.store.upload(f"{self._folder}/{name}", content)
-                self._members[name], self._sizes[name] = keys, len(content)
+                self._sizes[name] = len(content)
+                self._know(name, keys)
                 self._bad.discard(name)
                 if not self._noted:
                     self._note()
             self.store.computed[self.layer] += part.num_rows
 
-    def _new(self) -> list[str]:
-        """List the scope, and return the objects of which nothing is known yet."""
+    def _look_for(self, keys: Iterable[bytes]) -> None:
+        """List the scope, unless an object is known for each of some samples, and read the beginnings of what is new."""
+        if self._places.keys() >= set(keys):
+            return
         listed = self.store.listed(self._folder)
         names = {name: info for name, info in listed.items() if _NAME.fullmatch(name) and name not in self._bad}
         self._sizes = {name: int(info["size"] or 0) for name, info in names.items()}
-        self._members = {name: keys for name, keys in self._members.items() if name in names}
+        self._forget(self._members.keys() - names.keys())
         if not self._noted and names:
             about = listed.get(self._about_name())
             if about is None or time.time() - _modified(about) > _DAY:  # its time is the time of last use
@@ -342,58 +341,74 @@ class RemoteScope(Scope):
                 except StoreError:  # who may only read does so
                     self._noted = True
             self._noted = True
-        return sorted(names.keys() - self._members.keys())
+        new = sorted(names.keys() - self._members.keys())
+        for start in range(0, len(new), _TOGETHER_MOST):
+            self._read_beginnings(new[start : start + _TOGETHER_MOST])
 
-    def _beginning(self, name: str) -> list[bytes]:
-        """Return the samples of an object, of which only the beginning is read."""
-        end = _DIGEST + KEY_BYTES * _rows(name)
-        try:
-            content = self.store.ask(lambda files: files.cat_file(self.store.path(f"{self._folder}/{name}"), start=0, end=end))
-        except FileNotFoundError:
-            return []
-        if len(content) != end or digest_of(content[_DIGEST:]) != content[:_DIGEST]:
-            self._drop(name)
-            return []
-        self._members[name] = _cut(content[_DIGEST:])
-        return self._members[name]
+    def _read_beginnings(self, names: Sequence[str]) -> None:
+        """Find out which samples objects have."""
+        paths, ends = [self._path(name) for name in names], [_DIGEST + KEY_BYTES * _rows(name) for name in names]
+        contents = self.store.ask(lambda files: _there(files.cat_ranges(paths, [0] * len(names), ends, on_error="return")))
+        for name, end, content in zip(names, ends, contents, strict=True):
+            if content is None:
+                continue
+            if len(content) != end or digest_of(content[_DIGEST:]) != content[:_DIGEST]:
+                self._drop(name)
+            else:
+                self._know(name, _cut(content[_DIGEST:]))
 
-    def _fetched(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield the objects that are still there, some fetched together."""
+    def _tables(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the tables of objects that are still there and whole, those kept in memory first; the others are fetched, some together."""
         group: list[str] = []
         for name in names:
+            if (table := self.store.kept.get(self._path(name))) is not None:
+                yield name, table
+                continue
             group.append(name)
-            if sum(self._sizes[one] for one in group) >= _TOGETHER or len(group) == 32:
-                yield from self._fetch(group)
+            if sum(self._sizes.get(one, 0) for one in group) >= _TOGETHER or len(group) == _TOGETHER_MOST:
+                yield from self._fetched(group)
                 group = []
         if group:
-            yield from self._fetch(group)
+            yield from self._fetched(group)
 
-    def _fetch(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
-        paths = {self.store.path(f"{self._folder}/{name}"): name for name in names}
+    def _fetched(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        paths = [self._path(name) for name in names]
 
-        def fetch(files: Any) -> dict[str, bytes]:
-            contents: dict[str, Any] = files.cat(list(paths), on_error="return")
-            for content in contents.values():
-                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
-                    raise content
-            return {path: content for path, content in contents.items() if not isinstance(content, Exception)}
+        def fetch(files: Any) -> dict[str, Any]:
+            found: dict[str, Any] = files.cat(paths, on_error="return")
+            return dict(zip(found, _there(found.values()), strict=True))
 
-        found = {path.rpartition("/")[2]: content for path, content in self.store.ask(fetch).items()}
-        return [(name, found[name]) for name in names if name in found]
+        contents = {path.rpartition("/")[2]: content for path, content in self.store.ask(fetch).items()}
+        for name in names:
+            if (content := contents.get(name)) is None:
+                self._forget([name])
+                continue
+            end, table = _DIGEST + KEY_BYTES * _rows(name), None
+            if digest_of(content).hex() == name[: 2 * _DIGEST]:
+                table = packs.parsed(content[end:], self._bound)
+            if table is None:
+                self._drop(name)
+                continue
+            self.store.kept.put(self._path(name), table)
+            yield name, table
 
-    def _opened(self, name: str, content: bytes) -> tuple[list[bytes], bytes]:
-        """Return the samples and the pack of an object; nothing of one that is damaged, which is dropped."""
-        if digest_of(content).hex() != name[: 2 * _DIGEST]:
-            self._drop(name)
-            return [], b""
-        end = _DIGEST + KEY_BYTES * _rows(name)
-        self._members[name] = _cut(content[_DIGEST:end])
-        return self._members[name], content[end:]
+    def _path(self, name: str) -> str:
+        return self.store.path(f"{self._folder}/{name}")
+
+    def _know(self, name: str, keys: list[bytes]) -> None:
+        self._members[name] = keys
+        self._places |= dict.fromkeys(keys, name)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        """Forget objects; what is in others, too, is found there."""
+        if gone := [name for name in names if self._members.pop(name, None) is not None]:
+            self._places = {key: name for name, keys in self._members.items() for key in keys}
+        for name in gone:
+            self._sizes.pop(name, None)
 
     def _drop(self, name: str) -> None:
         self._bad.add(name)
-        self._members.pop(name, None)
-        self._sizes.pop(name, None)
+        self._forget([name])
         self.store.drop(self.layer, self.key, f"{self.key[:12]}/{name}")
         self.store.remove_objects([f"{self._folder}/{name}"])
 
@@ -403,6 +418,37 @@ class RemoteScope(Scope):
     def _note(self) -> None:
         self._noted = True
         self.store.upload(f"{self._folder}/{self._about_name()}", self._about)
+
+
+class _Kept:
+    """The tables of the objects last read, by their paths: an object never changes. Of at most so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes = most, 0
+        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+
+    def get(self, path: str) -> pa.Table | None:
+        """Return a table that is kept."""
+        if path in self._tables:
+            self._tables.move_to_end(path)
+        return self._tables.get(path)
+
+    def put(self, path: str, table: pa.Table) -> None:
+        """Keep a table, and drop those that were not read for the longest time."""
+        if path in self._tables:
+            return
+        self._tables[path] = table
+        self._bytes += table.nbytes
+        while self._bytes > self._most:
+            self._bytes -= self._tables.popitem(last=False)[1].nbytes
+
+
+def _there(contents: Iterable[Any]) -> list[bytes | None]:
+    """Return what was read of objects, None of those that are gone; raises what else went wrong with one."""
+    for content in (contents := list(contents)):
+        if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+            raise content
+    return [None if isinstance(content, Exception) else content for content in contents]
 
 
 def _rows(name: str) -> int:
