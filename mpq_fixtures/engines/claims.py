@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,10 @@ class Claims:
 
     def take(self, work: str, batches: Sequence[int], most: int) -> list[int]:
         """Claim at most ``most`` of the batches that nobody has, in their order, and return them."""
+        self._look()
         with self._data.writing():
-            if time.monotonic() - self._looked > _LOOK:
-                self._bury()
             held = {batch for (batch,) in self._data.rows("select batch from claims where work = ?", work)}
-            taken = [batch for batch in batches if batch not in held][:most]
+            taken = list(islice((batch for batch in batches if batch not in held), most))
             self._data.write_all("insert into claims values (?, ?, ?)", [(work, batch, self._id) for batch in taken])
         return taken
 
@@ -133,9 +133,8 @@ class Claims:
             self._data.write("update workers set resting = 1 where id = ?", self._id)
 
     def others_at_work(self) -> bool:
-        """Tell whether others of this session still have tests."""
-        with self._data.writing():
-            self._bury()
+        """Tell whether others of this session still have tests; who died is among them for a moment."""
+        self._look()
         query = "select count(*) from workers where session = ? and id != ? and not resting"
         return bool(self._data.rows(query, self.session, self._id)[0][0])
 
@@ -159,6 +158,15 @@ class Claims:
         if self._lock is not None:
             self._lock.release()
             self._lock_of(self._id).unlink(missing_ok=True)
+
+    def _look(self) -> None:
+        """Look every now and then whether the owners of claims live; nobody has to wait for that where all do."""
+        if time.monotonic() - self._looked > _LOOK:
+            self._looked = time.monotonic()
+            workers = self._data.rows("select id from workers where id != ?", self._id)
+            if not all(self._lives(worker) for (worker,) in workers):
+                with self._data.writing():
+                    self._bury()
 
     def _bury(self) -> None:
         """Free what the dead have claimed, note what they died at, and forget sessions without workers."""
