@@ -156,6 +156,28 @@ class TestClaims:
         other.close()
         assert Claims(tmp_path, "session").failures(WORK) == {}, "they outlived their session"
 
+    def test_failures_are_read_once_each(self, claims: Claims, tmp_path: Path) -> None:
+        other, read = Claims(tmp_path, "session", 2), list[int]()
+        rows = claims._data.rows
+
+        def count(query: str, *values: object) -> list[tuple[Any, ...]]:
+            found = rows(query, *values)
+            read.append(len(found))
+            return found
+
+        claims._data.rows = count  # type: ignore[method-assign]
+        failures = {f"p{number}": Failure(f"p{number}", "decode", "broken") for number in range(300)}
+        for number, failure in enumerate(failures.values()):
+            (claims, other)[number % 2].give_back(WORK, [], [failure])
+            other.give_back("another case", [], [failure])
+            assert len(claims.failures(WORK)) == number + 1
+        assert claims.failures(WORK) == other.failures(WORK) == failures
+        assert sum(read) == 300
+        again = Failure("p0", "encode", "broken again")
+        other.give_back(WORK, [], [again])
+        assert claims.failures(WORK) == failures | {"p0": again}
+        assert claims.failures("another case") == failures
+
     def test_open_cases_are_those_of_others_with_what_is_left_of_them(self, claims: Claims, tmp_path: Path) -> None:
         other = Claims(tmp_path, "session", 2)
         with claims.open("a", "b"):

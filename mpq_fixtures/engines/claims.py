@@ -43,6 +43,8 @@ class Claims:
         self.session, self.workers = session or uuid.uuid4().hex, workers
         self._id, self._looked = uuid.uuid4().hex, 0.0
         self._dead: dict[str, float] = {}  # since when
+        self._failures: dict[str, Failure] = {}
+        self._failures_of, self._failures_read = "", 0
         self._lock: FileLock | None = None
         self._folder, self._at = folder, at
         self._data = WorkData(folder)
@@ -91,12 +93,18 @@ class Claims:
 
     def _fail(self, session: str, work: str, failures: Iterable[Failure]) -> None:
         rows = [(session, work, one.sample, one.step, one.reason) for one in failures]
-        self._data.write_all("insert or replace into failures values (?, ?, ?, ?, ?)", rows)
+        self._data.write_all("insert or replace into failed values (null, ?, ?, ?, ?, ?)", rows)
 
-    def failures(self, work: str) -> dict[str, Failure]:
-        """Return the samples of a case that failed in this session, by their ids."""
-        found = self._data.rows("select sample, step, reason from failures where session = ? and work = ?", self.session, work)
-        return {sample: Failure(sample, step, reason) for sample, step, reason in found}
+    def failures(self, work: str) -> Mapping[str, Failure]:
+        """Return the samples of a case that failed in this session, by their ids; of the case last asked for only what is new is read."""
+        if work != self._failures_of:
+            self._failures_of, self._failures_read, self._failures = work, 0, {}
+        # Without the signs SQLite would go through all failures of the case.
+        query = "select number, sample, step, reason from failed where number > ? and +session = ? and +work = ?"
+        for number, sample, step, reason in self._data.rows(query, self._failures_read, self.session, work):
+            self._failures[sample] = Failure(sample, step, reason)
+            self._failures_read = max(self._failures_read, number)
+        return self._failures
 
     def seconds(self, work: str) -> dict[str, float]:
         """Return the seconds that each step of a case took in this session, over all workers."""

@@ -86,7 +86,7 @@ class LocalEngine:
     def complete(self, pipeline: Pipeline) -> dict[str, Failure]:
         """Return when every sample of a case has its row in the store or failed; return the failures by sample."""
         self._work(pipeline, wait=True)
-        return self.claims.failures(pipeline.work)
+        return dict(self.claims.failures(pipeline.work))
 
     def seconds(self, pipeline: Pipeline) -> dict[str, float]:
         """Return the seconds that each step of a case has taken in this run, over all workers."""

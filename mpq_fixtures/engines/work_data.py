@@ -22,8 +22,8 @@ from mpq_fixtures.store import StoreError
 _TABLES = """
 create table if not exists workers (id text primary key, session text, resting integer default 0);
 create table if not exists claims (work text, batch integer, owner text, primary key (work, batch)) without rowid;
-create table if not exists failures (session text, work text, sample text, step text, reason text,
-    primary key (session, work, sample)) without rowid;
+create table if not exists failed (number integer primary key autoincrement, session text, work text, sample text, step text, reason text,
+    unique (session, work, sample));
 create table if not exists spent (session text, work text, seconds text);
 create table if not exists open (session text, owner text, case_id text, seconds real, primary key (session, owner, case_id)) without rowid;
 create table if not exists suspects (session text, work text, sample text, kills integer, trial integer, tried integer,
@@ -35,7 +35,7 @@ create table if not exists tests (session text, test text, kills integer, words 
 create table if not exists deaths (session text, words text);
 create table if not exists accounts (session text, owner text, account text, primary key (session, owner)) without rowid;
 """
-_OF_SESSIONS = ("failures", "spent", "open", "suspects", "died", "crashes", "tests", "deaths", "accounts")
+_OF_SESSIONS = ("failed", "spent", "open", "suspects", "died", "crashes", "tests", "deaths", "accounts")
 _FILE = "claims.db"
 _PATIENCE = 60.0
 """Seconds to wait for another process that writes: each does for milliseconds."""
