@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +359,43 @@ class TestAhead:
             else:
                 count, under_way = count + encoded, 0
         return count
+
+
+class TestHelp:
+    """Of a worker that has no test left, for one that does."""
+
+    @pytest.mark.parametrize("reason", ["raise MemoryError", "raise ValueError('no weights')", "import no_such_module"])
+    def test_that_cannot_be_given_is_no_fault_of_the_run(self, tmp_path: Path, reason: str) -> None:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+        bench, broken = Bench(tmp_path / "one", 40, 0.01, workers=2), Bench(tmp_path / "other", 40)
+        (tmp_path / "other" / "model.py").write_text(f"def load(device):\n    {reason}\n")
+        joined, tried = threading.Event(), list[str]()
+
+        def pipeline_of(case: str) -> Pipeline:
+            tried.append(case)
+            return broken.pipeline()
+
+        def help_out() -> None:
+            engine = LocalEngine(bench.folder, "session", 2)
+            engine.join()
+            joined.set()
+            engine.help(pipeline_of)
+            engine.close()
+
+        pipeline = bench.pipeline()
+        bench.engine.join()
+        with ThreadPoolExecutor(1) as threads:
+            helper = threads.submit(help_out)
+            joined.wait(30)
+            with bench.engine.at(pipeline):
+                time.sleep(0.2)
+                assert bench.engine.complete(pipeline) == {}
+                time.sleep(0.7)
+            bench.engine.claims.rest()
+            helper.result(30)
+        assert tried == [pipeline.case.id]
+        assert len(pipeline.rows.found(bench.dataset.sources(range(40)))) == 40
 
 
 class TestInterrupt:

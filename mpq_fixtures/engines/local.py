@@ -96,20 +96,24 @@ class LocalEngine:
     def help(self, pipeline_of: Callable[[str], Pipeline | None]) -> None:
         """Work on the cases that others are at, until nobody has tests any more.
 
-        ``pipeline_of`` returns None for a case that cannot be had here.
+        ``pipeline_of`` returns None for a case that cannot be had here. What goes wrong here is no fault of the run: who has the test
+        measures that case, and says what goes wrong there.
         """
-        self.claims.rest()
-        looked: dict[str, float] = {}
-        while True:
-            for case, seconds in self.claims.open_cases().items():
-                if (seconds is not None and seconds < _WORTH) or time.monotonic() - looked.get(case, -_REST) < _REST:
-                    continue
-                if (pipeline := pipeline_of(case)) is not None:
-                    self.advance(pipeline)
-                looked[case] = time.monotonic()
-            if not self.claims.others_at_work():
-                return
-            time.sleep(_PAUSE)
+        with suppress(StoreError):  # which every case will say
+            self.claims.rest()
+            looked: dict[str, float] = {}
+            while True:
+                for case, seconds in self.claims.open_cases().items():
+                    if (seconds is not None and seconds < _WORTH) or time.monotonic() - looked.get(case, -_REST) < _REST:
+                        continue
+                    looked[case] = math.inf  # never again, unless it goes well
+                    with suppress(Exception):
+                        if (pipeline := pipeline_of(case)) is not None:
+                            self.advance(pipeline)
+                        looked[case] = time.monotonic()
+                if not self.claims.others_at_work():
+                    return
+                time.sleep(_PAUSE)
 
     def doomed(self, test: str) -> str:
         """Say of a test at which processes died, outside of its samples, why it is not tried again; nothing of others."""

@@ -51,7 +51,8 @@ class WorkData:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
-        return self._data.execute(query, values).fetchall()
+        with self.explained():
+            return self._data.execute(query, values).fetchall()
 
     def write(self, query: str, *values: object) -> None:
         """Write one row, within `writing`."""
