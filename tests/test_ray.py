@@ -15,10 +15,15 @@ from pathlib import Path
 
 import pytest
 from projects import Project, heed_interrupts
+from test_engines import Bench
 
 pytest.importorskip("ray")
 
+from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.engines.cluster import _knock
+from mpq_fixtures.engines.ray import RayEngine, _Work
+from mpq_fixtures.engines.tasks import Done
+from mpq_fixtures.read_cache import ReadCache
 
 MODEL = """
 import ctypes
@@ -67,6 +72,12 @@ def load(device):
 
 def load_deadly(device):
     return Model(int(picture(5).pixels.sum()))
+
+
+def load_fatal(device):
+    if "PYTEST_VERSION" not in os.environ:  # on a node
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Model(None)
 
 
 def load_endless(device):
@@ -227,6 +238,18 @@ class TestCluster:
         assert set(kept.index) - set(measured.dropna().index) == {"p5"}
         assert (measured.dropna() == kept.drop("p5")).all()
 
+    def test_at_which_no_model_can_be_opened_lets_each_case_fail(self, project: Project, nodes: Nodes) -> None:
+        project.write("evaluations/suites/fatal.toml", SUITE.replace("far:load", "far:load_fatal").replace('"one"', '"fatal"'))
+        arguments = ("--mpq-cache", "store", "--mpq-engine", "ray", "--mpq-ray-address", nodes.address, "-k", "not q50")
+        process = project.start(*arguments, "--mpq-out", "fatal", suite="fatal")
+        try:
+            output, _ = process.communicate(timeout=150)
+        finally:
+            process.kill()
+        assert process.returncode == pytest.ExitCode.TESTS_FAILED
+        for case in ("pictures-original", "pictures-jpeg-q5"):
+            assert f"{case}] - Failed: pictures: the workers died when they opened model or data" in output
+
     @pytest.mark.parametrize("how", ["endless", "sleeping"])
     def test_at_which_a_sample_takes_for_ever_measures_all_others(self, project: Project, nodes: Nodes, how: str) -> None:
         suite = SUITE.replace("far:load", f"far:load_{how}").replace('"one"', f'"{how}"') + "limits = { step_seconds = 1 }\n"
@@ -251,6 +274,21 @@ class TestCluster:
         assert run.ret == pytest.ExitCode.USAGE_ERROR
         run.stderr.fnmatch_lines(["ERROR: --mpq-engine ray: node * has other versions: here scipy 1.*; there scipy 0.0.1; *same*"])
         assert asked(project) == []
+
+
+class TestRange:
+    def test_is_one_batch_until_a_task_of_that_case_has_come_back(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, 4096)
+        quick, slow = _Work(bench.pipeline(), range(4096)), _Work(bench.pipeline(Jpeg()), range(4096))
+        engine = RayEngine(None, ReadCache(0))  # type: ignore[arg-type]
+        engine._coming.append(bench.evaluation.cases[0])  # so that nothing is shared out for the end of the run
+        engine._batches[bench.evaluation] = 8, ""
+        for work, seconds, batches in ((quick, 0.001, 128), (slow, 16.0, 1)):
+            work.divide(8)
+            first = engine._range(work)
+            assert len(first.numbers) == 1
+            engine._keep(first, Done("a worker", took=seconds))
+            assert len(engine._range(work).numbers) == batches
 
 
 class TestAddress:

@@ -296,7 +296,7 @@ class RayEngine:
             try:
                 done: Done = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:  # a mistake of ours
-                some.work.error = error
+                self._give_up(some.work, error)
             except self._ray.exceptions.RayError as error:
                 self._lost(some, error)
             else:
@@ -311,8 +311,7 @@ class RayEngine:
             pipeline.store.put(layer, key, payload)
             self._entries.setdefault(evaluation, {})[layer, key] = payload
         if done.error:
-            work.error = AssetError(done.error)
-            self._asking.discard(evaluation)
+            self._give_up(work, AssetError(done.error))
         elif done.asked is not None:
             self._entries.setdefault(evaluation, {})[done.asked] = pipeline.store.get(*done.asked)
             work.waiting.appendleft(replace(some))
@@ -337,9 +336,9 @@ class RayEngine:
         if crashes < _CRASHES:
             some.work.waiting.appendleft(some)
         elif not some.numbers:
-            some.work.error = AssetError(
-                f"{some.work.pipeline.case.evaluation.name}: the workers died when they opened model or data: {describe_error(error)}"
-            )
+            name = some.work.pipeline.case.evaluation.name
+            why = f"{name}: the workers died when they opened model or data: {describe_error(error)}"
+            self._give_up(some.work, AssetError(why))
         elif len(some.numbers) > 1:
             middle = len(some.numbers) // 2
             for numbers in (some.numbers[:middle], some.numbers[middle:]):
@@ -348,6 +347,11 @@ class RayEngine:
             self._tried(some, died=True)
         else:
             self._try_each(some)
+
+    def _give_up(self, work: _Work, error: Exception) -> None:
+        """Let a case fail; where it asked for the size of a batch, the next one of its evaluation does."""
+        work.error = error
+        self._asking.discard(work.pipeline.case.evaluation)
 
     def _try_each(self, some: _Range) -> None:
         """Find the sample of a batch at which its worker dies; what these trials make is not kept, since a batch is predicted whole."""
