@@ -23,7 +23,7 @@ from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import sources_of, together, with_measure
 from mpq_fixtures.rows.writer import RowsWriter
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.store import STATISTIC, key_of
+from mpq_fixtures.store import STATISTIC, StoreError, key_of
 from mpq_fixtures.store.packs import SOURCE, keys_of
 from mpq_fixtures.suite import Case
 from mpq_fixtures.temporary import TemporaryFolder
@@ -37,7 +37,7 @@ _FIRST_STRETCH, _MOST_BYTES = 256, 2**18
 _TRIES = 3
 
 _FEWEST_AMONG = 3
-_NOT_KEPT = "there are too few samples, or the store does not have their answers any more"
+_TOO_FEW = "there are too few samples"
 
 
 def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None, resources: Resources) -> Record:
@@ -52,14 +52,22 @@ def evaluate(case: Case, dataset: Dataset, model: OpenModel, codec: Codec | None
 def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None) -> Record:
     """Have what a case lacks measured, by whatever engine there is, and return its record.
 
-    ``originals`` are the pipeline and the record of its originals, to find the samples whose answers changed.
+    ``originals`` are the pipeline and the record of its originals, to find the samples whose answers changed. Raises `StoreError` where
+    the store does not keep what is written to it.
     """
     resources = pipeline.resources
     for _ in range(_TRIES):  # again for what is found to be damaged when it is read
         failures = resources.engine.complete(pipeline)
-        rows = _rows(pipeline, failures)
-        if len(rows) + len(failures) == len(pipeline.dataset.samples):
+        among, gone = _among_all(pipeline, failures)
+        rows = _rows(pipeline, failures, among)
+        lost = gone or len(pipeline.dataset.samples) - len(rows) - len(failures)
+        if not lost:
             break
+    else:
+        raise StoreError(
+            f"{pipeline.case.id}: what was measured of {lost} of {len(pipeline.dataset.samples)} samples is not in the store "
+            f"{pipeline.store.location} though it was written there, {_TRIES} times: look after its disk, or give another --mpq-cache"
+        )
     with pipeline.clock.step("score"):
         ordered = [failures[sample.id] for sample in pipeline.dataset.samples if sample.id in failures] if failures else []
         further = [*pipeline.further, *([pipeline.set_metric] if pipeline.set_metric else [])]
@@ -75,39 +83,48 @@ def finish(pipeline: Pipeline, originals: tuple[Pipeline, Record] | None = None)
     return record
 
 
-def _rows(pipeline: Pipeline, failures: Mapping[str, Failure]) -> Rows:
-    """Return the rows of a case in the order of the data set: in a file where the resources say where, else in memory."""
+def _rows(pipeline: Pipeline, failures: Mapping[str, Failure], among: Mapping[str, Statistic]) -> Rows:
+    """Return the rows of a case in the order of the data set: in a file where the resources say where, else in memory.
+
+    ``among`` is what the metric of a sample among all others keeps, by source.
+    """
     parts = pipeline.resources.parts
-    among = _among_all(pipeline, failures)
     with TemporaryFolder("rows") if parts is None else nullcontext(parts) as folder:
         with RowsWriter(folder / f"{key_of(case=pipeline.case.id)[:16]}-{os.getpid()}.parquet") as writer:
             for table, columns in _stretches(pipeline, failures):
                 if pipeline.set_metric:
                     table = with_measure(
-                        table, pipeline.set_metric, [among.get(source) for source in sources_of(columns, maxsize)], _NOT_KEPT
+                        table, pipeline.set_metric, [among.get(source) for source in sources_of(columns, maxsize)], _TOO_FEW
                     )
                 writer.append(table, columns)
         rows = Rows.opened(writer.file)
         return rows if parts else Rows(table=rows.table())
 
 
-def _among_all(pipeline: Pipeline, failures: Container[str]) -> dict[str, Statistic]:
-    """Return what the metric of a sample among all others keeps of each, by source, as far as the store has all of their answers."""
+def _among_all(pipeline: Pipeline, failures: Container[str]) -> tuple[dict[str, Statistic], int]:
+    """Return what the metric of a sample among all others keeps of each, by source, and of how many samples the store lost the answers.
+
+    Without all of their answers there is nothing to keep, and the pipeline counts those samples as lacking from then on.
+    """
     metric, dataset = pipeline.set_metric, pipeline.dataset
     if metric is None or pipeline.reference is None:
-        return {}
+        return {}, 0
     names = dataset.columns.column("sample").to_pylist()
     sources = [source for name, source in zip(names, dataset.sources(), strict=True) if name not in failures]
+    if len(sources) < _FEWEST_AMONG:
+        return {}, 0
     key = key_of(among=sources, scoring=[metric.name, metric.version], answers=[pipeline.answering, pipeline.reference.answering])
-    if (content := pipeline.store.get(STATISTIC, key)) is None:
+    content = pipeline.store.get(STATISTIC, key)
+    kept = {source: np.asarray(statistic, float) for source, statistic in json.loads(content or b"{}").items()}
+    if not kept.keys() >= {*sources}:
         decoded, originals = pipeline.stored_predictions(sources), pipeline.reference.stored_predictions(sources)
-        sources = [source for source in sources if source in decoded and source in originals]
-        if len(sources) < _FEWEST_AMONG:
-            return {}
-        kept = pipeline.task.observe_set([decoded[source] for source in sources], [originals[source] for source in sources])
-        content = json.dumps({source: statistic.tolist() for source, statistic in zip(sources, kept, strict=True)}).encode()
-        pipeline.store.put(STATISTIC, key, content)
-    return {source: np.asarray(statistic, float) for source, statistic in json.loads(content).items()}
+        if gone := sum(source not in decoded or source not in originals for source in sources):
+            pipeline.needs_answers = True
+            return {}, gone
+        found = pipeline.task.observe_set([decoded[source] for source in sources], [originals[source] for source in sources])
+        kept = dict(zip(sources, found, strict=True))
+        pipeline.store.put(STATISTIC, key, json.dumps({source: statistic.tolist() for source, statistic in kept.items()}).encode())
+    return kept, 0
 
 
 def _stretches(pipeline: Pipeline, failures: Collection[str]) -> Iterator[tuple[pa.Table, pa.Table]]:

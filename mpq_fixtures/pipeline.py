@@ -81,6 +81,7 @@ class Pipeline:
         self.encoded_by = codec.fingerprint() if codec else ""
         self.answered_by = model.fingerprint
         self.known: int | None = None  # rows that the store had when it was first looked at
+        self.needs_answers = False  # of all samples, to hold each against all others
         self.shunned: set[str] = set()  # ids of samples that processes died at
         self.hands = resources.hands_for(case)
 
@@ -196,7 +197,7 @@ class Pipeline:
     def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> Sequence[int]:
         """Return the positions, of all or of some, of samples that have no row in the store and did not fail.
 
-        The first sample, which is shown, lacks something too where its answer or its bitstream is gone.
+        The first sample, which is shown, lacks something too where its answer or its bitstream is gone, and all do where theirs are needed.
         """
         first_look = positions is None and self.known is None
         positions = range(len(self.dataset.samples)) if positions is None else positions
@@ -205,6 +206,8 @@ class Pipeline:
             some = positions[start : start + _LOOKED_UP]
             keys = keys_of(self.dataset.columns.select(["source"]).take(list(some)))
             there = self.rows.found(keys)
+            if self.needs_answers and self.reference is not None:
+                there &= self.answers.found(keys) & self.reference.answers.found(keys)
             found.extend(place for place, key in zip(some, keys, strict=True) if key not in there or not (place or self._can_be_shown(key)))
         if failed:
             found = array("q", (position for position in found if self.dataset.samples[position].id not in failed))

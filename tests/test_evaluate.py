@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.util
+import json
 import math
 import re
 import sqlite3
@@ -43,7 +44,7 @@ from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
-from mpq_fixtures.suite import Case, Evaluation
+from mpq_fixtures.suite import OWN_ANSWERS, Case, Evaluation
 from mpq_fixtures.tasks import find_task
 
 GREYNESS = """
@@ -118,6 +119,23 @@ def load(device):
     return Quarters()
 """
 
+VECTORS = """
+import numpy as np
+
+
+class Vectors:
+    \"\"\"Gives the first pixels of a picture for its vector.\"\"\"
+
+    batch_size = 4
+
+    def predict(self, signals):
+        return [signal.pixels[:4, :4].ravel().astype(np.float32) - 99.5 for signal in signals]
+
+
+def load(device):
+    return Vectors()
+"""
+
 
 class Bench:
     """An evaluation with a model of its own source, and the folder of a store."""
@@ -172,6 +190,17 @@ def pictures(tmp_path: Path) -> Bench:
     chosen = available[:: len(available) // 5][:5]
     samples = [dataclasses.replace(sample, target=lambda number=number: number % 2) for number, sample in enumerate(chosen)]
     return Bench(tmp_path, "image_classification", Dataset(samples, ("dark", "bright")), GREYNESS)
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Bench:
+    def noise(number: int) -> Image:
+        return Image(np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8))
+
+    samples = [Sample(f"p{n}", f"{n:064x}", 768, lambda n=n: noise(n), lambda: None) for n in range(24)]
+    bench = Bench(tmp_path, "image_embedding", Dataset(samples), VECTORS)
+    bench.evaluation = dataclasses.replace(bench.evaluation, targets=OWN_ANSWERS)
+    return bench
 
 
 @pytest.fixture
@@ -336,6 +365,47 @@ class TestSecondEvaluation:
         assert 1 <= lost <= rows == len(pictures.dataset.samples)
         assert pictures.store.damaged
         assert lasting(before) == lasting(after)
+
+
+class TestAmongAllSamples:
+    """What is found of a sample among all others takes the answers to all of them."""
+
+    def test_answers_that_are_damaged_are_asked_for_again(self, vectors: Bench) -> None:
+        undisturbed = vectors.measure("jpeg", "q5")
+        entries = vectors.folder / "store/format-2/statistic/entries.db"
+        entries.unlink()
+        vectors.damage("prediction", *vectors.dataset.samples[8:12])
+        with pytest.warns(DamagedEntry):
+            again = vectors.measure("jpeg", "q5")
+        assert 0 < undisturbed.metrics["neighbours"].value < 1
+        assert lasting(again) == lasting(undisturbed)
+        assert vectors.computed[1] > 0
+
+    def test_what_was_kept_of_some_of_them_alone_is_made_again(self, vectors: Bench) -> None:
+        undisturbed = vectors.measure("jpeg", "q5")
+        with closing(sqlite3.connect(vectors.folder / "store/format-2/statistic/entries.db")) as data:
+            ((key, content),) = data.execute("SELECT key, payload FROM entries").fetchall()
+        kept = json.loads(content)
+        assert len(kept) == len(vectors.dataset.samples)
+        vectors.store.put(STATISTIC, key, json.dumps(dict(list(kept.items())[:9])).encode())
+        assert lasting(vectors.measure("jpeg", "q5")) == lasting(undisturbed)
+
+    def test_too_few_have_no_neighbours_and_say_so(self, vectors: Bench) -> None:
+        vectors.dataset = Dataset(vectors.dataset.samples[:2])
+        found = vectors.measure("jpeg", "q5").metrics["neighbours"]
+        assert (found.missing, found.why_missing) == (2, "there are too few samples")
+
+
+class TestStoreThatKeepsNothing:
+    def test_ends_the_case_with_a_sentence_and_no_figure_of_the_rest(self, pictures: Bench) -> None:
+        class Rotting(LocalEngine):
+            def complete(self, pipeline: Pipeline) -> dict[str, Any]:
+                failures = super().complete(pipeline)
+                pictures.forget("statistic", *pictures.dataset.samples[1:3])
+                return failures
+
+        with pytest.raises(StoreError, match=r"tried-jpeg-q5: what was measured of 2 of 5 samples is not .*look after its disk"):
+            pictures.measure("jpeg", "q5", engine=Rotting())
 
 
 ASKED_BEFORE = 3
