@@ -80,6 +80,7 @@ class Controller:
         node.workerinput["mpq_board"] = self.board.folder
         if _process_of(node) is not None:  # it runs here
             node.workerinput["mpq_parent"] = os.getpid()
+        node.workerinput["mpq_parts"] = str(self.run.parts.path)
         self.workers.append(node)
         if self.overseer is None and (overseer := self._oversee(node.workerinput["testrunuid"])) is not None:
             overseer.watch(lambda: [process.pid for one in self.workers if (process := _process_of(one)) is not None])
@@ -121,6 +122,8 @@ class Controller:
         self._expect(ids)
 
     def _expect(self, nodeids: list[str]) -> None:
+        if self.config.option.collectonly:
+            return
         found = [case for nodeid in nodeids if (case := self._case(nodeid)) is not None]
         self.run.expect(found)
         if found and self.workers:

@@ -35,7 +35,6 @@ from mpq_fixtures.plain_text import is_utf8, plain
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
-from mpq_fixtures.results.samples import PARTS
 from mpq_fixtures.shares import shares_of
 from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT, STARTED, account_of
 from mpq_fixtures.store import StoreError, open_store
@@ -84,12 +83,14 @@ def pytest_configure(config: pytest.Config) -> None:
         board = ProgressBoard()
         writer = board.writer()
         controller = Controller(config, options, board)
+        parts = controller.run.parts.path
         config.pluginmanager.register(controller, "mpq_controller")
         interrupt = once(controller.interrupt)
         for number in stopping_signals():
             if number != signal.SIGINT:  # which pytest knows
                 signal.signal(number, interrupt)
     else:
+        parts = Path(worker["mpq_parts"])
         end_with_parent(worker.get("mpq_parent"))
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # A job in the background ignores interrupts, and its workers inherit that; theirs come from the controller.
@@ -97,7 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
     read_cache, at = ReadCache(budget_for(workers)), UnderWay()
     engine = RayEngine(options, read_cache) if options.engine == RAY else _local_engine(config, session, workers, at)
     progress = writer or (lambda case, done, total: None)
-    config.stash[RESOURCES] = Resources(store, clock, threads, progress, engine, options.out / PARTS, read_cache, under_way=at)
+    config.stash[RESOURCES] = Resources(store, clock, threads, progress, engine, parts, read_cache, under_way=at)
     number = int(name.removeprefix("gw")) if name.startswith("gw") else 0
     config.stash[OPENED] = OpenEvaluation(options.device, number, threads, options.samples, read_cache)
 

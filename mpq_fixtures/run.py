@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.decisions import decide
@@ -30,13 +32,16 @@ from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result, read_results, write_results
 from mpq_fixtures.results.history import append
-from mpq_fixtures.results.samples import remove_parts
+from mpq_fixtures.results.samples import PARTS, WRITING, remove_parts
 from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.shares import Shares, taken
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
-from mpq_fixtures.temporary import remove_orphans
+from mpq_fixtures.temporary import OwnedFolder, remove_orphans
 from mpq_fixtures.words import counted
+
+_PATIENCE = 60.0
+"""Seconds to wait for another run that writes its results to the same folder."""
 
 
 class Run:
@@ -44,6 +49,7 @@ class Run:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.parts = OwnedFolder(options.out / PARTS / uuid.uuid4().hex)
         self.expected: dict[str, Case] = {}
         self.results: dict[str, Result] = {}
         self.shares: dict[str, Shares] = {}
@@ -60,9 +66,11 @@ class Run:
         return sorted({evaluation.suite for evaluation in self.options.evaluations})
 
     def expect(self, cases: Sequence[Case]) -> None:
-        """Note the cases that were asked for, and remove what a run that was killed has left."""
-        if not self.expected:
+        """Note the cases that were asked for, make the folder of their parts, and remove what a run that was killed has left."""
+        if cases and not self.expected:
             remove_parts(self.options.out)
+            with suppress(OSError):  # which every case will say
+                self.parts.make()
         self.expected |= {case.id: case for case in cases}
 
     def take_shares(self, case: str, content: dict[str, Any] | None) -> None:
@@ -174,16 +182,29 @@ class Run:
         """Write the results, the report and, where asked, the baselines; return whether all was written that must be.
 
         What goes wrong here is noted, and loses nothing else. The rows of the cases lie in parts until then. What dead workers left goes.
+        Of runs that end in one folder at the same time each writes all of its files after the other.
         """
         from mpq_fixtures.report import drawing
 
         charted = any(result.record and result.case.codec != ORIGINAL for result in self.results.values())
         try:
-            with drawing.begun() if charted else nullcontext():
+            with self._alone(), drawing.begun() if charted else nullcontext():
                 return self._write(exit_status, config)
         finally:
+            self.parts.close()
             remove_parts(self.options.out)
             remove_orphans()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other run writes its results to the same folder, as long as one takes for that."""
+        lock = FileLock(self.options.out / PARTS / WRITING)
+        with suppress(OSError, Timeout):  # of a folder that cannot be written the results will say it
+            lock.acquire(timeout=_PATIENCE)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, exit_status: int, config: pytest.Config) -> bool:
         results = self.ordered()

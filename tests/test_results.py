@@ -341,6 +341,27 @@ class TestParquet:
         run.expect([ORIGINAL, CODED])  # as a worker does that takes the place of one that died
         assert made.exists()
 
+    def test_a_run_that_begins_and_ends_in_the_folder_of_another_takes_nothing_from_it(
+        self, tmp_path: Path, pytestconfig: pytest.Config
+    ) -> None:
+        options = Options(["tests"], [EVALUATION], None, "cpu", tmp_path, tmp_path / "out", None, "", False, history=tmp_path / "history")
+        first, second = Run(options), Run(options)
+        for run in (first, second):
+            run.expect([ORIGINAL])
+        original = records()[0]
+        with RowsWriter(first.parts.path / "original.parquet") as writer:
+            for one in original.rows:
+                writer.append(table_of([one]), columns_of([(one.sample, one.group)], [one.source]))
+        piece = options.out / ".results.part"
+        piece.touch()
+        second.finish(0, pytestconfig)
+        assert len(pd.read_parquet(options.out / "samples.parquet")) == 0
+        assert piece.exists()
+        first.results[ORIGINAL.id] = Result(ORIGINAL, PASSED, replace(original, rows=Rows.opened(writer.file)))
+        first.finish(0, pytestconfig)
+        assert pd.read_parquet(options.out / "samples.parquet")["sample"].tolist() == ["s0", "s1", "s2", "s3"]
+        assert {path.name for path in options.out.iterdir()} <= {"results.csv", "results.json", "samples.parquet", "report.html"}
+
     def test_is_there_when_nothing_was_measured(self, tmp_path: Path) -> None:
         write_results(tmp_path, [Result(STOPPED)], {})
         assert len(pd.read_parquet(tmp_path / "samples.parquet")) == 0

@@ -17,6 +17,7 @@ from mpq_fixtures.flips import parts_shown
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.tables import LEDGER, LINKS, SOURCES, sources_of
 from mpq_fixtures.rows.writer import GROUP_BYTES
+from mpq_fixtures.temporary import remove_orphans_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 SHORT = 16
 """Hex digits of a sample's source that results keep, as many as the other links of its chain have."""
 PARTS = "parts"
-"""The folder within a run's folder where the rows of its cases lie until they are put together."""
+"""The folder within a run's folder where each run has one of its own, for the rows of its cases until they are put together."""
+WRITING = ".writing"
+"""The file there that is locked by the run that writes its results."""
 
 _OF_SHOWN = ("shown", "original_prediction", "original_score", "example")
 _OF_NO_ACCOUNT = {"case", *(f"bytes_{part}" for part in LEDGER), "rate", "prediction", "target", "score", *_OF_SHOWN}
@@ -35,9 +38,11 @@ _KEPT = ("sample", "group", *LINKS, "bytes", "elements", *LEDGER, "prediction", 
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove the parts in a run's folder, whole ones and those that a killed process was writing, there or in the folder itself."""
+    """Remove what runs that were killed left in a run's folder: their parts and, unless another run is at it, pieces of files."""
     parts = folder / PARTS
-    for file in (*parts.glob("*.parquet"), *parts.glob(".*.part"), *folder.glob(".*.part")):
+    if remove_orphans_in(parts):
+        return
+    for file in (*parts.glob("*.parquet"), *parts.glob(".*.part"), *folder.glob(".*.part"), *parts.glob(WRITING)):
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # where somebody else's files are in it
         parts.rmdir()
