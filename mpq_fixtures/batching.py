@@ -25,11 +25,15 @@ SHARE = 0.03
 AS_FAST = 1.03
 """A batch is as fast as the best that takes at most this much longer for a signal; the smallest such one is taken."""
 
-GAIN = 1.08
-"""A layout is worth it where a signal takes so much longer without: more than clocks disagree, so that it is chosen every time or never."""
+GAIN, GAIN_OF_FEW = 1.08, 1.12
+"""A layout is worth it where a signal takes so much longer without: more than clocks disagree, so that it is chosen every time or never.
+
+The second where a pass has fewer signals than `_PASS`, of which clocks say less.
+"""
 
 _SLOWER = 1.1  # a size that takes so much longer than the best ends the search: those above it are slower still
-_PASS = 8  # signals that a size below it is measured with
+_PASS = 8  # signals that a size below it is measured with, and a layout where they take no longer than this:
+_LONG_ENOUGH = 100.0  # milliseconds
 _FEWEST = 2  # signals that tell of their answers whether these depend on the batch
 
 
@@ -105,19 +109,33 @@ class _Trial:
         self._alone: Answers = []
 
     def choose_layout(self) -> str:
-        """Return the layout in which a few signals take clearly least, and are answered alike; "", the model's own, where none does."""
-        layouts, size, chosen = self._model.layouts, min(self._model.batch_size, _PASS), ""
-        if not layouts or len(self._first(size)) < size or not self._affords((1 + len(layouts)) * _cost(size)):
+        """Return the layout in which a few signals take clearly least, and are answered alike; "", the model's own, where none does.
+
+        As many are asked for as take long enough for a clock, which for a slow model is one: more would be too many for most runs.
+        """
+        layouts, size, count, chosen = self._model.layouts, 1, 1, ""
+        if not layouts or not self._affords_layouts(1 + len(layouts), size, count):
             return ""
-        own, fastest = self._ask(self._first(size), size), self._pass(size)
+        own, fastest = self._ask(self._first(size), size), self._pass(size, count)
+        if (count := max(1, min(_PASS, int(_LONG_ENOUGH / max(fastest, 1.0))))) > 1:
+            size = min(self._model.batch_size, count)
+            if not self._affords_layouts(1 + len(layouts), size, count):
+                return ""
+            own, fastest = self._ask(self._first(size), size), self._pass(size, count)
+        gain = GAIN if count == _PASS else GAIN_OF_FEW
         for layout in layouts:
             self._model.arrange(layout)
-            answers, spent = self._ask(self._first(size), size), self._pass(size)
+            answers, spent = self._ask(self._first(size), size), self._pass(size, count)
             # All have to be answered: some networks refuse a layout, which is quick.
-            if GAIN * spent <= fastest and self._different(own, answers) == (0, size):
+            if gain * spent <= fastest and self._different(own, answers) == (0, size):
                 chosen, fastest = layout, spent
         self._model.arrange(chosen)
+        self._alone = []  # in another layout, perhaps
         return chosen
+
+    def _affords_layouts(self, layouts: int, size: int, count: int) -> bool:
+        """Tell whether there are signals and predictions for so many layouts, each warmed up, and for a comparison thereafter."""
+        return len(self._first(count)) == count and self._affords(layouts * (size + count) + _FEWEST)
 
     def choose(self) -> int:
         """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
@@ -132,7 +150,7 @@ class _Trial:
                 break
         for size in sorted(self.milliseconds, key=self.milliseconds.__getitem__):  # once more those that may be the best
             if self._affords(max(size, _PASS)) and self.milliseconds[size] <= min(self.milliseconds.values()) * _SLOWER:
-                self.milliseconds[size] = min(self.milliseconds[size], self._pass(size))
+                self.milliseconds[size] = min(self.milliseconds[size], self._pass(size, max(size, _PASS)))
         if not self.milliseconds:
             return usual
         best = min(self.milliseconds.values())
@@ -173,12 +191,12 @@ class _Trial:
         limit = Limit(size)
         self._ask(self._first(size), size, limit)
         if limit.size == size:
-            self.milliseconds[size] = self._pass(size)
+            self.milliseconds[size] = self._pass(size, max(size, _PASS))
         return limit.size == size
 
-    def _pass(self, size: int) -> float:
-        """Return the milliseconds of a signal in batches of ``size``."""
-        signals = self._first(max(size, _PASS))
+    def _pass(self, size: int, count: int) -> float:
+        """Return the milliseconds of a signal in batches of ``size``, by ``count`` of them, or fewer where there are no more."""
+        signals = self._first(count)
         started = self._clock()
         answers = self._ask(signals, size)
         spent = self._clock() - started

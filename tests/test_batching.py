@@ -260,9 +260,23 @@ class TestLayout:
         choice = trial.choose(pictures(40))
         assert (choice.layout, trial.layout, choice.size, choice.agreed) == ("", "", 32, True)
 
-    @pytest.mark.parametrize("calls", [100, 1000, 2500, 10_000])
-    def test_costs_no_more_than_a_share_of_the_predictions(self, calls: int) -> None:
-        trial = Trial(brightness, layouts={"wide": 0.5, "tall": 0.4})
+    @pytest.mark.parametrize(("share", "expected"), [(0.85, "wide"), (0.91, "")])
+    def test_of_a_slow_model_is_tried_on_one_signal_and_has_to_gain_more(self, share: float, expected: str) -> None:
+        trial = Trial(brightness, lambda count: 200 * count, layouts={"wide": share})
+        assert trial.choose(pictures(40), calls=96 * 3).layout == expected
+        assert trial.batches == [1, 1, 1, 1, 2, 1, 1]  # in each layout to warm up and to measure; then together and alone
+        assert len(trial.batches) <= 96 * 3 * SHARE
+
+    @pytest.mark.parametrize(("milliseconds", "count"), [(45, 2), (30, 3), (13, 7), (12, 8), (1, 8)])
+    def test_is_tried_on_as_many_signals_as_take_a_tenth_of_a_second(self, milliseconds: float, count: int) -> None:
+        trial = Trial(brightness, lambda size: milliseconds * size, most=8, layouts={"wide": 0.5})
+        trial.choose(pictures(40), calls=4 * (count + 3) * 100)
+        assert trial.batches[:6] == [1, 1, count, count, count, count]
+
+    @pytest.mark.parametrize("milliseconds", [20, 200])
+    @pytest.mark.parametrize("calls", [100, 200, 250, 300, 500, 1000, 1200, 1300, 1500, 2500, 10_000])
+    def test_costs_no_more_than_a_share_of_the_predictions(self, calls: int, milliseconds: float) -> None:
+        trial = Trial(brightness, lambda count: milliseconds, layouts={"wide": 0.5, "tall": 0.4})
         trial.choose(pictures(64), calls)
         assert sum(trial.batches) <= max(2 * 2, calls * SHARE)
 
