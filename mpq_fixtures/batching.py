@@ -31,6 +31,9 @@ GAIN, GAIN_OF_FEW = 1.08, 1.12
 The second where a pass has fewer signals than `_PASS`, of which clocks say less.
 """
 
+FEW, MANY = 3, 8
+"""The least and the most that `scale_of` returns: what fewer than 128 calls afford is hardly anything, and more than 32,768 everything."""
+
 _SLOWER = 1.1  # a size that takes so much longer than the best ends the search: those above it are slower still
 _PASS = 8  # signals that a size below it is measured with, and a layout where they take no longer than this:
 _LONG_ENOUGH = 100.0  # milliseconds
@@ -64,6 +67,7 @@ class Choice:
 
     ``agreed`` tells whether the model answers signals together as it does one by one, None where that was not tried. ``milliseconds`` are
     those of a signal at each size that was measured. ``note`` says in a sentence what there is to know, "" where there is nothing.
+    ``short`` tells that a run of more calls, or over more signals, would have tried more.
     """
 
     size: int
@@ -71,6 +75,7 @@ class Choice:
     milliseconds: dict[int, float] = field(default_factory=dict)
     note: str = ""
     layout: str = ""
+    short: bool = False
 
     def to_bytes(self) -> bytes:
         """Return it as JSON."""
@@ -81,6 +86,11 @@ class Choice:
         """Restore what `to_bytes` made."""
         values = json.loads(data)
         return cls(**values | {"milliseconds": {int(size): spent for size, spent in values["milliseconds"].items()}})
+
+
+def scale_of(calls: int) -> int:
+    """Return a number, from `FEW` to `MANY`, that runs have in common that can spend about as much: four times the calls make the next."""
+    return min(max(calls.bit_length() // 2, FEW), MANY)
 
 
 def choose_batch(model: Batched, signals: Iterator[Signal], calls: int, clock: Callable[[], float] = time.perf_counter) -> Choice:
@@ -95,14 +105,14 @@ def choose_batch(model: Batched, signals: Iterator[Signal], calls: int, clock: C
         return Choice(1)
     trial = _Trial(model, signals, int(calls * SHARE), clock)
     layout, size = trial.choose_layout(), trial.choose()
-    return trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout))
+    return trial.compared(Choice(size, milliseconds=trial.milliseconds, layout=layout, short=trial.short))
 
 
 class _Trial:
-    """A model at its first signals; ``left`` is how many more it may be asked for."""
+    """A model at its first signals; ``left`` is how many more it may be asked for, ``short`` whether more would have been."""
 
     def __init__(self, model: Batched, signals: Iterator[Signal], calls: int, clock: Callable[[], float]) -> None:
-        self.left = calls
+        self.left, self.short = calls, False
         self.milliseconds: dict[int, float] = {}
         self._model, self._signals, self._clock = model, signals, clock
         self._taken: list[Signal] = []
@@ -135,7 +145,7 @@ class _Trial:
 
     def _affords_layouts(self, layouts: int, size: int, count: int) -> bool:
         """Tell whether there are signals and predictions for so many layouts, each warmed up, and for a comparison thereafter."""
-        return len(self._first(count)) == count and self._affords(layouts * (size + count) + _FEWEST)
+        return self._has(count) and self._affords(layouts * (size + count) + _FEWEST)
 
     def choose(self) -> int:
         """Return the smallest size that is as fast as the fastest, as far as predictions are left to find it."""
@@ -144,12 +154,12 @@ class _Trial:
             return usual
         open_end = False
         for size in _sizes(self._model.most):
-            if open_end := len(self._first(size)) < size or not self._affords(_cost(size)):
+            if open_end := not (self._has(size) and self._affords(_cost(size))):
                 break
             if not self._measure(size) or self.milliseconds[size] > min(self.milliseconds.values()) * _SLOWER:
                 break
         for size in sorted(self.milliseconds, key=self.milliseconds.__getitem__):  # once more those that may be the best
-            if self._affords(max(size, _PASS)) and self.milliseconds[size] <= min(self.milliseconds.values()) * _SLOWER:
+            if self.milliseconds[size] <= min(self.milliseconds.values()) * _SLOWER and self._affords(max(size, _PASS)):
                 self.milliseconds[size] = min(self.milliseconds[size], self._pass(size, max(size, _PASS)))
         if not self.milliseconds:
             return usual
@@ -184,7 +194,15 @@ class _Trial:
 
     def _affords(self, count: int) -> bool:
         """Tell whether so many predictions can be spent, and those of the shortest comparison be left."""
-        return self.left >= count + _FEWEST
+        affords = self.left >= count + _FEWEST
+        self.short |= not affords
+        return affords
+
+    def _has(self, count: int) -> bool:
+        """Tell whether there are so many signals."""
+        has = len(self._first(count)) == count
+        self.short |= not has
+        return has
 
     def _measure(self, size: int) -> bool:
         """Warm a size up and measure it; return whether a batch of it fits into memory."""

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures import chain, predictions
 from mpq_fixtures.answers import Answer, Limit, ask
-from mpq_fixtures.batching import Choice, choose_batch
+from mpq_fixtures.batching import FEW, MANY, Choice, choose_batch, scale_of
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, freed_memory_kept, machine_kind
@@ -89,26 +89,39 @@ class Pipeline:
     def batch_size(self) -> int:
         """How many samples are a batch, the unit of work: a fixed stretch of the data set, of which the model gets some at once.
 
-        How many it gets is chosen once a model and kind of machine, by the first worker to ask, and kept in the store; so a run on other
-        workers sees the model at work on the very same signals together.
+        How many it gets is chosen once a model, kind of machine and scale of runs, by the first worker to ask, and kept in the store; so a
+        run on other workers sees the model at work on the very same signals together.
         """
         model, threads = self.model, self.resources.threads
         machine = {name: part for name, part in machine_kind(model.device, threads).items() if name != "threads"}
-        key = key_of(batch=2, model=model.fingerprint, most=model.most, machine=machine)
+        keys = {
+            scale: key_of(batch=3, model=model.fingerprint, most=model.most, machine=machine, scale=scale) for scale in range(FEW, MANY + 1)
+        }
+        calls = len(self.dataset.samples) * self.resources.points.get(self.case.evaluation.name, 1)
+        key = keys[scale_of(calls)]
         with self.store.lock(AUDIT, key), self.clock.step("predict"):
             if (known := self.store.get(AUDIT, key)) is None:
-                calls = len(self.dataset.samples) * self.resources.points.get(self.case.evaluation.name, 1)
-                model.ready()
-                with self.resources.under_way.at("predict", (), self.patience * FIRST) as at, freed_memory_kept():
-                    choice = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
-                self.store.put(AUDIT, key, choice.to_bytes())
-            else:
-                choice = Choice.from_bytes(known)
+                chosen = self._chosen_elsewhere(keys, scale_of(calls))
+                if chosen is None:
+                    model.ready()
+                    with self.resources.under_way.at("predict", (), self.patience * FIRST) as at, freed_memory_kept():
+                        chosen = choose_batch(model, self._originals(at), calls, clock=clock_of(model.device, threads))
+                known = self.store.settle(AUDIT, key, chosen.to_bytes())  # of another machine's, perhaps
+            choice = Choice.from_bytes(known)
         model.arrange(choice.layout)
         if model.limit is None:
             model.limit = Limit(choice.size, [choice.note] if choice.note else [])
         quick = int(_BATCH_MILLISECONDS / choice.milliseconds[choice.size]) if choice.size in choice.milliseconds else 0
         return choice.size * max(1, min(quick, _BATCH_SAMPLES) // choice.size)
+
+    def _chosen_elsewhere(self, keys: Mapping[int, str], scale: int) -> Choice | None:
+        """Return what runs of another scale chose, unless this one can try more; ``keys`` are those of the choices, by scale."""
+        for other in sorted(keys.keys() - {scale}, reverse=True):
+            if (known := self.store.get(AUDIT, keys[other])) is not None:
+                choice = Choice.from_bytes(known)
+                if other > scale or not choice.short:
+                    return choice
+        return None
 
     def _originals(self, at: Place) -> Iterator[Signal]:
         """Yield the signals that can be read, from the first on, and note that the process is at them."""

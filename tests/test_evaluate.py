@@ -249,7 +249,7 @@ class TestTwoWorkers:
             if free := {*other.lacking(())} - {*other.positions(claimed, other.batch_size)}:
                 shares.append(most * other.batch_size / len(free))
             found = take(work, batches, most)
-            theirs = [[samples[place] for place in other.positions([number], other.batch_size)] for number in batches[-most:]]
+            theirs = [samples[place : place + other.batch_size] for place in batches[-most:]]
             for outcome in other.measure(theirs, {sample.source for batch in theirs for sample in batch}):
                 other.keep(outcome)
             return found
@@ -444,6 +444,47 @@ class TestBatches:
         pictures.measure("jpeg", "q5")
         model: Any = pictures.model.ready()
         assert ([len(batch) for batch in model.batches], model.arranged) == ([3, 2], "wide")
+
+    def test_have_the_size_of_the_machine_that_chose_first_where_two_share_a_store(
+        self, pictures: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def chosen_on_a_machine() -> int:
+            model, resources = OpenModel(pictures.evaluation, "cpu"), Resources(open_store(f"file://{pictures.folder}/shared"), Clock())
+            return Pipeline(Case(pictures.evaluation, "original", ""), pictures.dataset, model, None, resources).batch_size
+
+        def choose(*_: Any, **__: Any) -> Choice:
+            if sizes:
+                return Choice(3)
+            monkeypatch.setenv("XDG_CACHE_HOME", str(pictures.folder / "of another"))  # where its locks are
+            sizes.append(0)
+            sizes.append(chosen_on_a_machine())
+            return Choice(5)
+
+        sizes: list[int] = []
+        monkeypatch.setenv("XDG_CACHE_HOME", str(pictures.folder / "of one"))
+        monkeypatch.setattr("mpq_fixtures.pipeline.choose_batch", choose)
+        assert chosen_on_a_machine() == 3
+        assert sizes == [0, 3]
+
+    def test_are_as_large_as_a_run_of_many_samples_finds_best_after_one_of_few(self, pictures: Bench) -> None:
+        first = pictures.dataset.samples[0]
+        pictures.write_model(
+            "import time\n\n\nclass load:\n    def __init__(self, device): pass\n"
+            "    def predict(self, s):\n        time.sleep(0.004)\n        return [0 for _ in s]\n"
+        )
+
+        def asked_at_once(samples: int) -> int:
+            dataset = Dataset([dataclasses.replace(first, id=str(n), source=f"{n:064x}") for n in range(samples)], ("dark", "bright"))
+            model = OpenModel(pictures.evaluation, "cpu")
+            pipeline = Pipeline(Case(pictures.evaluation, "original", ""), dataset, model, None, Resources(pictures.store, Clock()))
+            assert pipeline.batch_size >= 8
+            assert model.limit is not None
+            return model.limit.size
+
+        assert asked_at_once(20) == 8  # too few to try another
+        assert asked_at_once(20_000) == 32
+        assert asked_at_once(21) == 8, "a worker of the same run sees another size"
+        assert asked_at_once(3_000) == 32
 
     @staticmethod
     def seen_by_the_model(bench: Bench, store: str, stop_after: int | None = None) -> list[list[int]]:

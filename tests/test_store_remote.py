@@ -379,3 +379,29 @@ class TestS3:
         store = RemoteStore("s3://never/x", endpoint_url=f"http://127.0.0.1:{free_port()}")
         with pytest.raises(StoreError, match="it has not answered"):
             store.get(BITSTREAM, KEY)
+
+
+class TestSettled:
+    @pytest.mark.parametrize("place", ["file://{}/shared", "memory://{}", "{}/folder"])
+    def test_is_what_one_of_several_wrote_and_all_are_given_it(self, place: str, tmp_path: Path) -> None:
+        url, found, together = place.format(tmp_path), [], threading.Barrier(8)
+        open_store(url).put(STATISTIC, KEY, b"")
+
+        def settle(number: int) -> None:
+            store = open_store(url)
+            together.wait()
+            if "://" in url:  # as on several machines, which have no lock in common
+                found.append(store.settle(BITSTREAM, KEY, b"%d" % number))
+            else:
+                with store.lock(BITSTREAM, KEY):
+                    found.append(store.settle(BITSTREAM, KEY, b"%d" % number))
+
+        threads = [threading.Thread(target=settle, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 8
+        assert {*found} == {open_store(url).get(BITSTREAM, KEY)}
+        assert open_store(url).settle(BITSTREAM, KEY, b"too late") == found[0]
+        assert not [path for path in tmp_path.rglob("*.part")]

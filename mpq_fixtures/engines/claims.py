@@ -62,7 +62,7 @@ class Claims:
             with self._data.explained():
                 at.open(self._notes_of(self._id), self.session)
 
-    def take(self, work: str, batches: Sequence[int], most: int) -> list[int]:
+    def take(self, work: str, batches: Iterable[int], most: int) -> list[int]:
         """Claim at most ``most`` of the batches that nobody has, in their order, and return them."""
         self._look()
         with self._data.writing():

@@ -182,7 +182,10 @@ class LocalEngine:
             pace, left = self._pace.get(work), len(turn.pending)
             if (about := pace or self._pace.get(pipeline.case.evaluation.name)) is not None:
                 self.claims.expect(pipeline.case.id, about * size * left)
-            taken = self.claims.take(work, turn.pending, batches_of_range(pace, size, math.ceil(left / (2 * self._workers))))
+            # By their first positions: a run of another scale may divide the same case otherwise.
+            firsts = (number * size for number in turn.pending)
+            most = batches_of_range(pace, size, math.ceil(left / (2 * self._workers)))
+            taken = [position // size for position in self.claims.take(work, firsts, most)]
             if not taken:
                 return
             turn.claimed += taken
@@ -217,7 +220,8 @@ class LocalEngine:
             return
         now = turn.pipeline.clock.seconds.copy()
         spent = {step: seconds - turn.spent[step] for step, seconds in now.items()}
-        self.claims.give_back(turn.pipeline.work, batches, failures, spent, self._account())
+        firsts = [number * turn.size for number in batches]
+        self.claims.give_back(turn.pipeline.work, firsts, failures, spent, self._account())
         turn.spent, gone = now, set(batches)
         turn.claimed = [number for number in turn.claimed if number not in gone]
 

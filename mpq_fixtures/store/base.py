@@ -136,6 +136,12 @@ class Store(ABC):
     def put(self, layer: str, key: str, payload: bytes) -> None:
         """Write a single entry; afterwards it is there whole, whatever happens in between."""
 
+    def settle(self, layer: str, key: str, payload: bytes) -> bytes:
+        """Write a single entry unless there is one, under its `lock`, and return the one that is there: the same to all who do so."""
+        if (there := self.get(layer, key)) is None:
+            self.put(layer, key, there := payload)
+        return there
+
     @abstractmethod
     def lock(self, layer: str, key: str) -> AbstractContextManager[None]:
         """Keep other processes and threads of this machine from making the same entry meanwhile.

@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from mpq_fixtures.store import packs
 from mpq_fixtures.store.base import FORMAT, MARKER, Part, Scope, Source, Store, StoreError, mark, newer_format
+from mpq_fixtures.store.creating import create
 from mpq_fixtures.store.packs import KEY_BYTES, digest_of
 
 if TYPE_CHECKING:
@@ -89,6 +90,13 @@ class RemoteStore(Store):
         """Write a single entry; afterwards it is there whole, whatever happens in between."""
         self.upload(self._entry(layer, key), digest_of(payload) + payload)
         self.computed[layer] += 1
+
+    def settle(self, layer: str, key: str, payload: bytes) -> bytes:
+        """Write a single entry unless there is one, of another machine too, and return the one that is there."""
+        self._check(write=True)
+        path, content = self.path(self._entry(layer, key)), digest_of(payload) + payload
+        self._explained(lambda: self.ask(lambda files: create(files, path, content, bool({*_protocols(files)} & _ATOMIC))))
+        return self.get(layer, key) or payload
 
     @contextmanager
     def lock(self, layer: str, key: str) -> Iterator[None]:
