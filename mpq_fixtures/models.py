@@ -170,6 +170,8 @@ class OpenModel:
 
     def close(self) -> None:
         """Drop the model and give its memory back."""
+        if self._model is None:
+            return
         self._model = None
         gc.unfreeze()
         gc.collect()

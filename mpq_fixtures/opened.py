@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import resolve_device
+from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
+from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import Case, Evaluation
 
 
@@ -21,7 +23,7 @@ class OpenEvaluation:
         self._evaluation: Evaluation | None = None
         self._model: OpenModel | None = None
         self._dataset: Dataset | None = None
-        self._notes: list[str] = []
+        self._notes: dict[str, None] = {}
 
     def model(self, evaluation: Evaluation) -> OpenModel:
         """Return an evaluation's model, which is loaded when the first prediction is missing."""
@@ -47,11 +49,11 @@ class OpenEvaluation:
     def notes(self) -> list[str]:
         """Return what there is to say of how models were asked."""
         self._note()
-        return list(dict.fromkeys(self._notes))
+        return list(self._notes)
 
     def _note(self) -> None:
         if self._model is not None and self._evaluation is not None:
-            self._notes += [f"{self._evaluation.name}: {note}" for note in self._model.notes]
+            self._notes |= {f"{self._evaluation.name}: {note}": None for note in self._model.notes}
 
     def close(self) -> None:
         """Drop the model and the data set."""
@@ -65,3 +67,26 @@ class OpenEvaluation:
         if evaluation is not self._evaluation:
             self.close()
             self._evaluation = evaluation
+
+
+class OpenPipelines:
+    """The pipelines of cases of several evaluations, each made once; one of the evaluations at a time has its model in memory."""
+
+    def __init__(self, opened: OpenEvaluation, resources: Resources) -> None:
+        self._opened, self._resources = opened, resources
+        self._pipelines: dict[str, Pipeline | None] = {}
+        self._model: OpenModel | None = None
+
+    def of(self, case: Case) -> Pipeline | None:
+        """Return the steps of a case; None where it cannot be had here, which whoever has its test says."""
+        if case.id not in self._pipelines:
+            try:
+                self._pipelines[case.id] = self._opened.pipeline(case, self._resources)
+            except (AssetError, StoreError):
+                self._pipelines[case.id] = None
+        pipeline = self._pipelines[case.id]
+        if pipeline is not None and pipeline.model is not self._model:
+            if self._model is not None:
+                self._model.close()
+            self._model = pipeline.model
+        return pipeline

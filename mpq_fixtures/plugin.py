@@ -26,9 +26,8 @@ from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import can_be_copied
 from mpq_fixtures.engines.ray import RayEngine
 from mpq_fixtures.engines.work_data import folder_of
-from mpq_fixtures.errors import AssetError
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
-from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.opened import OpenEvaluation, OpenPipelines
 from mpq_fixtures.options import RAY, add_options, read_options
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.plain_text import is_utf8, plain
@@ -247,19 +246,14 @@ def _help_others(session: pytest.Session) -> None:
     resources, opened = session.config.stash[RESOURCES], session.config.stash[OPENED]
     tests = {case.id: item.nodeid for item in session.items if (case := _case_of(item)) is not None}
     cases = {case.id: case for item in session.items if (case := _case_of(item)) is not None}
-    pipelines: dict[str, Pipeline | None] = {}
+    pipelines = OpenPipelines(opened, resources)
 
     def pipeline_of(case_id: str) -> Pipeline | None:
         if (case := cases.get(case_id)) is None:  # the originals may be no test of this run
             evaluations = {one.evaluation for one in cases.values()}
             case = next((one.cases[0] for one in evaluations if one.cases[0].id == case_id), None)
-        if case_id not in pipelines and case is not None:
-            try:
-                pipelines[case_id] = opened.pipeline(case, resources)
-            except (AssetError, StoreError):  # which the worker says that has the test
-                pipelines[case_id] = None
         os.environ["PYTEST_CURRENT_TEST"] = f"{tests.get(case_id, case_id)} (call)"  # as in the worker that has it
-        return pipelines.get(case_id)
+        return pipelines.of(case) if case is not None else None
 
     if cases and isinstance(resources.engine, LocalEngine):
         resources.engine.help(pipeline_of)
