@@ -130,7 +130,7 @@ class Controller:
             self.board.start(self.config)
 
     def _case(self, nodeid: str) -> Case | None:
-        return self.cases.get(nodeid.partition("[")[2].removesuffix("]"))
+        return self.cases.get(nodeid.partition("::")[2].partition("[")[2].removesuffix("]"))  # a folder may have a bracket, too
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

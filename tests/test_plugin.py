@@ -218,6 +218,17 @@ class TestSelection:
             assert chosen[2][case] < chosen[4][case]
 
 
+class TestFolderWithABracket:
+    def test_hides_no_case_from_the_results(self, project: Project) -> None:
+        (project.folder / "deep[1]").mkdir()
+        (project.folder / "evaluations").rename(project.folder / "deep[1]" / "evaluations")
+        suite = ["--mpq-suite", "deep[1]/evaluations/suites/tried.toml", "--mpq-case", "words-original"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no_report", *suite]
+        run = subprocess.run(command, cwd=project.folder, env=project.variables(), capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout
+        assert project.outcomes() == {"words-original": "passed"}
+
+
 class TestIniFile:
     def test_stands_in_for_options_and_yields_to_them(self, warm: Project) -> None:
         lines = ["mpq_suite = tried", "mpq_samples = 4", "mpq_out = elsewhere", "mpq_baselines = approved", "mpq_cache = kept"]
