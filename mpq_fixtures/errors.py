@@ -16,12 +16,16 @@ class MissingAsset(AssetError):
     """One that is not on this machine: its cases are skipped, unless the run is strict."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: the one that may have been meant, and all that there are."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return the end of a sentence about an unknown name: the one that may have been meant, and all that there are.
+
+    ``cutoff`` says how like it must be, as `difflib` measures it.
+    """
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} There is: {', '.join(known)}" if known else ""
+    if not known:
+        return ""
+    close, listed = difflib.get_close_matches(name, known, n=1, cutoff=cutoff), f"{'is' if len(known) == 1 else 'are'}: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}? There {listed}" if close else f"; there {listed}"
 
 
 def describe_error(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import platformdirs
 import pytest
 
 from mpq_fixtures.codecs import CodecError
+from mpq_fixtures.errors import nearest
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
@@ -114,6 +115,8 @@ def read_options(config: pytest.Config) -> Options:
         raise pytest.UsageError("--mpq-update-baselines: a baseline holds every sample of its suite; run it without --mpq-samples")
     if engine == RAY and (config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no"):
         raise pytest.UsageError("--mpq-engine ray: pytest stays alone in front of Ray's workers: leave out -n, or give -n 0")
+    if engine != RAY and config.getoption("mpq_ray_address"):
+        raise pytest.UsageError("--mpq-ray-address: no cluster is asked without --mpq-engine ray: add that, or leave the address out")
     root = config.rootpath
     evaluations = _evaluations(suites, root)
     globs = tuple(config.getoption("mpq_case") or config.getini("mpq_case"))
@@ -209,10 +212,7 @@ def parse_device(text: str) -> str:
     """Return a device of the command line; raises `argparse.ArgumentTypeError` for what is none."""
     if _DEVICE.fullmatch(text):
         return text
-    close = difflib.get_close_matches(text, ["auto", "cpu", "cuda", "cuda:1", "mps"], n=1, cutoff=0.3)
-    raise argparse.ArgumentTypeError(
-        f"unknown device {text!r}{f'; did you mean {close[0]!r}?' if close else ''} There is: auto, cpu, cuda, cuda:N, mps"
-    )
+    raise argparse.ArgumentTypeError(f"unknown device {text!r}{nearest(text, ['auto', 'cpu', 'cuda', 'cuda:1', 'mps'], cutoff=0.3)}")
 
 
 def _parse_update(text: str) -> str:

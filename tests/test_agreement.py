@@ -239,7 +239,7 @@ class TestMistakes:
             load_suite(self.suite(tmp_path, task='"image_embedding"', targets='"labels"'))
 
     def test_a_pooling_that_there_is_not(self, tmp_path: Path) -> None:
-        with pytest.raises(SuiteError, match=r"pooling: unknown 'max'; did you mean 'mean'\? There is: auto, first, mean"):
+        with pytest.raises(SuiteError, match=r"pooling: unknown 'max'; did you mean 'mean'\? There are: auto, first, mean"):
             load_suite(self.suite(tmp_path, task='"image_embedding"', options='{ pooling = "max" }'))
 
     @pytest.mark.parametrize(

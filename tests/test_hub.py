@@ -384,7 +384,7 @@ class TestLocalFolders:
             (tmp_path / name).mkdir(parents=True)
         file, (evaluation,) = suite(self.LOCAL)
         with pytest.raises(
-            AssetError, match=rf"there is no model folder {tmp_path}/models/vitt: .*did you mean 'vit'\? There is: vit, whisper$"
+            AssetError, match=rf"there is no model folder {tmp_path}/models/vitt: .*did you mean 'vit'\? There are: vit, whisper$"
         ):
             OpenModel(evaluation, "cpu").ready()
         with pytest.raises(AssetError, match=rf"'data/bean': no such folder {tmp_path}/data/bean: .*did you mean 'beans'\?"):

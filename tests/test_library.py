@@ -177,7 +177,7 @@ class TestMarker:
             ("suite='unlisted.toml'", "the run does not have that suite: add it to mpq_suite in the ini file"),
             ("suite='cals'", "the run has no such suite; did you mean 'calls'? There is: calls"),
             ("evaluation='keypat'", "the run's suites have no such evaluation; did you mean 'keypad'? There is: keypad"),
-            ("task='speech'", "no such task; did you mean 'speech_recognition'? There is: *"),
+            ("task='speech'", "no such task; did you mean 'speech_recognition'? There are: *"),
             ("'calls'", "@pytest.mark.mpq takes suite=, task=, evaluation=, each of them a text"),
             ("suites='calls'", "@pytest.mark.mpq takes suite=, task=, evaluation=, each of them a text"),
         ],

@@ -149,12 +149,24 @@ class TestUsageError:
             (["--mpq-suite", "tired"], "unknown suite 'tired'; did you mean 'tried'?"),
             (["--mpq-suite", "nothing.toml"], "no suite file nothing.toml"),
             (["--mpq-suite", "tried", "--mpq-device", "cdua"], "unknown device 'cdua'; did you mean 'cuda'?"),
+            (["--mpq-suite", "tried", "--mpq-device", "x"], "unknown device 'x'; there are: auto, cpu, cuda, cuda:1, mps"),
+            (["--mpq-suite", "tried", "--mpq-ray-address", "head:6379"], "without --mpq-engine ray: add that, or leave"),
             (["--mpq-suite", "tried", "--mpq-device", "cuda:77"], "no cuda:77 here"),
             (["--mpq-suite", "tried", "--mpq-samples", "0"], "'0' is not a number of samples"),
             (["--mpq-suite", "tried", "--mpq-update-baselines=old"], "'old' is neither 'new' nor 'all'"),
             (["--mpq-suite", "tried", "--mpq-update-baselines", "--mpq-samples", "2"], "run it without --mpq-samples"),
         ],
-        ids=["suite", "file", "device", "absent device", "samples", "update", "update of a part"],
+        ids=[
+            "suite",
+            "file",
+            "device",
+            "device like none",
+            "cluster of another engine",
+            "absent device",
+            "samples",
+            "update",
+            "update of a part",
+        ],
     )
     def test_in_an_option(self, project: Project, arguments: list[str], message: str) -> None:
         run = project.run(*arguments, suite="")
@@ -518,7 +530,7 @@ class TestStore:
         project.write("file", "not a folder")
         run = project.run("--mpq-cache", "file", "-k", "words-opus-6k")
         assert run.ret == 1
-        run.stdout.fnmatch_lines(["cannot use the store *file: *; free some room or choose another folder with --mpq-cache"])
+        run.stdout.fnmatch_lines(["cannot use the store *file: Not a directory; choose another folder with --mpq-cache"])
         assert "store.py" not in run.stdout.str()
 
     def test_is_where_the_environment_says(self, project: Project) -> None:

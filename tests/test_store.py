@@ -825,6 +825,7 @@ for number in range(1000):
             *written, message = output.splitlines()
             store = LocalStore(disk / "store")
             assert self.is_one_sentence(StoreError(message), store, "No space left on device")
+            assert message.endswith("; free some room or choose another folder with --mpq-cache")
             assert len(written) > 3
             assert contents(store.scope(BITSTREAM, KEY), range(1000)) == expected(range(len(written)))
             assert store.damaged == []

@@ -368,7 +368,7 @@ class TestFindSuite:
         assert find_suite(str(suite_file), SUITES) == suite_file
 
     def test_says_the_nearest_of_an_unknown_name(self) -> None:
-        with pytest.raises(SuiteError, match=r"unknown suite 'poket'; did you mean 'pocket'\? There is: .*pocket"):
+        with pytest.raises(SuiteError, match=r"unknown suite 'poket'; did you mean 'pocket'\? There are: .*pocket"):
             find_suite("poket", SUITES)
 
     def test_says_which_file_is_not_there(self, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ which makes it a `mpq_fixtures.store.remote.RemoteStore`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -271,9 +272,10 @@ class LocalStore(Store):
         except StoreError:
             raise
         except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error), error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
         except sqlite3.Error as error:
-            raise self._error(reason_of(error)) from error
+            raise self._error(reason_of(error), code_of(error) == sqlite3.SQLITE_FULL) from error
 
-    def _error(self, reason: str) -> StoreError:
-        return StoreError(f"cannot use the store {self.folder}: {reason}; free some room or choose another folder with --mpq-cache")
+    def _error(self, reason: str, full: bool) -> StoreError:
+        way = f"{'free some room or ' if full else ''}choose another folder with --mpq-cache"
+        return StoreError(f"cannot use the store {self.folder}: {reason}; {way}")
