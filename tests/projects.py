@@ -134,6 +134,8 @@ IDS = [
     *("words-original", "words-opus-6k", "words-opus-24k"),
 ]
 
+PLACES = {"cache": "store", "out": "out", "history": "history"}
+
 
 class Project:
     """A folder with the evaluations, a suite and its model, in which pytest is run."""
@@ -231,10 +233,25 @@ class Project:
         return self.folder / "evaluations" / "baselines" / "tried" / f"{evaluation}.json"
 
 
+def places(folder: Path) -> list[str]:
+    """Return the options for a run in the checkout that puts its store, its results and its history into a folder."""
+    return [text for name, place in PLACES.items() for text in (f"--mpq-{name}", str(folder / place))]
+
+
 def run_suite(suite: Path, folder: Path, *arguments: str, **environment: str) -> list[dict[str, str]]:
     """Run a suite file that passes, with its store, results and hub cache in a folder, and return the rows of its results."""
-    places = ["--mpq-suite", str(suite), "--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out")]
-    command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", *places, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "evaluations",
+        "-p",
+        "no:cacheprovider",
+        "--mpq-suite",
+        str(suite),
+        *places(folder),
+        *arguments,
+    ]
     env = {**os.environ, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dishonest_codecs
 import pytest
+from projects import ROOT, places
 from trial_records import EVALUATION
 from trial_signals import photo
 
@@ -24,8 +25,6 @@ from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case
-
-ROOT = Path(__file__).parent.parent
 
 PLUGIN = """
 import dishonest_codecs
@@ -61,7 +60,7 @@ def run(folder: Path, codec: str, *arguments: str) -> subprocess.CompletedProces
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "evaluations", "-q", "-p", "tried_codecs", "-p", "no:cacheprovider"]
     command += ["--mpq-case", f"vit_pocket-{codec}-*", "--mpq-samples", "4"]
-    command += ["--mpq-out", str(folder / "out"), "--mpq-cache", str(folder / "store"), *arguments]
+    command += [*places(folder), *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 

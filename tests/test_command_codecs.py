@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from projects import ROOT, places
 from trial_signals import photo, speech
 
 from mpq_fixtures.__main__ import main
@@ -27,7 +28,6 @@ from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "docs" / "command_codecs.toml"
 
 
@@ -372,7 +372,7 @@ class TestASuite:
     def test_of_the_documentation_runs(self, tmp_path: Path) -> None:
         example("vvc"), example("codec2")
         command = [sys.executable, "-m", "pytest", "evaluations", "-q", "-p", "no:cacheprovider", "--mpq-suite", str(EXAMPLE)]
-        command += ["-k", "qp37 or 2400", "--mpq-samples", "4", "--mpq-out", str(tmp_path / "out"), "--mpq-cache", str(tmp_path / "store")]
+        command += ["-k", "qp37 or 2400", "--mpq-samples", "4", *places(tmp_path)]
         run = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=300
         )

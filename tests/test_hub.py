@@ -602,7 +602,9 @@ def learned_weights(folder: Path) -> None:
 
 
 def evaluate(suite: str, env: dict[str, str], out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "evaluations", "--mpq-suite", suite, "--mpq-out", str(out), "-q", *options]
+    history = str(out.with_name("history"))
+    command = [sys.executable, "-m", "pytest", "evaluations", "--mpq-suite", suite, "--mpq-out", str(out), "--mpq-history", history, "-q"]
+    command += options
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -20,6 +20,7 @@ import pytest
 from loopback_hub import LoopbackHub
 from numpy.typing import NDArray
 from PIL import Image as Picture
+from projects import ROOT, places
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.reading import read_image, size_of_image
@@ -35,7 +36,6 @@ from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite_file import load_suite
 from mpq_fixtures.tasks import find_task
 
-ROOT = Path(__file__).parents[1]
 TASK = find_task("object_detection")
 NAMES = ("dog", "cat", "bird")
 Answer = dict[str, NDArray[Any]]
@@ -756,8 +756,8 @@ def load(device):
 
 
 def pytest_run(folder: Path, file: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    places = ["--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out"), "--mpq-baselines", str(folder / "baselines")]
-    command = [sys.executable, "-m", "pytest", "evaluations", "--mpq-suite", str(file), *places, "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", "--mpq-suite", str(file), *places(folder)]
+    command += ["--mpq-baselines", str(folder / "baselines"), *options]
     env = {**os.environ, "HF_HOME": str(folder / "hf"), **environment}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from projects import ROOT, places
 from test_audio_classification import hears_waveforms
 from test_object_detection import yolos
 from test_zero_shot import clip
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = dict(re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", (ROOT / "docs" / "own_suites.md").read_text(encoding="utf-8"), re.DOTALL))
 SUITES = [name for name in EXAMPLES if name.endswith(".toml")]
 TASKS = [
@@ -126,9 +126,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     suites = [part for name in SUITES for part in ("--mpq-suite", str(folder / name))]
-    places = ["--mpq-cache", str(folder / "store"), "--mpq-out", str(folder / "out"), "--mpq-baselines", str(folder / "baselines")]
     points = "original or q20 or opus-6k"
-    command = [sys.executable, "-m", "pytest", "evaluations", *suites, *places, "-k", points, "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "evaluations", *suites, *places(folder), "-k", points, "-p", "no:cacheprovider"]
+    command += ["--mpq-baselines", str(folder / "baselines")]
     environment = {**os.environ, "HF_HOME": str(folder / "hub")}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import ROOT, places
 
 from mpq_fixtures.commands.plan import measure, plan_suite
 from mpq_fixtures.planning import START, Cost, Costs, Machine, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.suite_file import load_suite
 
-ROOT = Path(__file__).parents[1]
 RUNS: dict[str, Any] = json.loads(Path(__file__).with_name("pocket_runs.json").read_text())
 """The figures of three real runs of the pocket suite on a machine of two cores: a whole one on two workers, another one beside other work,
 and six cases on one worker with two threads, after freed memory was kept, which made one of the models twice as fast."""
@@ -117,8 +117,7 @@ class TestHere:
         """A part of the pocket suite; the range of the plan is for pictures that are smaller or larger on average than those seen."""
         chosen = ["--mpq-case", "vit_pocket-original", "--mpq-case", "vit_pocket-jpeg-*"]
         for samples in (16, 64):
-            places = {"cache": "store", "out": "out", "history": "history"}
-            options = [text for name, place in places.items() for text in (f"--mpq-{name}", str(tmp_path / str(samples) / place))]
+            options = places(tmp_path / str(samples))
             subprocess.run(
                 [sys.executable, "-m", "pytest", "evaluations", "-p", "no:cacheprovider", "--mpq-samples", str(samples), *options, *chosen],
                 cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import ROOT, places
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.suite_file import load_suite
 
-ROOT = Path(__file__).parents[1]
 EVALUATIONS = load_suite(ROOT / "evaluations" / "suites" / "pocket.toml")
 EVERY = pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.name)
 CLEAN = {"image_classification": 0.95, "image_segmentation": 0.85, "speech_recognition": 0.95, "source_separation": 9.0}
@@ -88,10 +88,10 @@ class TestTheCommittedBaselines:
                 chosen,
                 "--mpq-samples=12",
                 "--mpq-strict",
-                f"--mpq-out={tmp_path / 'out'}",
+                *places(tmp_path),
             ],
             cwd=ROOT,
-            env={**os.environ, **machine, "MPQ_CACHE": str(tmp_path / "store")},
+            env={**os.environ, **machine},
             capture_output=True,
             text=True,
         )
