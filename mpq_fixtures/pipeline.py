@@ -80,7 +80,7 @@ class Pipeline:
         self.transcoder = Transcoder(case, codec, self.signal_metrics, len(dataset.samples), resources)
         self.encoded_by = codec.fingerprint() if codec else ""
         self.answered_by = model.fingerprint
-        self.known: int | None = None  # rows that the store had when it was first looked at
+        self.known: int | None = None  # rows that the store had when the run first looked
         self.needs_answers = False  # of all samples, to hold each against all others
         self.shunned: set[str] = set()  # ids of samples that processes died at
         self.hands = resources.hands_for(case)
@@ -225,8 +225,8 @@ class Pipeline:
         if failed:
             found = array("q", (position for position in found if self.dataset.samples[position].id not in failed))
         if first_look:
-            self.known = len(positions) - len(found) - len(failed)
-            self.store.reused[STATISTIC] += self.known
+            self.known, here = self.resources.first(self.work, len(positions) - len(found) - len(failed))
+            self.store.reused[STATISTIC] += self.known if here else 0
         return found
 
     def _can_be_shown(self, key: bytes) -> bool:

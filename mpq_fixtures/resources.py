@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.engines import Engine
+from mpq_fixtures.files import temporary_beside
 from mpq_fixtures.prefetch import Hands
 from mpq_fixtures.read_cache import ReadCache
-from mpq_fixtures.store import Store
+from mpq_fixtures.store import Store, key_of
 from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ def _alone() -> Engine:
 class Resources:
     """What a case is evaluated with.
 
-    ``threads`` encode and decode while the model predicts; ``parts`` is where rows are laid down; ``points`` says how many cases of each
+    ``threads`` encode and decode while the model predicts; ``parts`` is where a run lays rows down; ``points`` says how many cases of each
     evaluation this run has; ``under_way`` notes what this process is at; ``hands`` is what `hands_for` found out.
     """
 
@@ -50,3 +53,22 @@ class Resources:
     def hands_for(self, case: Case) -> Hands:
         """Return how many threads get the batches of a case ready, tried once for all qualities of a codec in an evaluation."""
         return self.hands.setdefault((case.evaluation.name, case.codec), Hands(self.threads))
+
+    def first(self, name: str, number: int) -> tuple[int, bool]:
+        """Return the number that the first process of a run to have one for a name gave, and whether it is this one.
+
+        The processes of a run have the folder of parts in common; who has none is the first.
+        """
+        if self.parts is None:
+            return number, True
+        file = self.parts / f"{key_of(name=name)[:16]}.first"
+        with suppress(OSError):  # where nothing can be written the rows will say it
+            piece = temporary_beside(file)
+            try:
+                piece.write_text(str(number))
+                os.link(piece, file)
+            except FileExistsError:
+                return int(file.read_text()), False
+            finally:
+                piece.unlink(missing_ok=True)
+        return number, True

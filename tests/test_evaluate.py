@@ -29,7 +29,7 @@ from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.work_data import look_up
-from mpq_fixtures.evaluate import evaluate
+from mpq_fixtures.evaluate import evaluate, finish
 from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
@@ -260,6 +260,21 @@ class TestTwoWorkers:
         assert max(shares[:-1]) < 0.5
         assert shares[-1] in (0.5, 1)  # one of the two batches that are left, or the only one
         assert not one.lacking(())
+
+    def test_count_what_the_store_had_when_the_first_of_them_looked(self, pictures: Bench) -> None:
+        def worker() -> Pipeline:
+            resources = Resources(open_store(pictures.folder / "store"), Clock(), parts=pictures.folder / "parts")
+            return Pipeline(Case(pictures.evaluation, "original", ""), pictures.dataset, pictures.model, None, resources)
+
+        first, late = worker(), worker()
+        first.resources.engine.complete(first)
+        record = finish(late)
+        assert record.work == {"computed": {STATISTIC: 5}, "reused": {}}
+        assert late.store.reused[STATISTIC] == 0
+        pictures.folder.joinpath("parts").rename(pictures.folder / "of an earlier run")
+        again = worker()
+        assert finish(again).work == {"computed": {}, "reused": {STATISTIC: 5}}
+        assert again.store.reused[STATISTIC] == 5
 
 
 class TestSecondEvaluation:

@@ -39,6 +39,7 @@ from mpq_fixtures.store import AUDIT, BITSTREAM, open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.image_classification import ImageClassification
+from mpq_fixtures.temporary import OwnedFolder
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \" ' & "
 
@@ -246,12 +247,15 @@ class TestTheWayThrough:
     def test_parts_lie_in_a_file_until_the_results_are_written(self, bench: Bench, tmp_path: Path) -> None:
         bench.measure("q5")
         held = bench.measure("q5")
-        laid_down = bench.measure("q5", parts=tmp_path / PARTS)
+        folder = OwnedFolder(tmp_path / PARTS / "run")
+        folder.make()
+        laid_down = bench.measure("q5", parts=folder.path)
         assert {type(one["parts"]) for one in held[1].shown} == {list}
         assert {type(one["parts"]) for one in laid_down[1].shown} == {str}
         for name, records in (("held", held), ("laid_down", laid_down)):
             write_samples(tmp_path / name, records)
         assert pq.read_table(tmp_path / "held").equals(pq.read_table(tmp_path / "laid_down"))
+        folder.close()
         remove_parts(tmp_path)
         assert not (tmp_path / PARTS).exists()
         whole = read_examples(tmp_path / "held")

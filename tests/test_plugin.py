@@ -82,7 +82,7 @@ class TestUndisturbedRun:
                 "pictures    3: 3 new  top1 1.000           none",
                 "words       3: 3 new  word_accuracy 1.000  opus-6k, *bits/sample*",
                 "time: * s in 1 worker, *% of it in the steps: audit * s, encode * s, decode * s, predict * s, score * s",
-                "store: 24 bitstreams, 36 predictions, 36 statistics computed, * reused; memory: at most * MB a worker",
+                "store: 24 bitstreams, 36 predictions, 36 statistics computed, 0 statistics reused; memory: at most * MB a worker",
                 f"report: {project.folder}/reports/latest/report.html",
             ]
         )
