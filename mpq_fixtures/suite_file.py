@@ -140,7 +140,8 @@ def _read(path: Path) -> tuple[str, dict[str, Codec], list[dict[str, Any]]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: not valid TOML: {error}") from None
     if "evaluation" not in content and "task" in content:  # the file is one evaluation
-        own = [key for key in content if key in (*_REQUIRED, *_OPTIONAL) and key != "name"]
+        own = [key for key in content if key not in ("name", "codec")]
+        check_keys({key: content[key] for key in own}, (), (*_REQUIRED, *_OPTIONAL, "codec"), str(path))
         content["evaluation"] = [{key: content.pop(key) for key in own}]
     check_keys(content, ("evaluation",), ("name", "codec", "evaluation"), str(path))
     suite = content.get("name", path.stem.lower())

@@ -314,7 +314,7 @@ class TestNamesThatAreNotGiven:
         (evaluation,) = load_suite(file)
         assert (evaluation.suite, evaluation.name, evaluation.targets) == ("photos", "photos", "original")
         file.write_text(file.read_text() + "tasks = 1\n")
-        with pytest.raises(SuiteError, match="unknown key 'tasks'"):
+        with pytest.raises(SuiteError, match="unknown key 'tasks'; did you mean 'task'"):
             load_suite(file)
 
     def test_of_files_that_are_none_are_asked_for(self, tmp_path: Path) -> None:
