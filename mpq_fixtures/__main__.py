@@ -195,8 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument("suite", nargs="?", default="pocket", metavar="SUITE", help="a name or a TOML file (default: pocket)")
     plan.add_argument("-n", type=_above_zero, default=1, dest="workers", metavar="N", help="workers (default: 1)")
     plan.add_argument("--samples", type=_above_zero, metavar="N", help="at most N samples an evaluation (default: all)")
-    plan.add_argument("--from", type=Path, default=Path("reports/latest"), dest="earlier", metavar="DIR",
-                      help="the run whose costs are taken (default: reports/latest)")  # fmt: skip
+    plan.add_argument("--from", type=Path, dest="earlier", metavar="DIR",
+                      help="the run whose costs are taken (default: reports/latest, if there is one)")  # fmt: skip
     plan.add_argument("--probe", action=argparse.BooleanOptionalAction, default=None,
                       help="run the real steps on a few samples (default: where the run knows nothing of an evaluation)")  # fmt: skip
     plan.add_argument("--json", action="store_true", help="for programs: seconds and bytes, each as low, expected and high")

@@ -152,6 +152,13 @@ class TestHere:
         assert "pocket on 2 workers, from an empty store:" in said
         assert "vit_pocket        29     240" in said
 
-    def test_nothing_known_is_said_with_the_way_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert plan_suite("pocket", earlier=tmp_path, probe=False) == 2
+    def test_a_run_that_is_named_and_is_none_is_an_error(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert plan_suite("pocket", earlier=tmp_path) == 2
+        assert f"mpq plan: no results.json in {tmp_path}" in capsys.readouterr().err
+
+    def test_nothing_known_is_said_with_the_way_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert plan_suite("pocket", probe=False) == 2
         assert "nothing is known of pocket: run it once, name a run with --from, or let it be probed" in capsys.readouterr().err

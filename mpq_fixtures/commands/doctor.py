@@ -79,7 +79,8 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
     from mpq_fixtures.devices import cores
 
     _title("devices")
-    _row("cpu", f"{cores()} cores, torch {torch.__version__}")
+    count = cores()
+    _row("cpu", f"{count} core{'' if count == 1 else 's'}, torch {torch.__version__}")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         _row(f"cuda:{index}", f"{properties.name}, {megabytes(properties.total_memory)}")
@@ -119,7 +120,7 @@ def _similarity(evaluations: list[Evaluation]) -> list[str]:
     width = max((len(name) for name in metrics), default=0)
     for name, metric in sorted(metrics.items()):
         settings = ", ".join(f"{key} {value}" for key, value in (metric.settings | metric.packages).items())
-        _row(name, "missing" if metric.missing() else settings or "here", width)
+        _row(name, "missing" if metric.missing() else f"here{f' ({settings})' if settings else ''}", width)
     return [f"metric {name}: {lack}" for name, metric in sorted(metrics.items()) if (lack := metric.missing())]
 
 
@@ -139,11 +140,10 @@ def _baselines(evaluations: list[Evaluation]) -> list[str]:
         points = [case.point for case in evaluation.cases]
         count = sum(point in approved for point in points)
         dates = sorted(str(one.provenance.get("when", ""))[:10] for one in approved.values() if one.provenance.get("when"))
-        when = f", from {dates[0]} to {dates[-1]}" if dates else ""
-        gone = len(approved) - count
-        _row(
-            evaluation.name, f"{count} of {len(points)} cases approved{when}{f'; {gone} more are not in the suite' if gone else ''}", width
-        )
+        when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
+        others = sorted({point.rpartition("-")[0] for point in approved if point not in points})
+        more = f"; {len(approved) - count} more of {', '.join(others)}" if others else ""
+        _row(evaluation.name, f"{count} of {len(points)} cases approved{when}{more}", width)
     return problems
 
 

@@ -29,27 +29,29 @@ from mpq_fixtures.words import counted
 PROBE = 2
 """Samples that a probe sends through every point; one more comes first, for what is loaded once."""
 
+LATEST = Path("reports/latest")
+"""Where the last run lies, unless it was told otherwise."""
+
 
 def plan_suite(
     suite: str,
     workers: int = 1,
     samples: int | None = None,
-    earlier: Path = Path("reports/latest"),
+    earlier: Path | None = None,
     probe: bool | None = None,
     as_json: bool = False,
 ) -> int:
     """Write what a suite takes and return the exit code: 0, or 2 where the suite is wrong or nothing of it is known.
 
-    ``earlier`` is the folder of a run. A probe runs the real steps on a few samples of each case that no run measured: always with True,
-    never with False, and with None where ``earlier`` knows no case of an evaluation.
+    ``earlier`` is the folder of a run, by default `LATEST` if there is one. A probe runs the real steps on a few samples of each case that
+    no run measured: always with True, never with False, and with None where ``earlier`` knows no case of an evaluation.
     """
     try:
-        evaluations = read_suite(suite)
-    except (SuiteError, CodecError) as error:
+        evaluations, costs = read_suite(suite), _earlier(earlier)
+    except (SuiteError, CodecError, ValueError) as error:
         sys.stderr.write(f"mpq plan: {error}\n")
         return 2
     notes: list[str] = []
-    costs = _earlier(earlier, notes)
     work: list[Work] = []
     for evaluation in evaluations:
         known = any(key[0] == evaluation.name for key in costs.cases)
@@ -87,13 +89,11 @@ def to_json(made: Plan, notes: Sequence[str] = ()) -> dict[str, Any]:
 # What is known
 
 
-def _earlier(folder: Path, notes: list[str]) -> Costs:
-    try:
-        costs = costs_of(read_results(folder))
-    except ValueError as error:
-        notes.append(f"{folder}: {error}" if "results.json" not in str(error) else str(error))
+def _earlier(folder: Path | None) -> Costs:
+    """Return what a run measured, or the last one where there is one; raises `ValueError` with a sentence."""
+    if folder is None and not (LATEST / "results.json").exists():
         return Costs()
-    return costs
+    return costs_of(read_results(folder or LATEST))
 
 
 def _count(evaluation: Evaluation, samples: int | None, costs: Costs) -> int | None:
@@ -209,7 +209,8 @@ def _lines(suite: str, made: Plan, costs: Costs) -> Iterator[str]:
     yield f"core time {_duration(made.core_seconds)}; store {_size(made.stored)}; memory {made.memory / 1e9:.1f} GB" + (
         "" if costs.memory_is_measured else ", which was not measured"
     )
-    yield "what holds it up with more workers, first things first: " + "; ".join(sentence for _, sentence in made.limits)
+    yield "what holds it up with more workers, first things first:"
+    yield from (f"  {sentence}" for _, sentence in made.limits)
     if made.unknown:
         named = ", ".join(made.unknown[:5]) + (", ..." if len(made.unknown) > 5 else "")
         yield f"not counted, since nobody knows their cost: {counted(len(made.unknown), 'case')}: {named}"
