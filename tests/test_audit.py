@@ -152,7 +152,7 @@ class TestAPluginWithAMistake:
         found = subprocess.run(
             command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=100
         )
-        assert found.returncode == 1
+        assert found.returncode == 2
         assert found.stderr == "mpq doctor: codec Mine (bad_codec.py, line 2): it has no 'modality'\n"
 
 

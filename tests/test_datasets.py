@@ -884,7 +884,7 @@ class TestMistakes:
             ('{ path = "imagefolder", split = 3 }', ["split", "3", "test[:60]"]),
             ('{ path = "imagefolder", exclude = [-1] }', ["exclude", "row numbers"]),
             ('{ path = "imagefolder", labels = "by name" }', ["labels", "by index"]),
-            ('{ path = "imagefolder", mask = "mask" }', ["mask", "There is"]),
+            ('{ path = "imagefolder", mask = "mask" }', ["mask", "there are: path, name"]),
             ('{ path = "imagefolder", label = ["a"] }', ["label", "a column"]),
             ('{ data_dir = "x" }', ["path"]),
         ],

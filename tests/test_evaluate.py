@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -243,13 +243,14 @@ class TestTwoWorkers:
         )
         shares, take = [], here.claims.take
 
-        def taken(work: str, batches: Sequence[int], most: int) -> list[int]:
+        def taken(work: str, batches: Iterable[int], most: int) -> list[int]:
             """Claim, and have another worker do as many at the other end meanwhile."""
-            claimed = [number for (number,) in look_up(pictures.folder, "select batch from claims")]
-            if free := {*other.lacking(())} - {*other.positions(claimed, other.batch_size)}:
-                shares.append(most * other.batch_size / len(free))
-            found = take(work, batches, most)
-            theirs = [samples[place : place + other.batch_size] for place in batches[-most:]]
+            firsts, size = list(batches), other.batch_size
+            claimed = [first // size for (first,) in look_up(pictures.folder, "select batch from claims")]
+            if free := {*other.lacking(())} - {*other.positions(claimed, size)}:
+                shares.append(most * size / len(free))
+            found = take(work, firsts, most)
+            theirs = [samples[place : place + size] for place in firsts[-most:]]
             for outcome in other.measure(theirs, {sample.source for batch in theirs for sample in batch}):
                 other.keep(outcome)
             return found
@@ -484,8 +485,9 @@ class TestBatches:
     def test_are_as_large_as_a_run_of_many_samples_finds_best_after_one_of_few(self, pictures: Bench) -> None:
         first = pictures.dataset.samples[0]
         pictures.write_model(
-            "import time\n\n\nclass load:\n    def __init__(self, device): pass\n"
-            "    def predict(self, s):\n        time.sleep(0.004)\n        return [0 for _ in s]\n"
+            "import time\n\n\nclass load:\n    def __init__(self, device): pass\n    def predict(self, s):\n"
+            "        end = time.process_time() + 0.004\n        while time.process_time() < end:\n            pass\n"
+            "        return [0 for _ in s]\n"
         )
 
         def asked_at_once(samples: int) -> int:
