@@ -26,6 +26,7 @@ from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import can_be_copied
 from mpq_fixtures.engines.ray import RayEngine
 from mpq_fixtures.engines.work_data import folder_of
+from mpq_fixtures.gate.shares import shares_of
 from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation, OpenPipelines
 from mpq_fixtures.options import RAY, add_options, read_options
@@ -34,7 +35,6 @@ from mpq_fixtures.plain_text import is_utf8, plain
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
-from mpq_fixtures.shares import shares_of
 from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT, STARTED, account_of
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case

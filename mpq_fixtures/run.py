@@ -26,6 +26,7 @@ from mpq_fixtures.gate.baselines import approved_points, write_baselines
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.gate.pooling import CaseEffect, judge_run
 from mpq_fixtures.gate.rates import RateChange, pool_rates
+from mpq_fixtures.gate.shares import Shares, taken
 from mpq_fixtures.gate.verdict import RATE, REGRESSED
 from mpq_fixtures.options import Options
 from mpq_fixtures.provenance import provenance
@@ -34,7 +35,6 @@ from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result,
 from mpq_fixtures.results.history import append
 from mpq_fixtures.results.samples import PARTS, WRITING, remove_parts
 from mpq_fixtures.results.similarity import similarity_correlations
-from mpq_fixtures.shares import Shares, taken
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
 from mpq_fixtures.temporary import OwnedFolder, remove_orphans
@@ -74,7 +74,7 @@ class Run:
         self.expected |= {case.id: case for case in cases}
 
     def take_shares(self, case: str, content: dict[str, Any] | None) -> None:
-        """Note what each sample has in the change of a case (`mpq_fixtures.shares`), or that there is nothing to say of it."""
+        """Note what each sample has in the change of a case (`mpq_fixtures.gate.shares`), or that there is nothing to say of it."""
         self.shares.pop(case, None)
         if content is not None:
             self.shares[case] = taken(content, self._names)

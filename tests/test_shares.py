@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpq_fixtures.gate.comparison import Comparison
-from mpq_fixtures.shares import shares_of, taken
+from mpq_fixtures.gate.shares import shares_of, taken
 
 SAMPLES = [f"sample {number}" for number in range(1000)]
 
