@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -114,11 +115,21 @@ def keep_freed_memory(whether: bool = True) -> None:
 
     Nothing is changed where glibc does not allocate, or a variable of its own says what is kept.
     """
+    _allocate(_MOST if whether else _LARGE, _NEVER if whether else _MOST)
+
+
+def _allocate(alone: int, trimmed: int) -> None:
+    """Have glibc map blocks of so many bytes alone, and give back what is free at the heap's end from so many bytes on."""
+    if (allocator := _allocator()) is not None:
+        allocator.mallopt(_M_TRIM_THRESHOLD, trimmed)
+        allocator.mallopt(_M_MMAP_THRESHOLD, alone)
+
+
+@cache
+def _allocator() -> ctypes.CDLL | None:
+    """Return the library with glibc's allocator; None where another allocates, or a variable says how it is to."""
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
-    if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own):
-        allocator = ctypes.CDLL(None)
-        allocator.mallopt(_M_TRIM_THRESHOLD, _NEVER if whether else _MOST)
-        allocator.mallopt(_M_MMAP_THRESHOLD, _MOST if whether else _LARGE)
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own) else None
 
 
 @contextmanager
@@ -127,13 +138,23 @@ def freed_memory_kept() -> Iterator[None]:
 
     A network's activations take megabytes, and glibc by default maps them for each layer and gives them back, page by page: with a small
     convolutional network half of the processor's time went there. Elsewhere that would leave a heap of pieces: tables of many samples are
-    large too, but come and go once.
+    large too, but come and go once (`large_blocks_given_back`).
     """
     keep_freed_memory()
     try:
         yield
     finally:
         keep_freed_memory(False)
+
+
+@contextmanager
+def large_blocks_given_back() -> Iterator[None]:
+    """Within `freed_memory_kept`, have the process give back what is large meanwhile; what a network left is kept all the same."""
+    _allocate(_LARGE, _NEVER)
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def set_up_torch(device: str, threads: int) -> None:

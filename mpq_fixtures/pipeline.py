@@ -16,7 +16,7 @@ from mpq_fixtures.answers import Answer, Limit, ask
 from mpq_fixtures.batching import FEW, MANY, Choice, choose_batch, scale_of
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
-from mpq_fixtures.devices import clock_of, freed_memory_kept, machine_kind
+from mpq_fixtures.devices import clock_of, freed_memory_kept, large_blocks_given_back, machine_kind
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import OpenModel
@@ -250,7 +250,8 @@ class Pipeline:
                         with self.resources.under_way.at("score", [sample.id], self.patience):
                             scored = self.score(sample, signal, answer, original)
                         (outcome.rows if isinstance(scored, Row) else outcome.failures).append(scored)  # type: ignore[arg-type]
-                yield outcome
+                with large_blocks_given_back():  # tables of many samples are written now and then
+                    yield outcome
 
     def keep(self, outcome: Outcome) -> None:
         """Write what was measured to the store: rows last, since where there is a row nothing else is asked for."""
@@ -262,7 +263,11 @@ class Pipeline:
             self.rows.write(table_of(outcome.rows))
 
     def _transcodings(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[Sequence[Sample], Transcoding]]:
-        for batch in batches:
+        coming = iter(batches)
+        while True:
+            with large_blocks_given_back():  # finding out what is free takes lists of many samples
+                if (batch := next(coming, None)) is None:
+                    return
             yield batch, partial(self.transcoder.transcode, stored=self.stored_bitstreams(batch) if self.codec else {})
 
     def stored_bitstreams(self, samples: Sequence[Sample]) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ FAULTS = """
 import ctypes
 import resource
 import numpy as np
-from mpq_fixtures.devices import freed_memory_kept, keep_freed_memory
+from mpq_fixtures.devices import freed_memory_kept, keep_freed_memory, large_blocks_given_back
 
 if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages, where there are some left, are found in one go
@@ -29,8 +29,9 @@ def hold(count, beside):
         held.pop(0)  # the last to come is the last to go, as that of a network: then all of it is one free block
 
 
-def faults(count=2**22, beside=0):  # 32 MB, as a layer's activations
-    hold(count, beside)
+def faults(count=2**22, beside=0, warm=True):  # 32 MB, as a layer's activations
+    if warm:
+        hold(count, beside)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
         hold(count, beside)
@@ -61,6 +62,14 @@ class TestFreedMemory:
         )
         assert within * 10 < before
         assert within * 10 < after
+
+    def test_is_given_back_while_tables_are_written_but_for_what_a_model_left(self) -> None:
+        written, before, after = page_faults(
+            "with freed_memory_kept():\n    with large_blocks_given_back(): print(faults())\n    print(faults(beside=3))\n"
+            "    with large_blocks_given_back(): hold(2**16, 0)\n    print(faults(beside=3, warm=False))"
+        )
+        assert before * 10 < written
+        assert after * 10 < written
 
     def test_is_left_to_whoever_set_the_allocator_up(self) -> None:
         (kept,), (own,) = (
