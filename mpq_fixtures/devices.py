@@ -126,10 +126,10 @@ def _allocate(alone: int, trimmed: int) -> None:
 
 
 @cache
-def _allocator() -> ctypes.CDLL | None:
+def _allocator() -> ctypes.PyDLL | None:
     """Return the library with glibc's allocator; None where another allocates, or a variable says how it is to."""
     own = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own) else None
+    return ctypes.PyDLL(None) if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in own) else None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.clock import STEPS
 from mpq_fixtures.endings import stopping_signals
 from mpq_fixtures.engines.claims import Claims
-from mpq_fixtures.engines.ranges import STRETCH, batches_of_range
+from mpq_fixtures.engines.ranges import MOST_SAMPLES, STRETCH, batches_of_range
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pipeline import Outcome, Pipeline
 from mpq_fixtures.signals import Sample
@@ -159,9 +159,9 @@ class LocalEngine:
             if (first := next(batches, None)) is not None:  # no threads for nothing
                 for measured in pipeline.measure(chain([first], batches), turn):
                     turn.add(measured)
-                    seconds = time.perf_counter() - turn.since
-                    if work not in self._pace or seconds > STRETCH or turn.outcome.size > _MOST_BYTES:
-                        self._pace[work] = self._pace[evaluation] = seconds / (len(turn.done) * turn.size)
+                    seconds, samples = time.perf_counter() - turn.since, len(turn.done) * turn.size
+                    if work not in self._pace or seconds > STRETCH or samples >= MOST_SAMPLES or turn.outcome.size > _MOST_BYTES:
+                        self._pace[work] = self._pace[evaluation] = seconds / samples
                         turn.since += seconds
                         self._keep(turn, turn.done)
         finally:

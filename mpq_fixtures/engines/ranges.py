@@ -5,7 +5,8 @@ from __future__ import annotations
 STRETCH = 2.0
 """Seconds of work in a range: much more than it costs to claim or to send it, and little to wait for, or to lose, at the end."""
 
-_MOST_SAMPLES = 1024
+MOST_SAMPLES = 1024
+"""Samples in a range, whose rows are objects until they are written."""
 
 
 def batches_of_range(pace: float | None, size: int, most: int) -> int:
@@ -15,4 +16,4 @@ def batches_of_range(pace: float | None, size: int, most: int) -> int:
     codec took says nothing of it.
     """
     steady = int(STRETCH / (pace * size)) if pace else 1
-    return max(1, min(most, _MOST_SAMPLES // size, steady))
+    return max(1, min(most, MOST_SAMPLES // size, steady))
