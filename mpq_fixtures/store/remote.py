@@ -12,7 +12,6 @@ import json
 import os
 import re
 import time
-import uuid
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,9 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import platformdirs
 from filelock import FileLock
 
-from mpq_fixtures.store import packs
+from mpq_fixtures.store import objects, packs
 from mpq_fixtures.store.base import FORMAT, MARKER, Part, Scope, Source, Store, StoreError, mark, newer_format
-from mpq_fixtures.store.creating import create
 from mpq_fixtures.store.packs import KEY_BYTES, digest_of
 
 if TYPE_CHECKING:
@@ -40,7 +38,6 @@ _KEPT = 64 * 2**20
 _DAY = 86_400
 _DIGEST = 16
 _NAME = re.compile(r"([0-9a-f]{32})-(\d+)\.pack")
-_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object is there whole or not at all
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
 _FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -95,7 +92,7 @@ class RemoteStore(Store):
         """Write a single entry unless there is one, of another machine too, and return the one that is there."""
         self._check(write=True)
         path, content = self.path(self._entry(layer, key)), digest_of(payload) + payload
-        self._explained(lambda: self.ask(lambda files: create(files, path, content, bool({*_protocols(files)} & _ATOMIC))))
+        self._explained(lambda: self.ask(lambda files: objects.create(files, path, content)))
         return self.get(layer, key) or payload
 
     @contextmanager
@@ -123,20 +120,9 @@ class RemoteStore(Store):
 
         def write(files: Any) -> None:
             path = self.path(name)
-            if set(_protocols(files)) & _ATOMIC:
-                files.pipe_file(path, content)
-                return
-            folder, _, last = path.rpartition("/")
-            files.makedirs(folder, exist_ok=True)
-            self._sweep(files, folder)
-            piece = f"{folder}/.{last}.{uuid.uuid4().hex}.part"  # two containers may each have a process of the same number
-            try:
-                files.pipe_file(piece, content)
-                files.mv(piece, path)
-            except BaseException:
-                with suppress(Exception):
-                    files.rm_file(piece)
-                raise
+            if not objects.is_atomic(files):
+                self._sweep(files, path.rpartition("/")[0])
+            objects.write(files, path, content)
 
         self._explained(lambda: self.ask(write))
 
@@ -467,10 +453,6 @@ def _rows(name: str) -> int:
 
 def _cut(keys: bytes) -> list[bytes]:
     return [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
 
 
 def _may_pass(error: Exception) -> bool:
