@@ -32,6 +32,13 @@ def check_regular(path: str | Path) -> os.stat_result:
     return found
 
 
+def read_regular(path: str | Path) -> bytes:
+    """Return what a file holds; raises ``OSError`` where there is none, as `check_regular` does."""
+    check_regular(path)
+    with open(path, "rb") as file:  # noqa: PTH123  # as above
+        return file.read()
+
+
 def temporary_beside(path: Path) -> Path:
     """Make an empty temporary file in the folder of a path, which is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.errors import AssetError, nearest
-from mpq_fixtures.files import check_regular
+from mpq_fixtures.files import read_regular
 from mpq_fixtures.signals import Limits, Target
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ class Files:
     def __getitem__(self, row: int) -> bytes:
         """Return the file in a row; raises ``OSError`` or ``ValueError`` where there is none."""
         if (path := self.path(row)) is not None:
-            check_regular(path)
-            with open(path, "rb") as file:  # noqa: PTH123  # pathlib remembers every name that it has seen
-                return file.read()
+            return read_regular(path)
         value = self._cell(row).as_py()
         if not isinstance(value, bytes):
             raise ValueError(f"row {row} has no file in the column {self.column!r}")

@@ -12,7 +12,7 @@ from mpq_fixtures.datasets.digests import file_digests
 from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.files import check_regular
+from mpq_fixtures.files import read_regular
 from mpq_fixtures.signals import Dataset, LazySamples, Limits, Modality, Sample, Signal
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class _Files:
 
 
 def _read(path: Path, modality: Modality, limits: Limits) -> Signal:
-    check_regular(path)
-    content = path.read_bytes()
+    content = read_regular(path)
     return read_image(content, limits) if modality is Modality.IMAGE else read_audio(content, limits)
 
 

@@ -72,17 +72,18 @@ _FORMATS = {
 """Pillow's names of the formats that are read: those that it or a package decodes. EPS is a program, which Ghostscript runs."""
 
 
-def _open(file: io.BytesIO | str) -> PILImage.Image:
-    """Open a picture as Pillow does, if it is of one of the formats that are read."""
+def _open(file: bytes | str) -> PILImage.Image:
+    """Open a picture, given or named, as Pillow does, if it is of one of the formats that are read."""
     if isinstance(file, str):
         check_regular(file)
+    source = file if isinstance(file, str) else io.BytesIO(file)
     PILImage.preinit()
     try:
-        return PILImage.open(file, formats=[name for name in PILImage.ID if name in _FORMATS])
+        return PILImage.open(source, formats=[name for name in PILImage.ID if name in _FORMATS])
     except UnidentifiedImageError:
         if not PILImage.init():  # the formats that are not so common, which Pillow has not looked for yet
             raise
-        return PILImage.open(file, formats=[name for name in PILImage.ID if name in _FORMATS])
+        return PILImage.open(source, formats=[name for name in PILImage.ID if name in _FORMATS])
 
 
 @cache
@@ -130,7 +131,7 @@ def _opened(data: bytes, limits: Limits) -> Iterator[PILImage.Image]:
     if PILImage.MAX_IMAGE_PIXELS is not None and limits.pixels > PILImage.MAX_IMAGE_PIXELS:  # which codecs that decode it need, too
         PILImage.MAX_IMAGE_PIXELS = limits.pixels
     try:
-        picture = _open(io.BytesIO(data))
+        picture = _open(data)
     except PILImage.DecompressionBombError:  # beyond twice what Pillow takes, which says no more
         try:
             limits.check_picture(2 * _PIXELS, 1)
@@ -151,7 +152,7 @@ def size_of_image(file: bytes | str) -> tuple[int, int]:
     Raises `ValueError` or ``OSError`` where it has none.
     """
     try:
-        with _open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        with _open(file) as picture:
             return _upright(picture)
     except UnidentifiedImageError as error:
         raise ValueError("this is not an image of a known format") from error
@@ -210,7 +211,7 @@ def read_mask(data: bytes, limits: Limits = Limits(), of: bytes | str | None = N
 def _turned_like(values: NDArray[Any], file: bytes | str) -> NDArray[Any]:
     """Return a mask as its picture is turned, where its size is that of the picture before; raises `ValueError` where both are one."""
     try:
-        with _open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        with _open(file) as picture:
             orientation, (height, width) = picture.getexif().get(_ORIENTATION, 1), _upright(picture)
     except Exception:  # which reading the picture says
         return values
