@@ -13,11 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_NEVER, _MOST, _LARGE = (
-    -1,
-    2**30,
-    2**17,
-)  # bytes from which on free memory is given back, and a block is mapped alone; the last is glibc's own
+_NEVER, _MOST, _LARGE = -1, 2**30, 2**17  # bytes from which on free memory is given back, or a block mapped alone, as glibc does from 2**17
 _VECTORS = ("avx", "amx_", "fma", "asimd", "sve", "bf16", "i8mm")
 
 

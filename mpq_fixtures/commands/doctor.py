@@ -18,6 +18,7 @@ from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.store.usage import in_bytes
 from mpq_fixtures.suite import Evaluation, SuiteError
 from mpq_fixtures.suite_file import find_suite, load_suite, mistakes
+from mpq_fixtures.words import counted
 
 ROOM = 200_000_000
 """Bytes that a store should have left: some thousands of bitstreams and predictions."""
@@ -79,8 +80,7 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
     from mpq_fixtures.devices import cores
 
     _title("devices")
-    count = cores()
-    _row("cpu", f"{count} core{'' if count == 1 else 's'}, torch {torch.__version__}")
+    _row("cpu", f"{counted(cores(), 'core')}, torch {torch.__version__}")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         _row(f"cuda:{index}", f"{properties.name}, {megabytes(properties.total_memory)}")
