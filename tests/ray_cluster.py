@@ -14,7 +14,8 @@ from ray.cluster_utils import Cluster
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mpq-ray-", ignore_cleanup_errors=True) as folder:  # short: sockets lie in it
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
+        os.environ["RAY_TMPDIR"] = folder  # Ray notes the newest cluster in it, where the user's own may be noted otherwise
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         nodes: list[Any] = []
         try:
             sys.stdout.write(f"{cluster.address}\n")
