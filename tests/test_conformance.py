@@ -46,10 +46,10 @@ def usable(codec: Codec) -> Codec:
 
 @pytest.fixture(autouse=True)
 def files_of_dishonest_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    """Let what they leave in temporary folders lie in the test's own, and delete what they leave elsewhere."""
+    """Let what they leave in temporary folders lie in the test's own, and delete what this worker's leave elsewhere."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     yield
-    for file in Path("/tmp").glob("mpq_dishonest_*"):
+    for file in Path("/tmp").glob(f"mpq_dishonest_{dishonest_codecs.WORKER}_*"):
         file.unlink()
 
 

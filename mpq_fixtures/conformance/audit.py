@@ -34,27 +34,24 @@ def audit(codec: Codec, qualities: Sequence[str], signals: Iterable[Signal], eno
     """Return what is dishonest about ``codec``, one sentence a fault, each of which begins with the codec's name; empty when nothing is.
 
     The first ``enough`` of ``signals`` that it can do anything with are encoded at the lowest, a middle and the highest of
-    ``qualities``: twice here, and in another order in a fresh process, whose folders are then deleted. A second fresh process decodes
-    the bytes. All bytes and all decoded signals must agree exactly. What the codec cannot encode or decode here is left out: that fails
-    by itself. None where that is all of it, so that nothing was tried.
+    ``qualities``, twice here. A fresh process decodes the bytes before it has encoded anything, then encodes the signals in another
+    order. All bytes and all decoded signals must agree exactly. What the codec cannot encode or decode here is left out: that fails by
+    itself. None where that is all of it, so that nothing was tried.
     """
-    with FreshCodec(codec) as encoder, FreshCodec(codec) as decoder, ThreadPoolExecutor(2) as pool:
-        started = [pool.submit(_call, one.start) for one in (encoder, decoder)]
+    with FreshCodec(codec) as fresh, ThreadPoolExecutor(1) as pool:
+        started = pool.submit(_call, fresh.start)
         each = ([one for quality in spread(qualities) if (one := _try(codec, protected(signal), quality))] for signal in signals)
         tried = list(chain.from_iterable(islice(filter(None, each), enough)))
         faults = [*_later(tried), *_again(codec, tried)]
         try:
-            for start in started:
-                start.result()
+            started.result()
         except ProcessError as error:
             return [f"{codec.name} {fault}" for fault in [*faults, f"cannot be made in a fresh process: {error}"]]
         if not tried:
             return None
-        faults += _elsewhere(encoder, tried)
-        written = _files(encoder.written)
-        encoder.close()
-        faults += _from_bytes(decoder, tried)
-        faults += [f"is not honest: the decoder opened {file}, which the encoder wrote" for file in sorted(written & _files(decoder.read))]
+        faults += [*_from_bytes(fresh, tried), *_elsewhere(fresh, tried)]
+        shared = _files(fresh.read) & _files(fresh.written)
+        faults += [f"is not honest: the decoder opened {file}, which the encoder wrote" for file in sorted(shared)]
     return [f"{codec.name} {fault}" for fault in faults]
 
 
@@ -90,27 +87,27 @@ def _again(codec: Codec, tried: Sequence[_Tried]) -> list[str]:
     return [f"gave other bytes for the same signal the second time, at {other[0]}"] if other else []
 
 
-def _elsewhere(encoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
-    """Encode everything in a fresh process, the last first."""
-    for one in reversed(tried):
-        try:
-            data = _call(encoder.encode, one.signal, one.quality)
-        except ProcessError as error:
-            return [f"cannot encode in a fresh process what it encodes here, at {one.quality}: {error}"]
-        if data != one.data:
-            return [f"gave other bytes for the same signal in a fresh process, at {one.quality}"]
-    return []
-
-
-def _from_bytes(decoder: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
-    """Decode everything in a fresh process."""
+def _from_bytes(fresh: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
+    """Decode everything in a fresh process, in which nothing was encoded yet."""
     for one in tried:
         try:
-            decoded = _call(decoder.decode, one.data)
+            decoded = _call(fresh.decode, one.data)
         except ProcessError as error:
             return [f"cannot decode in a fresh process, from the bytes alone, what it decodes here, at {one.quality}: {error}"]
         if not same(decoded, one.decoded):
             return [f"decodes another signal in a fresh process, from the bytes alone, than here, at {one.quality}"]
+    return []
+
+
+def _elsewhere(fresh: FreshCodec, tried: Sequence[_Tried]) -> list[str]:
+    """Encode everything in a fresh process, the last first."""
+    for one in reversed(tried):
+        try:
+            data = _call(fresh.encode, one.signal, one.quality)
+        except ProcessError as error:
+            return [f"cannot encode in a fresh process what it encodes here, at {one.quality}: {error}"]
+        if data != one.data:
+            return [f"gave other bytes for the same signal in a fresh process, at {one.quality}"]
     return []
 
 

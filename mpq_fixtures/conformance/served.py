@@ -47,7 +47,7 @@ class CodecServer:
         from mpq_fixtures.signals import Audio, Image
 
         # The first encoding may fill caches of libraries; what a decoder is after is written by each.
-        self._watch.writing = self._encoded > 0
+        self._watch.reading, self._watch.writing = False, self._encoded > 0
         self._encoded += 1
         return bytes(memoryview(self._codec.encode(Image(array) if sample_rate is None else Audio(array, sample_rate), quality)))
 
@@ -55,7 +55,7 @@ class CodecServer:
         """Return the array of what is decoded, and its sample rate where it is a sound."""
         from mpq_fixtures.conformance.signals import array_of
 
-        self._watch.reading = True
+        self._watch.reading, self._watch.writing = True, False
         signal = self._codec.decode(bytes(data))
         array = array_of(signal)
         rate = getattr(signal, "sample_rate", None)
@@ -101,12 +101,16 @@ class CodecServer:
 
 
 class Watch:
-    """Notes the files that Python code opens, by their real paths; those in the process's own folders by names that both sides share."""
+    """Notes the files that Python code opens, by their real paths; those in the process's own folders by names that both sides share.
+
+    ``written`` are those that encoding wrote, ``read`` those that decoding read and had not written itself.
+    """
 
     def __init__(self) -> None:
         self.writing = self.reading = False
         self.written: set[str] = set()
         self.read: set[str] = set()
+        self._by_decoding: set[str] = set()
         self._own = [
             (os.path.realpath(os.environ.get("TMPDIR", "/tmp")), "the temporary folder"),
             (os.path.realpath("."), "the working folder"),
@@ -129,10 +133,10 @@ class Watch:
         name = self._name(path)
         if f"{os.sep}__pycache__{os.sep}" in name or name.startswith(("/proc/", "/dev/null", "/dev/urandom")):
             return
-        if self.reading and to_read and name not in self.written:
+        if self.reading and to_read and name not in self._by_decoding:
             self.read.add(name)
         if to_write:
-            self.written.add(name)
+            (self.written if self.writing else self._by_decoding).add(name)
 
     def _name(self, path: Any) -> str:
         name = os.path.realpath(os.fsdecode(path))
