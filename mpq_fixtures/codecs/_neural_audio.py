@@ -121,6 +121,10 @@ class NeuralAudioCodec(AudioCodec):
         if quality not in self.points:
             raise CodecError(f"{quality!r} is not one of {', '.join(self.points)}")
 
+    def others(self) -> Sequence[str]:
+        """Return the points that are not on the ladder, of other networks."""
+        return [quality for quality in self.points if quality not in self.ladder]
+
     def missing(self, qualities: Sequence[str] = ()) -> str:
         """Say which networks' weights are not here."""
         absent = [network for network in self._needed(qualities) if self._folder(network) is None]
