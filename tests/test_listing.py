@@ -49,6 +49,8 @@ class TestList:
         assert {"6k_48khz", "24k_48khz"} <= set(qualities["encodec"])
         modes = {"4.75k", "5.15k", "5.9k", "6.7k", "7.4k", "7.95k", "10.2k", "12.2k"}  # 3GPP TS 26.071
         assert modes == {word.rstrip(";") for word in qualities["amr"]} - {"also"}
+        assert {"40k", "320k"} <= set(qualities["mp3"])  # ISO/IEC 11172-3, where there is no 9k
+        assert "any" not in qualities["mp3"]
 
     def test_suites_are_the_files_with_as_many_cases_as_they_have(self, capsys):
         assert {line[0] for line in listed(capsys, "suites")} == {path.stem for path in (PROJECT / "evaluations/suites").glob("*.toml")}

@@ -147,8 +147,9 @@ class Codec(ABC):
         return self.ladder if self.qualities is None else self.qualities.in_order()
 
     def others(self) -> Sequence[str]:
-        """Return the single qualities that are understood besides the ladder's and ``qualities``."""
-        return [quality for quality in self.range() if quality not in self.ladder] if self.qualities is None else ()
+        """Return the qualities that are understood besides the ladder's, where they are not just all ``qualities``."""
+        known = list(self.range())
+        return () if self.qualities and known == self.qualities.in_order() else [one for one in known if one not in self.ladder]
 
     def command_line(self, quality: str) -> str:
         """Return the command that encodes a file as nearly as can be as this does, for a shell; "" where there is none.

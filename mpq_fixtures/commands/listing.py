@@ -59,9 +59,9 @@ def _codecs() -> Iterator[Entry]:
 
 def _qualities() -> Iterator[Entry]:
     for name, codec in _all_codecs():
-        others = f"; also {' '.join(codec.others())}" if codec.others() else ""
-        further = f"; any of {codec.qualities}" if codec.qualities else ""
-        yield Entry(name, codec.modality.value, f"{' '.join(codec.ladder)}{others}{further}")
+        others = codec.others()
+        further = f"; also {' '.join(others)}" if others else f"; any of {codec.qualities}" if codec.qualities else ""
+        yield Entry(name, codec.modality.value, f"{' '.join(codec.ladder)}{further}")
 
 
 def _metrics() -> Iterator[Entry]:
