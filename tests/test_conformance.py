@@ -140,7 +140,7 @@ class TestTheAudit:
         assert all(fault.startswith(f"{codec.name} ") for fault in faults)
         assert any(re.search(sentence, fault) for fault in faults), faults
 
-    @pytest.mark.parametrize("cls", [dishonest_codecs.Levels, dishonest_codecs.Bits])
+    @pytest.mark.parametrize("cls", [dishonest_codecs.Levels, dishonest_codecs.Scratch, dishonest_codecs.Bits])
     def test_says_nothing_of_an_honest_one(self, cls: type[Codec]) -> None:
         assert audit(cls(), cls.ladder, two(cls())) == []
 
