@@ -77,7 +77,8 @@ spent = model.asked
 runs = {"naive": lambda: [model.predict([decoded(data)]) for data in files]}
 for size in (1, 2, 4, 8, 16, 32):
     runs[str(size)] = lambda size=size: ask(model, [decoded(data) for data in files], model.task, Limit(size))
-rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(int(sys.argv[2]))]  # other work disturbs all alike
+# In turn, so that other work disturbs all alike.
+rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(int(sys.argv[2]))]
 times = {name: min(one[name] for one in rounds) for name in runs}
 print(json.dumps({"times": times, "size": choice.size, "agreed": choice.agreed, "spent": spent, "measured": choice.milliseconds}))
 """
