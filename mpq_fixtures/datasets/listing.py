@@ -51,8 +51,9 @@ def _files(root: str, depth: int | None) -> Iterator[tuple[str, os.stat_result]]
         yield root, os.stat(root)  # noqa: PTH116
         return
     with os.scandir(root) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
+        entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+    while entries:
+        entry = entries.pop()  # for good: it keeps what it is asked for, which is five times its name
         yield entry.path, entry.stat(follow_symlinks=False)
         if entry.is_symlink():
             try:
