@@ -314,6 +314,13 @@ class TestTables:
             (parts / part / "whole.csv").write_text(f"image,label\n{parts}/{part}/0.jpg,{part}\n")
         dataset = load_dataset(evaluation("image_classification", parts, path="csv", data_files="*/whole.csv"))
         assert [sample.id for sample in dataset.samples] == ["a/0.jpg", "b/0.jpg"]
+        for sample, part in zip(dataset.samples, "ab", strict=True):
+            np.testing.assert_array_equal(pixels(sample), np.asarray(PILImage.open(parts / part / "0.jpg")))
+
+    def test_in_several_folders_may_be_pictures_alone(self, classified: Open, parts: Path) -> None:
+        dataset = classified(path="imagefolder", data_files=["parts/a/*.jpg", "parts/b/*.jpg"], labels=["a", "b"])
+        for sample, part in zip(dataset.samples, "ab", strict=True):
+            np.testing.assert_array_equal(pixels(sample), np.asarray(PILImage.open(parts / part / "0.jpg")))
 
     def test_listed_classes_have_the_order_of_the_list(self, classified: Open) -> None:
         dataset = classified(path="csv", data_files="scenes.csv", image="file", label="scene", labels=["night", "dusk", "day"])

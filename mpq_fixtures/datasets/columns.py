@@ -197,8 +197,9 @@ def files_of(table: Table, column: str, key: str) -> Files:
     inside = type_of(feature) in ("Image", "Audio") or (isinstance(feature, dict) and feature.keys() & {"bytes", "path"})
     if not inside and getattr(feature, "dtype", "") not in _FILE_TYPES:
         raise table.error(f"the column {column!r} for {key} holds {kind_of(feature)}, neither files nor names of files")
-    files = Files(table.rows, column, table.base, table.evaluation.limits)
-    if table.base is None and "data_files" in table.evaluation.dataset:
+    scattered = table.base is None and "data_files" in table.evaluation.dataset  # no data set of the hub, whose names are not followed
+    files = Files(table.rows, column, Path(os.sep) if scattered else table.base, table.evaluation.limits)
+    if scattered:
         name = next((name for name in files.names(outside=True) if name and not Path(name).is_absolute()), None)
         if name is not None:
             where = "the data files lie in several folders, and nothing says from which one"
