@@ -26,6 +26,7 @@ FORMAT = 2
 """What is written where and how, in a folder ``format-2`` of the store; 1 kept a file for each entry, in the store's folder itself."""
 MARKER = "mpq-store.json"
 """Says the newest format that was written into a store."""
+DAY = 86_400  # seconds
 
 
 class StoreError(OSError):

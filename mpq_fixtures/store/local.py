@@ -23,13 +23,12 @@ from filelock import FileLock
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.store import packs
-from mpq_fixtures.store.base import AUDIT, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
+from mpq_fixtures.store.base import AUDIT, DAY, FORMAT, LAYERS, MARKER, OlderFormat, Part, Scope, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.local_scope import LocalScope
 from mpq_fixtures.store.sqlite_files import PAGE, PARTS, SqliteFile, code_of, is_damaged, open_file, reason_of, remove_parts, status_of
 from mpq_fixtures.store.usage import size_of
 
 OPEN_FILES = 32
-_DAY = 86_400
 _ENTRIES = "CREATE TABLE entries (key TEXT PRIMARY KEY, digest BLOB NOT NULL, payload BLOB NOT NULL);"
 _left_to_the_parent: list[Any] = []  # connections from before a fork: neither used nor closed
 
@@ -198,7 +197,7 @@ class LocalStore(Store):
             gone += [self._files.popitem(last=False)[1] for _ in range(len(self._files) - OPEN_FILES)]
         for old in gone:
             old.close()
-        if status is not None and time.time() - status.st_mtime > _DAY:  # the time of last use, for `mpq store prune`
+        if status is not None and time.time() - status.st_mtime > DAY:  # the time of last use, for `mpq store prune`
             with suppress(OSError):
                 os.utime(path)
         return file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -75,3 +75,18 @@ def _piece_beside(files: Any, path: str, content: bytes) -> Iterator[str]:
         with suppress(Exception):
             files.rm_file(piece)
         raise
+
+
+def modified(info: Mapping[str, Any]) -> float:
+    """Return when an object was written, in seconds; 0 where the file system does not say."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        value = info.get(name)
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            from datetime import datetime
+
+            return datetime.fromisoformat(value).timestamp()
+        if value is not None:
+            return float(value.timestamp())
+    return 0.0
