@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mpq_fixtures.batching import SHARE
+from mpq_fixtures.models.batching import SHARE
 
 CALLS = 3000
 PREDICTIONS = """
@@ -28,8 +28,8 @@ import numpy as np, torch
 from PIL import Image as Pillow
 from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-from mpq_fixtures.answers import Limit, ask
-from mpq_fixtures.batching import choose_batch
+from mpq_fixtures.models.answers import Limit, ask
+from mpq_fixtures.models.batching import choose_batch
 from mpq_fixtures.signals import Image
 from mpq_fixtures.tasks import find_task
 

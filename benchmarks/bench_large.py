@@ -17,7 +17,6 @@ import pytest
 from figures import Rows
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from mpq_fixtures import predictions
 from mpq_fixtures.codecs import instance
 from mpq_fixtures.codecs.scaling import at_scale
 from mpq_fixtures.datasets.reading import read_audio
@@ -26,6 +25,7 @@ from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.ssim import SSIM
+from mpq_fixtures.models import predictions
 from mpq_fixtures.signals import Audio, Image
 
 MEBI = 1 << 20

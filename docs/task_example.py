@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from mpq_fixtures import checkpoints
 from mpq_fixtures.datasets.columns import Files, Table, Targets, digest_of_text, files_of
 from mpq_fixtures.examples import Part, image_example, signal_example
 from mpq_fixtures.metrics import Additive, Statistic
+from mpq_fixtures.models import checkpoints
 from mpq_fixtures.signals import Dataset, Image, Signal
 from mpq_fixtures.tasks import IMAGE, Task
 

@@ -14,7 +14,7 @@ import numpy as np
 from mpq_fixtures import flips
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.metrics import Statistic
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.resources import Resources

@@ -26,7 +26,7 @@ from mpq_fixtures.gate.measured import Measured, of_record
 from mpq_fixtures.gate.pooling import level_of_case
 from mpq_fixtures.gate.sanity import doubts
 from mpq_fixtures.gate.verdict import Rules, judge
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.pipeline import Pipeline

@@ -18,7 +18,7 @@ from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.errors import nearest
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
-from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
+from mpq_fixtures.suite.file import check_unique, find_suite, load_suite
 
 LOCAL, RAY = "local", "ray"
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

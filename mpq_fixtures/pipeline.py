@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures import chain, predictions
-from mpq_fixtures.answers import Answer, Limit, ask
-from mpq_fixtures.batching import FEW, MANY, Choice, choose_batch, scale_of
+from mpq_fixtures import chain
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
 from mpq_fixtures.devices import clock_of, freed_memory_kept, large_blocks_given_back, machine_kind
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.agreement import agreement
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models import predictions
+from mpq_fixtures.models.answers import Answer, Limit, ask
+from mpq_fixtures.models.batching import FEW, MANY, Choice, choose_batch, scale_of
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.prefetch import Crew, ahead
 from mpq_fixtures.resources import Resources

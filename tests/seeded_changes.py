@@ -30,7 +30,7 @@ from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, of_record
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.top1 import Top1
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pocket.textures import classification
 from mpq_fixtures.provenance import loaded_libraries
 from mpq_fixtures.record import Record

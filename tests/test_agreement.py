@@ -19,7 +19,7 @@ from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 
 POCKET = Path(__file__).parents[1] / "mpq_fixtures" / "pocket"

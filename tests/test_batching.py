@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from mpq_fixtures import predictions
-from mpq_fixtures.answers import Answer, Limit, ask, in_what_fits, is_out_of_memory
-from mpq_fixtures.batching import SHARE, Choice, choose_batch
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models import predictions
+from mpq_fixtures.models.answers import Answer, Limit, ask, in_what_fits, is_out_of_memory
+from mpq_fixtures.models.batching import SHARE, Choice, choose_batch
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Audio, Image, Signal
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 
 ABSURD = 2**62  # bytes
@@ -415,7 +415,7 @@ class TestMemory:
             import resource
             import numpy as np, torch
             from torch import nn
-            from mpq_fixtures.answers import Answer, Limit, ask
+            from mpq_fixtures.models.answers import Answer, Limit, ask
             from mpq_fixtures.devices import keep_freed_memory
             from mpq_fixtures.signals import Image
             from mpq_fixtures.tasks import find_task

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.callables import digest_of_callable, find_callable
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.callables import digest_of_callable, find_callable
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 SUITE = """
 name = "own"
@@ -97,7 +97,7 @@ class TestModels:
             _ = model.labels
 
     def test_its_own_words_stand_where_it_raises_an_asset_error(self, write: Write) -> None:
-        body = "from mpq_fixtures.callables import AssetError\ndef load(device): raise AssetError('buy a licence')"
+        body = "from mpq_fixtures.models.callables import AssetError\ndef load(device): raise AssetError('buy a licence')"
         with pytest.raises(AssetError, match=r"^buy a licence$"):
             OpenModel(evaluation(write(body)), "cpu").ready()
 

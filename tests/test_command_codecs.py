@@ -26,7 +26,7 @@ from mpq_fixtures.isolation.client import ProcessError
 from mpq_fixtures.pocket.speech import utterances
 from mpq_fixtures.signals import Audio, Image
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 EXAMPLE = ROOT / "docs" / "command_codecs.toml"
 

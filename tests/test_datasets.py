@@ -25,10 +25,10 @@ from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.datasets.mapped import Feature, Mapped
 from mpq_fixtures.datasets.reading import read_mask, size_of_image
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
 from mpq_fixtures.suite import OWN_ANSWERS, Evaluation, SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks._classes import Unnamed, match
 

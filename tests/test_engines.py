@@ -26,7 +26,7 @@ from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.engines.local import LocalEngine, uninterrupted
 from mpq_fixtures.engines.ranges import batches_of_range
 from mpq_fixtures.engines.work_data import folder_of, look_up
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import Failure

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from mpq_fixtures import codecs
-from mpq_fixtures.batching import Choice
 from mpq_fixtures.chain import digest_of_array
 from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
@@ -34,7 +33,8 @@ from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.batching import Choice
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.pocket import songs, textures
 from mpq_fixtures.prefetch import Crew, Hands, ahead

@@ -26,7 +26,7 @@ from mpq_fixtures.evaluate import finish
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, Flips, choose, find_flips, median_fall
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.top1 import Top1
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.cases import read_case

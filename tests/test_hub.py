@@ -34,9 +34,9 @@ from mpq_fixtures.hub import dataset_files, dataset_repository, listing, look, m
 from mpq_fixtures.hub.files import UnfitError, parquet_files, split_files, transformers_files
 from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.isolation.environment import Environment, clean_environment
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 
 ROOT = Path(__file__).parents[1]

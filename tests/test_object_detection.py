@@ -33,7 +33,7 @@ from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.signals import Dataset, Image
 from mpq_fixtures.statistics import draws, resampled_values
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 
 TASK = find_task("object_detection")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock
+from mpq_fixtures.models.answers import Limit
 from mpq_fixtures.opened import OpenEvaluation, OpenPipelines
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 COUNTED = """
 from mpq_fixtures.signals import Dataset, Sample

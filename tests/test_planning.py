@@ -15,7 +15,7 @@ from projects import ROOT, places
 from mpq_fixtures.commands.plan import measure, plan_suite
 from mpq_fixtures.planning import START, Cost, Costs, Machine, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 RUNS: dict[str, Any] = json.loads(Path(__file__).with_name("pocket_runs.json").read_text())
 """The figures of three real runs of the pocket suite on a machine of two cores: a whole one on two workers, another one beside other work,

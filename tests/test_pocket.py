@@ -13,7 +13,7 @@ from projects import ROOT, places
 
 from mpq_fixtures.datasets import load_dataset
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 EVALUATIONS = load_suite(ROOT / "evaluations" / "suites" / "pocket.toml")
 EVERY = pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.name)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mpq_fixtures.datasets import load_dataset
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 EVALUATIONS = load_suite(Path(__file__).parents[1] / "evaluations" / "suites" / "pocket.toml")
 SAMPLES = {"vit_pocket": 24, "segformer_pocket": 8, "whisper_pocket": 24, "demucs_pocket": 1}

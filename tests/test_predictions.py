@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpq_fixtures.predictions import from_bytes, to_bytes
+from mpq_fixtures.models.predictions import from_bytes, to_bytes
 from mpq_fixtures.tasks import find_task
 
 SEPARATION = find_task("source_separation")

@@ -9,7 +9,7 @@ import pytest
 
 from mpq_fixtures.report.html import render
 from mpq_fixtures.report.replication import Row, reference, replicate
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 SUITES = Path(__file__).parents[1] / "evaluations" / "suites"
 

@@ -20,13 +20,13 @@ from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.predictions import describe, digest_of
+from mpq_fixtures.models.predictions import describe, digest_of
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Row
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.suite import Case, Evaluation
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 
 EVALUATIONS = Path(__file__).parents[1] / "evaluations"

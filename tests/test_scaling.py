@@ -14,7 +14,7 @@ from mpq_fixtures.codecs import AUDIO, IMAGE, CodecError, from_address, instance
 from mpq_fixtures.codecs._audio import varint
 from mpq_fixtures.codecs.scaling import Scaled, at_scale, check, parse_scale
 from mpq_fixtures.signals import Audio, Image, Limits
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 SUITE = """
 name = "mine"

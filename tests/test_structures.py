@@ -28,7 +28,7 @@ from PIL import Image as Picture
 from test_history import results
 from trial_records import EVALUATION, hits, record
 
-from mpq_fixtures import predictions, tasks
+from mpq_fixtures import tasks
 from mpq_fixtures.codecs import CodecError, registered
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, varint
 from mpq_fixtures.codecs._commands import read_commands
@@ -50,12 +50,13 @@ from mpq_fixtures.gate.baseline_files import BaselineError
 from mpq_fixtures.gate.baselines import Baselines, read_baselines, write_baselines
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.marker import MarkerError, cases_for
+from mpq_fixtures.models import predictions
 from mpq_fixtures.options import Options
 from mpq_fixtures.results.files import PASSED, Result, read_results, write_results
 from mpq_fixtures.results.history import append, read_history
 from mpq_fixtures.store import packs
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
-from mpq_fixtures.suite_file import load_suite, mistakes
+from mpq_fixtures.suite.file import load_suite, mistakes
 from mpq_fixtures.tasks import find_task
 
 _LONG = os.environ.get("MPQ_FUZZ") == "long"

@@ -11,7 +11,7 @@ from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.lyra import Lyra
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.suite import Case, Evaluation, SuiteError, Threshold
-from mpq_fixtures.suite_file import check_unique, find_suite, load_suite
+from mpq_fixtures.suite.file import check_unique, find_suite, load_suite
 
 SUITES = Path(__file__).parents[1] / "evaluations" / "suites"
 

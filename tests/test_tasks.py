@@ -25,7 +25,7 @@ from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite, mistakes
+from mpq_fixtures.suite.file import load_suite, mistakes
 from mpq_fixtures.tasks import AUDIO, IMAGE, Task, TaskError, find_task, registered
 
 EXAMPLE = ROOT / "docs" / "task_example.py"

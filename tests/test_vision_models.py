@@ -16,11 +16,11 @@ from PIL import Image as Pillow
 
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics.miou import MeanIoU
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pocket import textures
 from mpq_fixtures.pocket.textures import IN_MOSAICS, LABELS, MATERIALS, MOSAIC_LABELS, SIZE, SWATCH
 from mpq_fixtures.signals import Image
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import Task, find_task
 from mpq_fixtures.tasks.image_classification import ImageClassifier
 from mpq_fixtures.tasks.image_segmentation import ImageSegmenter

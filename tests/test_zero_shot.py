@@ -20,10 +20,10 @@ from PIL import Image as Pillow
 from projects import run_suite
 
 from mpq_fixtures.errors import AssetError
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.signals import Image
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.zero_shot_image_classification import ZeroShotClassifier, prompts_of
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mpq_fixtures import DISTRIBUTION, checkpoints, hub
+from mpq_fixtures import DISTRIBUTION, hub
 from mpq_fixtures.codecs import CodecError, Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
 from mpq_fixtures.codecs._packing import pack, unpack
@@ -37,6 +37,7 @@ from mpq_fixtures.downloads import progress_bar
 from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.hub.files import UnfitError
 from mpq_fixtures.hub.repository import Repository, State
+from mpq_fixtures.models import checkpoints
 from mpq_fixtures.weights import digest_of_file
 
 if TYPE_CHECKING:

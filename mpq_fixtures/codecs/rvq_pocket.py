@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from mpq_fixtures import checkpoints
 from mpq_fixtures.codecs._neural_audio import Point
 from mpq_fixtures.codecs.encodec import EncodecArchitecture
+from mpq_fixtures.models import checkpoints
 
 FOLDER = Path(__file__).parents[1] / "pocket" / "models" / "rvq_pocket"
 

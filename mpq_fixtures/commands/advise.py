@@ -25,7 +25,7 @@ from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.overseer import engine_of_command
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.evaluate import finish
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline

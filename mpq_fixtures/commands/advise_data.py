@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs, tasks
-from mpq_fixtures.callables import PYTHON
-from mpq_fixtures.checkpoints import config_of
 from mpq_fixtures.commands.assets import assets, read_suite
 from mpq_fixtures.commands.fetch import fetch_assets
 from mpq_fixtures.datasets.folders import FILES, WORDS
 from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.hub import model_folder, neighbours
+from mpq_fixtures.models.callables import PYTHON
+from mpq_fixtures.models.checkpoints import config_of
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import LABELS, OWN_ANSWERS, Evaluation, SuiteError
-from mpq_fixtures.suite_file import read_evaluation
+from mpq_fixtures.suite.file import read_evaluation
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks._classes import Classification
 from mpq_fixtures.words import counted

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq_fixtures import hub
-from mpq_fixtures.callables import PYTHON, look_for
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.scaling import split
 from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub.repository import Repository, State, Status
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.callables import PYTHON, look_for
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.options import SUITES
 from mpq_fixtures.suite import Evaluation
-from mpq_fixtures.suite_file import find_suite, load_suite
+from mpq_fixtures.suite.file import find_suite, load_suite
 
 
 @dataclass(frozen=True)

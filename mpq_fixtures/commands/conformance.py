@@ -15,7 +15,7 @@ from mpq_fixtures.codecs import IMAGE, Codec, CodecError, fault, registered
 from mpq_fixtures.conformance.kit import Findings, Outcome, try_codec
 from mpq_fixtures.errors import AssetError, describe_error, nearest
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import declared_codecs
+from mpq_fixtures.suite.file import declared_codecs
 
 
 def conformance(name: str, qualities: Sequence[str], streams: int) -> int:

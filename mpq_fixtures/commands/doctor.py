@@ -17,7 +17,7 @@ from mpq_fixtures.options import baselines_beside, store_folder, store_location
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.store.usage import in_bytes
 from mpq_fixtures.suite import Evaluation, SuiteError
-from mpq_fixtures.suite_file import find_suite, load_suite, mistakes
+from mpq_fixtures.suite.file import find_suite, load_suite, mistakes
 from mpq_fixtures.words import counted
 
 ROOM = 200_000_000

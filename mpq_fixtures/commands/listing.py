@@ -15,7 +15,7 @@ from mpq_fixtures.commands.assets import suites_folder
 from mpq_fixtures.metrics import Metric, MetricError
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import Task, TaskError
 from mpq_fixtures.words import counted
 

@@ -18,7 +18,7 @@ from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.datasets import align, load_dataset
 from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.errors import AssetError, describe_error
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.options import store_folder, store_location
 from mpq_fixtures.planning import PROBED, ROW_BYTES, Cost, Costs, Key, Machine, Plan, Range, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results

@@ -15,7 +15,7 @@ from mpq_fixtures.store import Store, StoreError, open_store
 from mpq_fixtures.store.base import Part
 from mpq_fixtures.store.usage import Share, in_bytes, shares, size_of, surplus
 from mpq_fixtures.suite import SuiteError
-from mpq_fixtures.suite_file import find_suite, load_suite
+from mpq_fixtures.suite.file import find_suite, load_suite
 from mpq_fixtures.words import counted
 
 

@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mpq_fixtures.callables import PYTHON, call, read_labels
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.errors import AssetError, describe_type
+from mpq_fixtures.models.callables import PYTHON, call, read_labels
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.signals import Dataset, LazySamples, Sample
 

@@ -31,7 +31,7 @@ from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import STATISTIC, StoreError, packs
 
 if TYPE_CHECKING:
-    from mpq_fixtures.models import OpenModel
+    from mpq_fixtures.models.open_model import OpenModel
     from mpq_fixtures.options import Options
     from mpq_fixtures.read_cache import ReadCache
     from mpq_fixtures.resources import Resources

@@ -19,12 +19,12 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.answers import Limit
 from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.devices import cores, set_up_process
 from mpq_fixtures.engines.time_limit import TimeLimit
 from mpq_fixtures.errors import AssetError
+from mpq_fixtures.models.answers import Limit
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import FIRST, Pipeline
 from mpq_fixtures.prefetch import Hands
@@ -35,7 +35,7 @@ from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, pack
 from mpq_fixtures.store.base import Part, Source
 from mpq_fixtures.store.packs import keys_of
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
-from mpq_fixtures.suite_file import load_suite
+from mpq_fixtures.suite.file import load_suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,9 +82,9 @@ class Task:
 class Done:
     """What came of a task: packs and single entries for the store, failures, what it took, or why nothing could be done.
 
-    ``size`` and ``layout`` are those of batches (`mpq_fixtures.batching`). ``asked`` is an entry of the store that has to come along.
-    ``seconds`` are by step, ``busy`` and ``took`` those in which a step was under way and of the task as a whole, ``alive`` those since the
-    process began; ``memory`` is the most it held, in bytes.
+    ``size`` and ``layout`` are those of batches (`mpq_fixtures.models.batching`). ``asked`` is an entry of the store that has to come
+    along. ``seconds`` are by step, ``busy`` and ``took`` those in which a step was under way and of the task as a whole, ``alive`` those
+    since the process began; ``memory`` is the most it held, in bytes.
     """
 
     worker: str

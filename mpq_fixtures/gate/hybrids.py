@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mpq_fixtures import predictions
-from mpq_fixtures.answers import Answer
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, STATISTIC, digest, digest_of_signal
 from mpq_fixtures.codecs import Codec, Ledger
 from mpq_fixtures.gate.measured import WHOLE, Measured, whole
 from mpq_fixtures.metrics import Metric, Statistic
-from mpq_fixtures.models import OpenModel
+from mpq_fixtures.models import predictions
+from mpq_fixtures.models.answers import Answer
+from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Outcome, Pipeline
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.sample_errors import SampleError

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpq_fixtures.callables import PYTHON
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub.files import README, UnfitError, split_files
 from mpq_fixtures.hub.listing import OutOfReach, ask
 from mpq_fixtures.hub.repository import File, Repository, State, Status, megabytes
+from mpq_fixtures.models.callables import PYTHON
 from mpq_fixtures.paths import resolve
 from mpq_fixtures.store import key_of
 

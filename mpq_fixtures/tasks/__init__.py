@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from mpq_fixtures import checkpoints, predictions
 from mpq_fixtures.errors import describe_type, nearest
 from mpq_fixtures.examples import Part, signal_example
 from mpq_fixtures.hub.files import transformers_files
 from mpq_fixtures.metrics import Metric, SignalMetric, Statistic, signal_metrics
+from mpq_fixtures.models import checkpoints, predictions
 from mpq_fixtures.plug_ins import import_all, place_of_class
 from mpq_fixtures.signals import Dataset, Modality, Signal
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mpq_fixtures import checkpoints
-from mpq_fixtures.checkpoints import class_names, quiet
 from mpq_fixtures.devices import autocast
+from mpq_fixtures.models import checkpoints
+from mpq_fixtures.models.checkpoints import class_names, quiet
 from mpq_fixtures.signals import Image
 
 GPU_BATCH = 32
@@ -81,7 +81,7 @@ def pixel_values(processor: Any, signal: Image) -> NDArray[np.float32]:
 
 
 def read(architecture: str, source: str) -> tuple[Any, Any]:
-    """Read a model of a class of ``transformers`` (`mpq_fixtures.checkpoints.read`) and its image processor."""
+    """Read a model of a class of ``transformers`` (`mpq_fixtures.models.checkpoints.read`) and its image processor."""
     model = checkpoints.read(architecture, source)
     return model, read_processor(source)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures import checkpoints
+from mpq_fixtures.models import checkpoints
 from mpq_fixtures.signals import Image
 from mpq_fixtures.tasks import IMAGE
 from mpq_fixtures.tasks._classes import Classification

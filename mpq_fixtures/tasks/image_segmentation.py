@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from mpq_fixtures import checkpoints
 from mpq_fixtures.datasets.columns import Files, Table, Targets, files_of
 from mpq_fixtures.datasets.reading import read_mask
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.examples import MAX_SIDE, Part, class_colour, signal_example
 from mpq_fixtures.metrics import Metric
+from mpq_fixtures.models import checkpoints
 from mpq_fixtures.signals import Dataset, Image, Signal, Target
 from mpq_fixtures.tasks import IMAGE, Prediction, Task
 from mpq_fixtures.tasks._classes import NO_CLASS, mapped, match_models

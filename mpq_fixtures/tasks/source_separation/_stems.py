@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures import predictions
 from mpq_fixtures.datasets.columns import Table, Targets, digest_of_text, files_of
 from mpq_fixtures.datasets.reading import read_audio
+from mpq_fixtures.models import predictions
 from mpq_fixtures.signals import Audio, Target
 
 _STRETCH = 1 << 16

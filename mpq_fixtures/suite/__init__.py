@@ -1,4 +1,4 @@
-"""What a suite holds: evaluations, their cases and their thresholds; `mpq_fixtures.suite_file` reads them from a file."""
+"""What a suite holds: evaluations, their cases and their thresholds; `mpq_fixtures.suite.file` reads them from a file."""
 
 from __future__ import annotations
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from mpq_fixtures import codecs, tasks
-from mpq_fixtures.callables import PYTHON
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.codecs.command import read_codec
 from mpq_fixtures.codecs.scaling import check, split
 from mpq_fixtures.errors import describe_error, nearest
 from mpq_fixtures.metrics import Metric, MetricError, fault, registered_signal_metrics
+from mpq_fixtures.models.callables import PYTHON
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import BOTH, FAIL, LABELS, OWN_ANSWERS, SAY, Evaluation, SuiteError
-from mpq_fixtures.suite_limits import read_limits, read_margins, read_thresholds
-from mpq_fixtures.suite_tables import check_keys, choice
+from mpq_fixtures.suite.limits import read_limits, read_margins, read_thresholds
+from mpq_fixtures.suite.tables import check_keys, choice
 from mpq_fixtures.tasks import Task, TaskError, find_task
 
 _PART = re.compile(r"[a-z0-9_][a-z0-9_.]*")  # what begins with a dot is hidden, or leads out of a folder

@@ -1,4 +1,4 @@
-"""Models: signals in, predictions out. What loads one belongs to its task (`mpq_fixtures.tasks.Task.load`).
+"""The model of an evaluation: loaded when it is first asked; signals in, predictions out.
 
 A source is a local folder or a hub id with an optional ``@revision``; a device is a torch device name. ``precision`` (``float32``,
 ``float16`` or ``bfloat16``) is what the network's matrix products and convolutions are computed in; its weights are held, and signals
@@ -16,12 +16,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.answers import Limit
-from mpq_fixtures.callables import PYTHON, call, digest_of_callable, find_callable, read_labels
-from mpq_fixtures.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
 from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
+from mpq_fixtures.models.answers import Limit
+from mpq_fixtures.models.callables import PYTHON, call, digest_of_callable, find_callable, read_labels
+from mpq_fixtures.models.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
 from mpq_fixtures.paths import digest_of_files, digests_of_folder
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.store import key_of

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from mpq_fixtures.answers import Answer, Limit, ask
+from mpq_fixtures.models.answers import Answer, Limit, ask
 from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Signal
 from mpq_fixtures.tasks import Task

@@ -9,7 +9,7 @@ from typing import Any
 from mpq_fixtures.metrics import Metric, registered_signal_metrics
 from mpq_fixtures.signals import Limits
 from mpq_fixtures.suite import SuiteError, Threshold
-from mpq_fixtures.suite_tables import check_keys, choice
+from mpq_fixtures.suite.tables import check_keys, choice
 from mpq_fixtures.tasks import Task
 
 _BOUND = re.compile(r"\s*(>=|>|<=|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
