@@ -127,6 +127,7 @@ class TestRows:
     def test_count_different_texts(self, made: Made) -> None:
         found = made([row(number) for number in range(SEVERAL)])
         assert (found.different("target"), found.different("prediction"), found.different("given")) == (1, 2, SEVERAL)
+        assert (found.all_alike("target"), found.all_alike("prediction")) == (True, False)
         assert (found.first("prediction"), found.first("target")) == ("eins\n", "zwei")
 
     def test_find_copies(self, made: Made) -> None:

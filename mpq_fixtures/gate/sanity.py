@@ -34,9 +34,10 @@ def doubts(record: Record, metric: Metric) -> list[str]:
 def _same(record: Record) -> str:
     """Say that all answers are one, where what was wanted is not; of maps and stems it counts whether the signals are."""
     rows = record.rows
-    answers, named = rows.different(ANSWER, "prediction"), rows.different("target") > 1 or bool(rows.first("target"))
-    wanted = rows.different("target" if named else SIGNAL)
-    if len(rows) < FEWEST or answers > 1 or not rows.first(ANSWER, "prediction") or wanted < 2:
+    if len(rows) < FEWEST or not rows.all_alike(ANSWER, "prediction") or not rows.first(ANSWER, "prediction"):
+        return ""
+    named = rows.different("target") > 1 or bool(rows.first("target"))
+    if (wanted := rows.different("target" if named else SIGNAL)) < 2:
         return ""
     said = rows.first("prediction")
     answer = f", {said!r}," if said or named else ""

@@ -156,12 +156,22 @@ class Rows:
             found += texts[np.asarray(encoded.indices)].tolist()
         return found
 
-    def different(self, *columns: str) -> int:
-        """Return how many different texts there are in a column; where it has none, the next column counts."""
+    def different(self, column: str) -> int:
+        """Return how many different texts there are in a column."""
         from pyarrow import compute
 
-        table = self.table(*columns)
-        return int(compute.count_distinct(compute.coalesce(*table.columns, ""), mode="all").as_py())
+        return int(compute.count_distinct(compute.fill_null(self.table(column).column(0), ""), mode="all").as_py())
+
+    def all_alike(self, *columns: str) -> bool:
+        """Tell whether a column has the same text in all rows; where it has none, the next column counts."""
+        from pyarrow import compute
+
+        found: set[str] = set()
+        for table in self.parts(*columns):
+            found |= {*compute.unique(compute.coalesce(*table.columns, "")).to_pylist()}
+            if len(found) > 1:
+                return False
+        return True
 
     def first(self, *columns: str) -> str:
         """Return the first sample's text in a column; where it has none, that of the next."""
@@ -173,7 +183,10 @@ class Rows:
 
         The first half of a digest tells one from another as well, and takes 16 bytes a sample.
         """
-        halves = np.concatenate([np.empty((0, 2), np.uint64), *map(_halves, self.parts(SOURCE))])
+        halves, start = np.empty((len(self), 2), np.uint64), 0
+        for table in self.parts(SOURCE):
+            halves[start : start + len(table)] = key_array(table).view(np.uint64).reshape(-1, 4)[:, :2]
+            start += len(table)
         order = np.lexsort(halves.T)
         ordered = halves[order]
         alike = (ordered[1:] == ordered[:-1]).all(axis=1)
@@ -278,11 +291,6 @@ class Rows:
 
         assert self.file is not None
         return pq.ParquetFile(for_arrow(self.file))
-
-
-def _halves(table: pa.Table) -> NDArray[np.uint64]:
-    """Return the first halves of a table's keys as two numbers each."""
-    return key_array(table).view(np.uint64).reshape(-1, 4)[:, :2]
 
 
 def _shaped(table: pa.Table, file: Any) -> pa.Table:
