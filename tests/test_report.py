@@ -721,6 +721,16 @@ class TestCurve:
         assert [row["shown"] for row in rows][: len(rows) - outside] == list(values)[: len(rows) - outside]
         assert all(f"{value:.{2 if unit == 'dB' else 3}f}" in row["value_text"] for value, row in zip(values, rows, strict=True))
 
+    @pytest.mark.parametrize("rates", [(6.51,), (2.0,), (3.3, 3.4), (1.2, 1.9), (0.1, 4.0), (0.001, 20.0), (6000.0,)])
+    def test_rates_can_be_read_off_their_axis(self, rates: tuple[float, ...]) -> None:
+        cases = [read_case(record("flac", f"q{place}", rate=rate)) for place, rate in enumerate(rates)]
+        x = (curve(cases, marks(cases)) or {})["layer"][-1]["encoding"]["x"]
+        (low, high), ticks = x["scale"]["domain"], x["axis"]["values"]
+        assert low < min(rates) <= max(rates) < high
+        assert 1 <= len(ticks) <= 12
+        assert all(low <= tick <= high for tick in ticks)
+        assert min(abs(math.log(tick / rate)) for tick in ticks for rate in rates) < 0.1
+
     def test_codecs_keep_their_marks(self) -> None:
         entries = [record(codec, "q5", evaluation=evaluation) for evaluation, codecs in (("a", "xyz"), ("b", "zyx")) for codec in codecs]
         given = marks([read_case(entry) for entry in entries])

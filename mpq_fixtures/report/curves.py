@@ -256,8 +256,14 @@ def _span(rates: Sequence[float]) -> list[float]:
 
 
 def _ticks(rates: Sequence[float]) -> list[float]:
-    """Return the 1, 2, 5 of each decade inside the span: a log axis labelled by default is either crowded or bare."""
+    """Return the 1, 2, 5 of each decade inside the span: a log axis labelled by default is either crowded or bare.
+
+    Of a short span these are all its numbers of one digit, or where it has not two of them its ends, nearly.
+    """
     low, high = _span(rates)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 3000 else (1,)
-    return [tick for tick in (float(f"{step}e{decade}") for decade in decades for step in steps) if low <= tick <= high]
+    for steps in ((1, 2, 5) if high / low < 3000 else (1,), range(1, 10)):
+        ticks = [tick for tick in (float(f"{step}e{decade}") for decade in decades for step in steps) if low <= tick <= high]
+        if len(ticks) > 1:
+            return ticks
+    return sorted({float(f"{rate:.2g}") for rate in (min(rates), max(rates))})
