@@ -36,7 +36,7 @@ def _same(record: Record) -> str:
     rows = record.rows
     if len(rows) < FEWEST or not rows.all_alike(ANSWER, "prediction") or not rows.first(ANSWER, "prediction"):
         return ""
-    named = rows.different("target") > 1 or bool(rows.first("target"))
+    named = not rows.all_alike("target") or bool(rows.first("target"))
     if (wanted := rows.different("target" if named else SIGNAL)) < 2:
         return ""
     said = rows.first("prediction")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SOURCE = "source"
-KEY_BYTES = 32
+KEY_BYTES, DIGEST_BYTES = 32, 16  # of a sample, and of what guards against accidents
 _BOUND = b"scope"
 _MOST_BYTES = 2**36
 """No pack is as large, but a damaged length may say so."""
@@ -122,7 +122,7 @@ def parsed(data: bytes, bound: str, columns: Sequence[str] | None = None) -> pa.
 
 
 def digest_of(data: bytes) -> bytes:
-    """Return 16 bytes that change with the data; against accidents, not against forgers."""
+    """Return ``DIGEST_BYTES`` bytes that change with the data; against accidents, not against forgers."""
     return xxhash.xxh3_128_digest(data)
 
 

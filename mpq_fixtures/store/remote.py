@@ -23,7 +23,7 @@ from filelock import FileLock
 from mpq_fixtures.store import objects
 from mpq_fixtures.store.base import DAY, FORMAT, MARKER, Part, Scope, Store, StoreError, mark, newer_format
 from mpq_fixtures.store.objects import modified
-from mpq_fixtures.store.packs import digest_of
+from mpq_fixtures.store.packs import DIGEST_BYTES, digest_of
 from mpq_fixtures.store.remote_scope import KeptTables, RemoteScope, is_pack, rows_in
 
 PATIENCE = 120.0
@@ -31,7 +31,6 @@ PATIENCE = 120.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
 _KEPT = 64 * 2**20
 """Bytes of the tables last read that a store keeps in memory: batches are smaller than packs, and the next one has the same."""
-_DIGEST = 16
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
 _FINAL = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -69,8 +68,8 @@ class RemoteStore(Store):
             content: bytes = self.ask(lambda files: files.cat_file(self.path(path)))
         except FileNotFoundError:
             return None
-        payload = content[_DIGEST:]
-        if digest_of(payload) == content[:_DIGEST]:
+        payload = content[DIGEST_BYTES:]
+        if digest_of(payload) == content[:DIGEST_BYTES]:
             self.reused[layer] += 1
             return payload
         self.drop(layer, key, key)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.store import packs
 from mpq_fixtures.store.base import DAY, FORMAT, Scope, Source, StoreError
 from mpq_fixtures.store.objects import modified
-from mpq_fixtures.store.packs import KEY_BYTES, digest_of
+from mpq_fixtures.store.packs import DIGEST_BYTES, KEY_BYTES, digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mpq_fixtures.store.remote import RemoteStore
 
 _TOGETHER, _TOGETHER_MOST = 64 * 2**20, 32  # bytes and objects that are fetched at once
-_DIGEST = 16
 _NAME = re.compile(r"([0-9a-f]{32})-(\d+)\.pack")
 
 
@@ -101,15 +100,15 @@ class RemoteScope(Scope):
 
     def _read_beginnings(self, names: Sequence[str]) -> None:
         """Find out which samples objects have."""
-        paths, ends = [self._path(name) for name in names], [_DIGEST + KEY_BYTES * rows_in(name) for name in names]
+        paths, ends = [self._path(name) for name in names], [DIGEST_BYTES + KEY_BYTES * rows_in(name) for name in names]
         contents = self.store.ask(lambda files: _there(files.cat_ranges(paths, [0] * len(names), ends, on_error="return")))
         for name, end, content in zip(names, ends, contents, strict=True):
             if content is None:
                 continue
-            if len(content) != end or digest_of(content[_DIGEST:]) != content[:_DIGEST]:
+            if len(content) != end or digest_of(content[DIGEST_BYTES:]) != content[:DIGEST_BYTES]:
                 self._drop(name)
             else:
-                self._know(name, _cut(content[_DIGEST:]))
+                self._know(name, _cut(content[DIGEST_BYTES:]))
 
     def _tables(self, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
         """Yield the tables of objects that are still there and whole, those kept in memory first; the others are fetched, some together."""
@@ -137,8 +136,8 @@ class RemoteScope(Scope):
             if (content := contents.get(name)) is None:
                 self._forget([name])
                 continue
-            end, table = _DIGEST + KEY_BYTES * rows_in(name), None
-            if digest_of(content).hex() == name[: 2 * _DIGEST]:
+            end, table = DIGEST_BYTES + KEY_BYTES * rows_in(name), None
+            if digest_of(content).hex() == name[: 2 * DIGEST_BYTES]:
                 table = packs.parsed(content[end:], self._bound)
             if table is None:
                 self._drop(name)
