@@ -134,12 +134,16 @@ def rate_interval(bytes: NDArray[np.int64], elements: NDArray[np.int64], groups:
     total, whole = float(bytes.sum()), float(elements.sum())
     if units.number < 2 or not (total > 0 and whole > 0):
         return NONE
-    own = units.sums(np.stack([bytes, elements], axis=1).astype(np.float64))
-    left = whole - own[:, 1]
-    if not left.all():
-        return NONE
+    own_bytes, own_elements = (units.sums(column[:, None])[:, 0] for column in (bytes, elements))
+    without = np.empty(units.number)
+    for start in range(0, units.number, _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        left = whole - own_elements[some]
+        if not left.all():
+            return NONE
+        without[some] = 8 * (total - own_bytes[some]) / left
     rate = 8 * total / whole
-    reach = units.t * units.error(8 * (total - own[:, 0]) / left) / rate
+    reach = units.t * units.error(without) / rate
     if reach > math.log(_WIDEST):
         return NONE
     return Interval(rate * math.exp(-reach), rate * math.exp(reach), JACKKNIFE)

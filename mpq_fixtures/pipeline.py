@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mpq_fixtures import chain
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
@@ -203,10 +205,10 @@ class Pipeline:
         metric = {"packages": self.metric.packages}
         return {"model": self.model.parts, "metric": metric} | ({"codec": self.codec.parts()} if self.codec else {})
 
-    def positions(self, batches: Iterable[int], size: int) -> list[int]:
+    def positions(self, batches: Iterable[int], size: int) -> array[int]:
         """Return the positions in the data set of the samples of batches, which have ``size`` samples each, the last one fewer."""
         samples = len(self.dataset.samples)
-        return [position for number in batches for position in range(number * size, min(samples, (number + 1) * size))]
+        return array("q", (position for number in batches for position in range(number * size, min(samples, (number + 1) * size))))
 
     def lacking(self, failed: Collection[str], positions: Sequence[int] | None = None) -> Sequence[int]:
         """Return the positions, of all or of some, of samples that have no row in the store and did not fail.
@@ -218,7 +220,8 @@ class Pipeline:
         found = array("q")
         for start in range(0, len(positions), _LOOKED_UP):
             some = positions[start : start + _LOOKED_UP]
-            keys = keys_of(self.dataset.columns.select(["source"]).take(list(some)))
+            columns = self.dataset.columns.select(["source"])
+            keys = keys_of(columns.slice(some[0], len(some)) if isinstance(some, range) else columns.take(np.asarray(some)))
             there = self.rows.found(keys)
             if self.needs_answers and self.reference is not None:
                 there &= self.answers.found(keys) & self.reference.answers.found(keys)

@@ -283,7 +283,7 @@ class TestRange:
         engine = RayEngine(None, ReadCache(0))  # type: ignore[arg-type]
         engine._coming.append(bench.evaluation.cases[0])  # so that nothing is shared out for the end of the run
         engine._batches[bench.evaluation] = 8, ""
-        for work, seconds, batches in ((quick, 0.001, 128), (slow, 16.0, 1)):
+        for work, seconds, batches in ((quick, 0.001, 64), (slow, 16.0, 1)):
             work.divide(8)
             first = engine._range(work)
             assert len(first.numbers) == 1

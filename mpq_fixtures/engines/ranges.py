@@ -5,7 +5,7 @@ from __future__ import annotations
 STRETCH = 2.0
 """Seconds of work in a range: much more than it costs to claim or to send it, and little to wait for, or to lose, at the end."""
 
-MOST_SAMPLES = 1024
+MOST_SAMPLES = 512
 """Samples in a range, whose rows are objects until they are written."""
 
 
