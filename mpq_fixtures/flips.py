@@ -81,8 +81,9 @@ def find_flips(metric: Metric, now: Rows, before: Rows) -> Flips:
         return Flips(np.full(len(now), np.nan), 0.0)
     after, original = now.numbers(metric.name).astype(np.float64, copy=False), _in_order_of(now, before, metric.name)
     falls = original - after if metric.higher_is_better else after - original
+    falls[np.isnan(after) & np.isfinite(original)] = np.inf
     in_words = bool(now.first("target", "prediction"))
-    return Flips(np.where(np.isnan(after) & np.isfinite(original), np.inf, falls), 1e-9 if in_words else TOLERANCES * metric.tolerance)
+    return Flips(falls, 1e-9 if in_words else TOLERANCES * metric.tolerance)
 
 
 def _in_order_of(now: Rows, before: Rows, column: str) -> NDArray[np.float64]:

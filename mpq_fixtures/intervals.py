@@ -58,19 +58,13 @@ WILSON, JACKKNIFE, BOOTSTRAP, SCORE, UNVARIED = "Wilson", "jackknife t", "bootst
 _Array = NDArray[np.float64]
 
 
-def intervals(pairs: Sequence[tuple[Metric, Statistics]], groups: Sequence[str] = (), level: float = 0.95) -> list[Interval]:
-    """Return the interval of each metric's value; ``pairs`` are metrics, each with its statistics of all samples in one order.
+def interval(metric: Metric, statistics: Statistics, groups: Sequence[str] = (), level: float = 0.95) -> Interval:
+    """Return the interval of a metric's value, from its statistics of all samples.
 
     ``groups`` names one for each sample, "" for one that stands alone. There is none of fewer than two samples or groups, which say
     nothing of their spread, nor where the value is NaN. It lies within the metric's bounds and holds the value.
     """
-    units = _Units.of([len(statistics) for _, statistics in pairs], groups, level)
-    return [_interval(metric, stacked(metric, statistics), units) for metric, statistics in pairs]
-
-
-def interval(metric: Metric, statistics: Statistics, groups: Sequence[str] = (), level: float = 0.95) -> Interval:
-    """Return the interval of one metric: see `intervals`."""
-    return intervals([(metric, statistics)], groups, level)[0]
+    return _interval(metric, stacked(metric, statistics), _Units.of([len(statistics)], groups, level))
 
 
 def retention_interval(
@@ -186,7 +180,7 @@ class _Units(NamedTuple):
         """The normal quantile."""
         return NormalDist().inv_cdf((1 + self.level) / 2)
 
-    def sums(self, columns: _Array) -> _Array:
+    def sums(self, columns: NDArray[Any]) -> NDArray[Any]:
         """Return the sums of ``[samples, columns]`` in each unit, ``[units, columns]``."""
         if self.of_sample is None:
             return columns

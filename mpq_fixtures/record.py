@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mpq_fixtures.intervals import NONE, Interval, intervals, rate_interval, retention_interval
+from mpq_fixtures.intervals import NONE, Interval, interval, rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric, Statistic, restore_metric
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.rows.reader import Rows
@@ -18,9 +17,6 @@ from mpq_fixtures.rows.tables import LEDGER
 from mpq_fixtures.signals import Modality
 from mpq_fixtures.statistics import retention, take
 from mpq_fixtures.suite import OWN_ANSWERS, Case
-
-_Found = tuple[Metric, Sequence[Statistic], NDArray[np.bool_]]
-"""A metric, what it keeps of the samples that it could measure, and which of all these are."""
 
 
 @dataclass(frozen=True)
@@ -216,41 +212,29 @@ def _measures(
     rows: Rows, groups: Sequence[str], metric: Metric, further: Sequence[Metric], absent: Mapping[Metric, str]
 ) -> dict[str, Measure]:
     """Measure over all samples; a signal metric over those that it could measure, and the others are counted."""
-    tried = rows.signal_metrics
-    found: list[_Found] = [(metric, rows.statistics(), np.ones(len(rows), np.bool_))]
-    nothing: tuple[Sequence[Statistic], NDArray[np.bool_]] = [], np.zeros(len(rows), np.bool_)
-    found += [(other, *(rows.further(other.name) if other.name in tried else nothing)) for other in further]
-    measures = {}
-    for (one, statistics, _), interval in zip(found, _intervals(found, groups), strict=True):
-        measures[one.name] = _measure(one, one.value(statistics) if len(statistics) else math.nan, interval)
+    tried, measures = rows.signal_metrics, {metric.name: _measured(metric, rows.statistics(), groups)}
     for other in further:
+        statistics, there = rows.further(other.name) if other.name in tried else ([], np.zeros(len(rows), np.bool_))
+        members = [groups[place] for place in np.flatnonzero(there).tolist()] if groups else []
         missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
-        measures[other.name] = replace(measures[other.name], missing=missing, why_missing=why)
+        measures[other.name] = replace(_measured(other, statistics, members), missing=missing, why_missing=why)
     for other, lack in absent.items():
         measures[other.name] = replace(_measure(other, math.nan, NONE), missing=len(rows), why_missing=lack)
     return measures
 
 
-def _intervals(found: Sequence[_Found], groups: Sequence[str]) -> list[Interval]:
-    """Return the interval of each metric over the samples that it could measure; those that have the same ones are taken together."""
-    found_intervals = [NONE] * len(found)
-    alike: dict[bytes, list[int]] = {}
-    for number, (_, _, measured) in enumerate(found):
-        if measured.any():
-            alike.setdefault(measured.tobytes(), []).append(number)
-    for numbers in alike.values():
-        measured = found[numbers[0]][2]
-        members = [groups[place] for place in np.flatnonzero(measured).tolist()] if groups else []
-        for number, interval in zip(numbers, intervals([found[number][:2] for number in numbers], members), strict=True):
-            found_intervals[number] = interval
-    return found_intervals
+def _measured(metric: Metric, statistics: Sequence[Statistic], groups: Sequence[str]) -> Measure:
+    """Measure over the samples that a metric could measure, if there are any."""
+    if not len(statistics):
+        return _measure(metric, math.nan, NONE)
+    return _measure(metric, metric.value(statistics), interval(metric, statistics, groups))
 
 
-def _measure(metric: Metric, value: float, interval: Interval) -> Measure:
+def _measure(metric: Metric, value: float, found: Interval) -> Measure:
     return Measure(
         value,
-        interval.low,
-        interval.high,
+        found.low,
+        found.high,
         metric.unit,
         metric.higher_is_better,
         metric.tolerance,
@@ -258,5 +242,5 @@ def _measure(metric: Metric, value: float, interval: Interval) -> Measure:
         metric.settings,
         metric.version,
         packages=metric.packages,
-        method=interval.method,
+        method=found.method,
     )

@@ -11,7 +11,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from mpq_fixtures.intervals import combined_interval, interval, intervals, rate_interval, retention_interval, score_of_ratio
+from mpq_fixtures.intervals import combined_interval, interval, rate_interval, retention_interval, score_of_ratio
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
@@ -166,8 +166,6 @@ class TestNone:
             interval(Top1(), hits(3, 3), level=level)
 
     def test_refuses_other_samples(self) -> None:
-        with pytest.raises(ValueError, match="same samples"):
-            intervals([(Top1(), hits(3, 3)), (Top1(), hits(3, 4))])
         with pytest.raises(ValueError, match="same samples"):
             retention_interval(Top1(), hits(3, 3), hits(3, 4))
         with pytest.raises(ValueError, match="2 groups do not fit 6 samples"):
