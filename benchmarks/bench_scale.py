@@ -54,7 +54,7 @@ def seconds_to_draw() -> float:
 def test_intervals_of_a_case(benchmark: BenchmarkFixture, metrics: list[Metric], row: Rows) -> None:
     pairs = [(metric, statistics(metric, 300_000, seed)) for seed, metric in enumerate(metrics)]
     before = seconds_to_draw() if benchmark.enabled else 0.0
-    found = benchmark.pedantic(lambda: [interval(metric, statistics) for metric, statistics in pairs], rounds=1)
+    found = benchmark.pedantic(lambda: [interval(metric, kept) for metric, kept in pairs], rounds=1)
     assert all(low < high for low, high, _ in found)
     if benchmark.enabled:
         drawing = (before + seconds_to_draw()) / 2

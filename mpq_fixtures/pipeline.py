@@ -220,8 +220,7 @@ class Pipeline:
         found = array("q")
         for start in range(0, len(positions), _LOOKED_UP):
             some = positions[start : start + _LOOKED_UP]
-            columns = self.dataset.columns.select(["source"])
-            keys = keys_of(columns.slice(some[0], len(some)) if isinstance(some, range) else columns.take(np.asarray(some)))
+            keys = keys_of(self.dataset.columns.select(["source"]).take(np.asarray(some)))
             there = self.rows.found(keys)
             if self.needs_answers and self.reference is not None:
                 there &= self.answers.found(keys) & self.reference.answers.found(keys)

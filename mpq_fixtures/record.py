@@ -214,9 +214,12 @@ def _measures(
     """Measure over all samples; a signal metric over those that it could measure, and the others are counted."""
     tried, measures = rows.signal_metrics, {metric.name: _measured(metric, rows.statistics(), groups)}
     for other in further:
-        statistics, there = rows.further(other.name) if other.name in tried else ([], np.zeros(len(rows), np.bool_))
-        members = [groups[place] for place in np.flatnonzero(there).tolist()] if groups else []
-        missing, why = rows.unmeasured(other.name) if other.name in tried else (0, "")
+        if other.name not in tried:
+            measures[other.name] = _measured(other, (), ())
+            continue
+        statistics, there = rows.further(other.name)
+        members = take(groups, np.flatnonzero(there)) if groups else []
+        missing, why = rows.unmeasured(other.name)
         measures[other.name] = replace(_measured(other, statistics, members), missing=missing, why_missing=why)
     for other, lack in absent.items():
         measures[other.name] = replace(_measure(other, math.nan, NONE), missing=len(rows), why_missing=lack)
