@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 PREDICTIONS = """
 import time
 
-from mpq_fixtures.devices import keep_freed_memory
+from mpq_fixtures.processes.devices import keep_freed_memory
 
 if {kept}:
     keep_freed_memory()

@@ -20,7 +20,7 @@ CALLS = 3000
 PREDICTIONS = """
 import io, json, sys, time
 
-from mpq_fixtures.devices import clock_of, keep_freed_memory, let_waiting_threads_sleep
+from mpq_fixtures.processes.devices import clock_of, keep_freed_memory, let_waiting_threads_sleep
 
 let_waiting_threads_sleep()
 keep_freed_memory()

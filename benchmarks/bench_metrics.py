@@ -17,7 +17,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.codecs import instance
 from mpq_fixtures.gate.packing import pack, unpack
-from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.miou import MeanIoU
 from mpq_fixtures.metrics.psnr import AudioPSNR, ImagePSNR
@@ -27,6 +26,7 @@ from mpq_fixtures.metrics.ssim import SSIM
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.signals import Audio, Image
+from mpq_fixtures.statistics.intervals import interval
 
 RATE = 16_000
 STEMS = ("bass", "drums", "other", "vocals")

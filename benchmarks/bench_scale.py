@@ -18,14 +18,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from mpq_fixtures.gate.comparison import Margins, compare
 from mpq_fixtures.gate.measured import Measured
-from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.ssim import SSIM
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.report.html import write_report
-from mpq_fixtures.statistics import values_of_points
+from mpq_fixtures.statistics.intervals import interval
+from mpq_fixtures.statistics.resampling import values_of_points
 
 EVALUATIONS, CODECS, QUALITIES = 50, ("jpeg", "webp"), [f"q{quality}" for quality in range(2, 82, 4)]
 PICTURES = "image_classification"

@@ -90,7 +90,7 @@ import time
 import torch
 from transformers import AutoModelForImageClassification
 
-from mpq_fixtures.devices import keep_freed_memory
+from mpq_fixtures.processes.devices import keep_freed_memory
 
 checkpoint, begin = sys.argv[1], float(sys.argv[2])
 keep_freed_memory()

@@ -16,6 +16,7 @@ from mpq_fixtures.codecs import Codec
 from mpq_fixtures.metrics import Statistic
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.temporary import TemporaryFolder
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import Failure
@@ -26,7 +27,6 @@ from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import STATISTIC, StoreError, key_of
 from mpq_fixtures.store.packs import SOURCE, keys_of
 from mpq_fixtures.suite import Case
-from mpq_fixtures.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa

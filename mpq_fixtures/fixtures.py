@@ -31,12 +31,12 @@ from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.plain_text import plain
-from mpq_fixtures.provenance import provenance
 from mpq_fixtures.record import Record
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.files import Result
+from mpq_fixtures.results.provenance import provenance
+from mpq_fixtures.session.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT
 from mpq_fixtures.signals import Dataset
-from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT
 from mpq_fixtures.store import StoreError
 from mpq_fixtures.suite import FAIL, LABELS, ORIGINAL, Case, Evaluation
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mpq_fixtures.datasets import align, load_dataset
-from mpq_fixtures.devices import resolve_device
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.devices import resolve_device
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset

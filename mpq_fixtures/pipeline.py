@@ -16,7 +16,6 @@ import numpy as np
 from mpq_fixtures import chain
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.datasets.reading import readers
-from mpq_fixtures.devices import clock_of, freed_memory_kept, large_blocks_given_back, machine_kind
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.agreement import agreement
 from mpq_fixtures.models import predictions
@@ -24,7 +23,9 @@ from mpq_fixtures.models.answers import Answer, Limit, ask
 from mpq_fixtures.models.batching import FEW, MANY, Choice, choose_batch, scale_of
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.plain_text import plain
-from mpq_fixtures.prefetch import Crew, ahead
+from mpq_fixtures.processes.devices import clock_of, freed_memory_kept, large_blocks_given_back, machine_kind
+from mpq_fixtures.processes.prefetch import Crew, ahead
+from mpq_fixtures.processes.under_way import Place
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import ROW_FORMAT, Failure, Row
 from mpq_fixtures.rows.tables import table_of
@@ -34,7 +35,6 @@ from mpq_fixtures.store import AUDIT, BITSTREAM, PREDICTION, STATISTIC, Scope, k
 from mpq_fixtures.store.packs import keys_of, sample_key
 from mpq_fixtures.suite import BOTH, LABELS, Case
 from mpq_fixtures.transcoding import Transcoded, Transcoder, Transcoding
-from mpq_fixtures.under_way import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,27 +18,27 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.clock import Clock
-from mpq_fixtures.controller import Controller
-from mpq_fixtures.devices import set_up_process, threads_for_worker
-from mpq_fixtures.endings import end_with_parent, once, stopping_signals
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.overseer import can_be_copied
 from mpq_fixtures.engines.ray import RayEngine
 from mpq_fixtures.engines.work_data import folder_of
 from mpq_fixtures.gate.shares import shares_of
-from mpq_fixtures.marker import MARKER, MarkerError, cases_for
 from mpq_fixtures.opened import OpenEvaluation, OpenPipelines
 from mpq_fixtures.options import RAY, add_options, read_options
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.plain_text import is_utf8, plain
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.devices import set_up_process, threads_for_worker
+from mpq_fixtures.processes.endings import end_with_parent, once, stopping_signals
+from mpq_fixtures.processes.under_way import UnderWay
 from mpq_fixtures.progress import ProgressBoard, ProgressWriter
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
-from mpq_fixtures.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT, STARTED, account_of
+from mpq_fixtures.session.controller import Controller
+from mpq_fixtures.session.marker import MARKER, MarkerError, cases_for
+from mpq_fixtures.session.stashed import CASES, COMPARISON, OPENED, OPTIONS, RESOURCES, RESULT, STARTED, account_of
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import Case
-from mpq_fixtures.under_way import UnderWay
 
 SENT = pytest.StashKey[set[str]]()
 _MOST_RESTARTS = "200"  # xdist's four a worker would end a run over two bad samples; what dies in its collection must end

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.temporary import TemporaryFolder
+from mpq_fixtures.processes.temporary import TemporaryFolder
 
 _INTERVAL = 0.5
 

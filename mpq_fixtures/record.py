@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from mpq_fixtures.intervals import NONE, Interval, interval, rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric, Statistic, restore_metric
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import LEDGER
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.statistics import retention, take
+from mpq_fixtures.statistics.intervals import interval, rate_interval, retention_interval
+from mpq_fixtures.statistics.resampling import take
+from mpq_fixtures.statistics.retention import retention
+from mpq_fixtures.statistics.units import NONE, Interval
 from mpq_fixtures.suite import OWN_ANSWERS, Case
 
 
@@ -23,9 +25,9 @@ from mpq_fixtures.suite import OWN_ANSWERS, Case
 class Measure:
     """A metric's value over a case with its 95 % interval, and what is needed to read it.
 
-    ``method`` names how the interval was found (`mpq_fixtures.intervals`), "" where there is none. ``settings`` are the metric's options,
-    ``packages`` the versions of what computed it (`Metric.packages`). ``missing`` samples have no value, the first of them for the reason
-    ``why_missing``.
+    ``method`` names how the interval was found (`mpq_fixtures.statistics.intervals`), "" where there is none. ``settings`` are the metric's
+    options, ``packages`` the versions of what computed it (`Metric.packages`). ``missing`` samples have no value, the first of them for the
+    reason ``why_missing``.
     """
 
     value: float

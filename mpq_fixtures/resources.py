@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.engines import Engine
 from mpq_fixtures.files import temporary_beside
-from mpq_fixtures.prefetch import Hands
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.prefetch import Hands
+from mpq_fixtures.processes.under_way import UnderWay
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.store import Store, key_of
-from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
     from pathlib import Path

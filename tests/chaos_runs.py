@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from mpq_fixtures.clock import peak_memory
 from mpq_fixtures.engines.work_data import folder_of
+from mpq_fixtures.processes.clock import peak_memory
 
 LOOK = 0.1
 _MARK = "CHAOS_RUN"

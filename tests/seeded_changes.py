@@ -21,7 +21,6 @@ import numpy as np
 
 from mpq_fixtures import DISTRIBUTION
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, MADE_BY, SIGNAL, SOURCE, STATISTIC
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.evaluate import evaluate
@@ -32,9 +31,10 @@ from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pocket.textures import classification
-from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.processes.clock import Clock
 from mpq_fixtures.record import Record
 from mpq_fixtures.resources import Resources
+from mpq_fixtures.results.provenance import loaded_libraries
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Case, Evaluation

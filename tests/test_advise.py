@@ -30,10 +30,10 @@ from mpq_fixtures.codecs import Numbers
 from mpq_fixtures.commands.advise import ANSWERED, CANNOT, STOPPED, UNTOLD
 from mpq_fixtures.decisions.advice import Figures, Point
 from mpq_fixtures.decisions.search import Estimate, Found, parts, pool, search
-from mpq_fixtures.intervals import score_of_ratio_ends
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.signals import Audio
+from mpq_fixtures.statistics.proportions import score_of_ratio_ends
 
 QUALITIES = [f"q{number}" for number in range(1, 101)]
 HITS = Path(__file__).with_name("jpeg_hits.npz")

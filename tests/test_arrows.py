@@ -12,7 +12,7 @@ import mpq_fixtures
 
 PACKAGE = Path(mpq_fixtures.__file__).parent
 PLUGGED_IN = ("codecs", "datasets", "hub", "metrics")
-ABOVE = ("gate", "results", "decisions", "engines", "report", "commands", "pipeline", "evaluate", "record", "run", "plugin")
+ABOVE = ("gate", "results", "decisions", "engines", "report", "commands", "pipeline", "evaluate", "record", "session", "plugin")
 
 
 def imports_of(file: Path) -> Iterator[str]:
@@ -42,7 +42,7 @@ def users_of(rooms: tuple[str, ...], *folders: str) -> set[str]:
 
 def test_nothing_knows_the_report_but_who_writes_it() -> None:
     own = {file.relative_to(PACKAGE).as_posix() for file in (PACKAGE / "report").rglob("*.py")}
-    assert users_of(("report",)) - own == {"run.py", "__main__.py", "commands/advise.py"}
+    assert users_of(("report",)) - own == {"session/run.py", "__main__.py", "commands/advise.py"}
 
 
 @pytest.mark.parametrize("room", PLUGGED_IN)
@@ -51,4 +51,4 @@ def test_what_plugs_in_knows_nothing_of_what_is_made_of_it(room: str) -> None:
 
 
 def test_results_and_gate_know_nothing_of_decisions_or_of_who_runs_them() -> None:
-    assert users_of(("decisions", "report", "commands", "engines", "plugin", "run"), "results", "gate") == set()
+    assert users_of(("decisions", "report", "commands", "engines", "plugin", "session"), "results", "gate") == set()

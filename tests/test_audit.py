@@ -18,9 +18,9 @@ from trial_records import EVALUATION
 from trial_signals import photo
 
 from mpq_fixtures import codecs
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.conformance.audit import audit
 from mpq_fixtures.conformance.stored import audited
+from mpq_fixtures.processes.clock import Clock
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import open_store

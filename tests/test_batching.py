@@ -416,7 +416,7 @@ class TestMemory:
             import numpy as np, torch
             from torch import nn
             from mpq_fixtures.models.answers import Answer, Limit, ask
-            from mpq_fixtures.devices import keep_freed_memory
+            from mpq_fixtures.processes.devices import keep_freed_memory
             from mpq_fixtures.signals import Image
             from mpq_fixtures.tasks import find_task
 

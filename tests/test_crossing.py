@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from seeded_changes import CHANGES, POCKET, Bench, matrix, perturb
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.evaluate import evaluate
 from mpq_fixtures.gate.crossing import Crossing, cross
 from mpq_fixtures.gate.measured import of_record
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pocket.speech import utterances
+from mpq_fixtures.processes.clock import Clock
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import open_store
 from mpq_fixtures.suite import Evaluation

@@ -24,7 +24,7 @@ from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.record import Record, summarise
 from mpq_fixtures.rows import Failure, Row
 from mpq_fixtures.rows.reader import Rows
-from mpq_fixtures.statistics import draws, values_of_points
+from mpq_fixtures.statistics.resampling import draws, values_of_points
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 

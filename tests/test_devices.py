@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from mpq_fixtures.devices import clock_of, machine_kind
+from mpq_fixtures.processes.devices import clock_of, machine_kind
 
 FAULTS = """
 import ctypes
 import resource
 import numpy as np
-from mpq_fixtures.devices import freed_memory_kept, keep_freed_memory, large_blocks_given_back
+from mpq_fixtures.processes.devices import freed_memory_kept, keep_freed_memory, large_blocks_given_back
 
 if hasattr(ctypes.CDLL(None), "prctl"):
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages, where there are some left, are found in one go
@@ -81,7 +81,8 @@ class TestFreedMemory:
 class TestMachineKind:
     def test_names_processor_instructions_and_threads_without_torch(self) -> None:
         program = (
-            "import sys; from mpq_fixtures.devices import machine_kind; print(machine_kind('cpu', 3)); assert 'torch' not in sys.modules"
+            "import sys; from mpq_fixtures.processes.devices import machine_kind; "
+            "print(machine_kind('cpu', 3)); assert 'torch' not in sys.modules"
         )
         clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         for more, threads in (({}, 3), ({"OMP_NUM_THREADS": "1"}, 1)):

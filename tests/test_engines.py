@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from projects import Project
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.engines import local
@@ -28,6 +27,7 @@ from mpq_fixtures.engines.ranges import batches_of_range
 from mpq_fixtures.engines.work_data import folder_of, look_up
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.clock import Clock
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.signals import Dataset, Image, Sample

@@ -22,14 +22,12 @@ import pytest
 
 from mpq_fixtures import codecs
 from mpq_fixtures.chain import digest_of_array
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, jpeg
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.codecs.opus import Opus
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.work_data import look_up
 from mpq_fixtures.evaluate import evaluate, finish
-from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.top1 import Top1
@@ -37,11 +35,13 @@ from mpq_fixtures.models.batching import Choice
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.pocket import songs, textures
-from mpq_fixtures.prefetch import Crew, Hands, ahead
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.prefetch import Crew, Hands, ahead
 from mpq_fixtures.record import Record
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.sample_errors import SampleError
 from mpq_fixtures.signals import Audio, Dataset, Image, Sample
+from mpq_fixtures.statistics.intervals import interval
 from mpq_fixtures.store import LAYERS, STATISTIC, DamagedEntry, StoreError, open_store
 from mpq_fixtures.store.packs import sample_key
 from mpq_fixtures.suite import OWN_ANSWERS, Case, Evaluation

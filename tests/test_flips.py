@@ -20,7 +20,6 @@ from projects import Project
 from trial_records import record
 
 from mpq_fixtures import flips
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.evaluate import finish
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, Flips, choose, find_flips, median_fall
@@ -28,6 +27,8 @@ from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.temporary import OwnedFolder
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.cases import read_case
 from mpq_fixtures.report.flips import MOST, Flip, flips_of, rows_of, wanted
@@ -39,7 +40,6 @@ from mpq_fixtures.store import AUDIT, BITSTREAM, open_store
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.image_classification import ImageClassification
-from mpq_fixtures.temporary import OwnedFolder
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \" ' & "
 

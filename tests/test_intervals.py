@@ -11,7 +11,6 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from mpq_fixtures.intervals import combined_interval, interval, rate_interval, retention_interval, score_of_ratio
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
@@ -21,6 +20,8 @@ from mpq_fixtures.metrics.psnr import ImagePSNR
 from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
+from mpq_fixtures.statistics.intervals import combined_interval, interval, rate_interval, retention_interval
+from mpq_fixtures.statistics.proportions import score_of_ratio
 
 Draw = Callable[[], np.ndarray]
 
@@ -93,7 +94,7 @@ class TestSums:
         statistics = np.random.default_rng(1).integers(1, 100, (50, 3, 4)).astype(float)
         statistics[:, 2] = np.minimum(statistics[:, 0], statistics[:, 1])
         whole = interval(MeanIoU(4), statistics)
-        monkeypatch.setattr("mpq_fixtures.intervals._TOGETHER", 12 * 7)
+        monkeypatch.setattr("mpq_fixtures.statistics.intervals._TOGETHER", 12 * 7)
         assert interval(MeanIoU(4), statistics) == whole
 
     def test_of_few_stay_within_bounds_and_reach(self) -> None:

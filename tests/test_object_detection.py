@@ -27,11 +27,11 @@ from mpq_fixtures.datasets.reading import read_image, size_of_image
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.examples import class_colour
 from mpq_fixtures.gate.packing import pack, unpack
-from mpq_fixtures.intervals import interval
 from mpq_fixtures.metrics import restore_metric
 from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.signals import Dataset, Image
-from mpq_fixtures.statistics import draws, resampled_values
+from mpq_fixtures.statistics.intervals import interval
+from mpq_fixtures.statistics.resampling import draws, resampled_values
 from mpq_fixtures.suite import SuiteError
 from mpq_fixtures.suite.file import load_suite
 from mpq_fixtures.tasks import find_task

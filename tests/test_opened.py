@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.models.answers import Limit
 from mpq_fixtures.opened import OpenEvaluation, OpenPipelines
+from mpq_fixtures.processes.clock import Clock
 from mpq_fixtures.read_cache import ReadCache
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import open_store

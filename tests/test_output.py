@@ -14,7 +14,7 @@ from projects import Project
 from trial_records import EVALUATION
 
 from mpq_fixtures.results.samples import remove_parts
-from mpq_fixtures.summary import _lowest
+from mpq_fixtures.session.summary import _lowest
 
 FILES = ("results.csv", "results.json", "samples.parquet")
 

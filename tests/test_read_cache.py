@@ -127,7 +127,7 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     body = """if True:
         import os, resource, signal, sys
         import numpy as np
-        from mpq_fixtures.clock import peak_memory
+        from mpq_fixtures.processes.clock import peak_memory
         from mpq_fixtures.read_cache import ReadCache
         from mpq_fixtures.signals import Image
 

@@ -27,7 +27,7 @@ from mpq_fixtures.rows import Failure, Row
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import columns_of, table_of
 from mpq_fixtures.rows.writer import RowsWriter
-from mpq_fixtures.run import Run
+from mpq_fixtures.session.run import Run
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 

@@ -238,7 +238,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mpq_fixtures.clock import peak_memory
+from mpq_fixtures.processes.clock import peak_memory
 from mpq_fixtures.gate.measured import of_record, of_results
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import PASSED, Result, write_results

@@ -36,7 +36,8 @@ from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.rows import Row
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Audio, Image, Modality
-from mpq_fixtures.statistics import Correlation, draws, rank_correlation, values_of_points
+from mpq_fixtures.statistics.correlations import Correlation, rank_correlation
+from mpq_fixtures.statistics.resampling import draws, values_of_points
 from mpq_fixtures.suite import Case, Evaluation
 from mpq_fixtures.tasks import find_task
 

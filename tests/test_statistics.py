@@ -18,7 +18,8 @@ from mpq_fixtures.metrics.sdr import SDR
 from mpq_fixtures.metrics.si_sdr import SISDR
 from mpq_fixtures.metrics.top1 import Top1
 from mpq_fixtures.metrics.word_accuracy import WordAccuracy
-from mpq_fixtures.statistics import SEED, draws, resampled, resampled_values, retention, retentions, values_of_points
+from mpq_fixtures.statistics.resampling import SEED, draws, resampled, resampled_values, values_of_points
+from mpq_fixtures.statistics.retention import retention, retentions
 from mpq_fixtures.suite import Threshold
 
 
@@ -89,7 +90,7 @@ class TestResamples:
         statistics = drawn(metric, 5)
         index = draws(5, 400)
         expected = [metric.value([statistics[i] for i in row]) for row in index]
-        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 5 * 37)
+        monkeypatch.setattr("mpq_fixtures.statistics.resampling.DRAWN", 5 * 37)
         np.testing.assert_allclose(resampled_values(metric, statistics, index), expected, rtol=1e-12)
 
     @pytest.mark.parametrize(("level", "margin"), [(0.95, 0.035), (0.80, 0.055)])
@@ -114,8 +115,8 @@ class TestResamples:
     def test_do_not_depend_on_how_many_are_drawn_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         statistics = drawn(ImagePSNR(), 50)
         whole = percentiles(ImagePSNR(), statistics)
-        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 50 * 37)
-        monkeypatch.setattr("mpq_fixtures.statistics.GATHERED", 190)
+        monkeypatch.setattr("mpq_fixtures.statistics.resampling.DRAWN", 50 * 37)
+        monkeypatch.setattr("mpq_fixtures.statistics.resampling.GATHERED", 190)
         assert percentiles(ImagePSNR(), statistics) == whole
 
     def test_the_draws_stay_what_they_were(self) -> None:
@@ -205,7 +206,7 @@ class TestGroups:
         metric = MeanIoU(150)
         statistics, names = drawn(metric, 12), [*"aaaaabbbcc", "", ""]
         whole = percentiles(metric, statistics, groups=names)
-        monkeypatch.setattr("mpq_fixtures.statistics.DRAWN", 5 * 37)
+        monkeypatch.setattr("mpq_fixtures.statistics.resampling.DRAWN", 5 * 37)
         assert percentiles(metric, statistics, groups=names) == pytest.approx(whole, rel=1e-12)
 
     def test_must_be_as_many_as_samples(self) -> None:

@@ -49,11 +49,11 @@ from mpq_fixtures.errors import AssetError
 from mpq_fixtures.gate.baseline_files import BaselineError
 from mpq_fixtures.gate.baselines import Baselines, read_baselines, write_baselines
 from mpq_fixtures.gate.measured import of_record
-from mpq_fixtures.marker import MarkerError, cases_for
 from mpq_fixtures.models import predictions
 from mpq_fixtures.options import Options
 from mpq_fixtures.results.files import PASSED, Result, read_results, write_results
 from mpq_fixtures.results.history import append, read_history
+from mpq_fixtures.session.marker import MarkerError, cases_for
 from mpq_fixtures.store import packs
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite.file import load_suite, mistakes

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mpq_fixtures.temporary import remove_orphans_in
+from mpq_fixtures.processes.temporary import remove_orphans_in
 
 MAKE = """
 import sys
-from mpq_fixtures.temporary import TemporaryFolder
+from mpq_fixtures.processes.temporary import TemporaryFolder
 folder = TemporaryFolder("tried")
 (folder.path / "within").mkdir()
 print(folder.path, flush=True)
@@ -22,7 +22,7 @@ sys.stdin.read()
 OWN = """
 import sys
 from pathlib import Path
-from mpq_fixtures.temporary import OwnedFolder
+from mpq_fixtures.processes.temporary import OwnedFolder
 folder = OwnedFolder(Path(sys.argv[1]))
 folder.make()
 (folder.path / "rows").touch()
@@ -33,7 +33,7 @@ sys.stdin.read()
 DIE = """
 import os
 import signal
-from mpq_fixtures.temporary import TemporaryFolder
+from mpq_fixtures.processes.temporary import TemporaryFolder
 folder = TemporaryFolder("tried")
 for number in range(9):
     (folder.path / str(number)).touch()

@@ -15,13 +15,13 @@ import pytest
 from chaos_kinds import Disk, NoDisk
 from test_isolation import ends
 
-from mpq_fixtures import under_way
 from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.engines.deaths import IN_A_ROW, KILLS, OTHERS_IN_A_ROW, TESTS_CRASHED, TESTS_KILLED, Suspect, consequences
 from mpq_fixtures.engines.overseer import Overseer
 from mpq_fixtures.engines.work_data import lock_of
+from mpq_fixtures.processes import under_way
+from mpq_fixtures.processes.under_way import Notes, Slot, UnderWay
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.under_way import Notes, Slot, UnderWay
 
 END = {
     "segfault": ("import ctypes; ctypes.string_at(0)", "Segmentation fault"),
@@ -38,7 +38,7 @@ import os
 from pathlib import Path
 
 from mpq_fixtures.engines.claims import Claims
-from mpq_fixtures.under_way import UnderWay
+from mpq_fixtures.processes.under_way import UnderWay
 
 notes = UnderWay()
 claims = Claims(Path({str(folder)!r}), {session!r}, 2, notes)
@@ -63,7 +63,7 @@ FULL = """
 import sys
 from pathlib import Path
 
-from mpq_fixtures.under_way import UnderWay, read
+from mpq_fixtures.processes.under_way import UnderWay, read
 
 file, notes = Path(sys.argv[1]) / "one", UnderWay()
 notes.open(file, "s")
@@ -104,7 +104,7 @@ class TestNotes:
 import subprocess, sys
 from pathlib import Path
 from mpq_fixtures.engines.claims import Claims
-from mpq_fixtures.under_way import UnderWay
+from mpq_fixtures.processes.under_way import UnderWay
 
 notes = UnderWay()
 claims = Claims(Path(sys.argv[1]), "s", 1, notes)
@@ -340,7 +340,7 @@ import ctypes
 from pathlib import Path
 
 from mpq_fixtures.engines.claims import Claims
-from mpq_fixtures.under_way import UnderWay
+from mpq_fixtures.processes.under_way import UnderWay
 
 notes = UnderWay()
 claims = Claims(Path({str(tmp_path)!r}), "s", 2, notes)

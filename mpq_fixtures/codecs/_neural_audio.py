@@ -32,12 +32,12 @@ from mpq_fixtures import DISTRIBUTION, hub
 from mpq_fixtures.codecs import CodecError, Ledger
 from mpq_fixtures.codecs._audio import AudioCodec, read_varint, scipy_build, varint
 from mpq_fixtures.codecs._packing import pack, unpack
-from mpq_fixtures.devices import cores
 from mpq_fixtures.downloads import progress_bar
 from mpq_fixtures.errors import AssetError, MissingAsset
 from mpq_fixtures.hub.files import UnfitError
 from mpq_fixtures.hub.repository import Repository, State
 from mpq_fixtures.models import checkpoints
+from mpq_fixtures.processes.devices import cores
 from mpq_fixtures.weights import digest_of_file
 
 if TYPE_CHECKING:

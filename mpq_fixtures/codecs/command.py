@@ -33,8 +33,8 @@ from mpq_fixtures.codecs._commands import Commands, read_commands
 from mpq_fixtures.codecs._pillow import checked
 from mpq_fixtures.codecs._sources import digest_of_sources
 from mpq_fixtures.datasets.reading import rgb_of
+from mpq_fixtures.processes.temporary import TemporaryFolder
 from mpq_fixtures.signals import Audio, Image
-from mpq_fixtures.temporary import TemporaryFolder
 from mpq_fixtures.weights import digest_of_file
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import Codec, CodecError
 from mpq_fixtures.commands.advise_data import AdviceError, Asked, candidates, choose
 from mpq_fixtures.commands.advise_words import as_json, as_text
@@ -21,7 +20,6 @@ from mpq_fixtures.commands.progress import Progress, stoppable
 from mpq_fixtures.conformance.stored import audited
 from mpq_fixtures.decisions.advice import Advice, Answer, Figures, Point, describe_failure
 from mpq_fixtures.decisions.search import Estimate, parts, search
-from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.overseer import engine_of_command
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.evaluate import finish
@@ -29,6 +27,9 @@ from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.devices import set_up_process, threads_for_worker
+from mpq_fixtures.processes.temporary import TemporaryFolder
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.record import Record
 from mpq_fixtures.report.drawing import DrawingError
@@ -37,7 +38,6 @@ from mpq_fixtures.signals import Dataset
 from mpq_fixtures.store import StoreError, open_store
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation, SuiteError
 from mpq_fixtures.tasks import TaskError
-from mpq_fixtures.temporary import TemporaryFolder
 
 ANSWERED, CANNOT, UNTOLD, STOPPED = 0, 2, 4, 130
 COMMAND = "mpq advise"
@@ -225,9 +225,9 @@ def write(folder: Path, looking: Looking, advice: Advice, command: Sequence[str]
     Cases are the qualities that were measured on all samples, which can be compared; a note at the originals names those given up before.
     """
     from mpq_fixtures.decisions import decide
-    from mpq_fixtures.provenance import loaded_libraries, origin_of
     from mpq_fixtures.report.html import write_report
     from mpq_fixtures.results.files import PASSED, Result, write_results
+    from mpq_fixtures.results.provenance import loaded_libraries, origin_of
 
     whole, probes = len(looking.dataset.samples), [(answer.codec, probe) for answer in advice.answers for probe in answer.probes]
     points = tuple((codec, probe.quality) for codec, probe in probes if probe.samples == whole)

@@ -77,7 +77,7 @@ def _machine(evaluations: list[Evaluation]) -> list[str]:
     """Write the devices that torch sees, of which a processor is always there, and the store; return what is wrong with that."""
     import torch
 
-    from mpq_fixtures.devices import cores
+    from mpq_fixtures.processes.devices import cores
 
     _title("devices")
     _row("cpu", f"{counted(cores(), 'core')}, torch {torch.__version__}")

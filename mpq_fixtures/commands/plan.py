@@ -16,11 +16,11 @@ from typing import Any
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.datasets import align, load_dataset
-from mpq_fixtures.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.options import store_folder, store_location
 from mpq_fixtures.planning import PROBED, ROW_BYTES, Cost, Costs, Key, Machine, Plan, Range, Work, costs_of, plan
+from mpq_fixtures.processes.devices import cores, resolve_device, set_up_process
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.signals import Dataset
 from mpq_fixtures.suite import Evaluation, SuiteError
@@ -177,7 +177,7 @@ def _timed(action: Callable[[], Any], twice: bool = False) -> tuple[Any, float]:
 
 
 def _held() -> float:
-    from mpq_fixtures.clock import peak_memory
+    from mpq_fixtures.processes.clock import peak_memory
 
     return float(peak_memory())
 

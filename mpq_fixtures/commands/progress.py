@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mpq_fixtures.endings import once, stopping_signals
+from mpq_fixtures.processes.endings import once, stopping_signals
 from mpq_fixtures.words import counted
 
 _PAUSE_TERMINAL, _PAUSE_FILE = 0.5, 60.0

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mpq_fixtures.clock import Clock
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.commands.assets import read_suite
 from mpq_fixtures.commands.progress import Progress, stoppable
 from mpq_fixtures.conformance.stored import audited
-from mpq_fixtures.devices import set_up_process, threads_for_worker
 from mpq_fixtures.engines.overseer import engine_of_command
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import available, store_location
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.clock import Clock
+from mpq_fixtures.processes.devices import set_up_process, threads_for_worker
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.store import StoreError, open_store

@@ -13,8 +13,8 @@ from typing import Any, Self
 from mpq_fixtures.codecs import Codec
 from mpq_fixtures.conformance.signals import array_of
 from mpq_fixtures.isolation.client import SECONDS, CodecProcess, ProcessError
+from mpq_fixtures.processes.temporary import TemporaryFolder
 from mpq_fixtures.signals import Audio, Image, Signal
-from mpq_fixtures.temporary import TemporaryFolder
 
 _SERVED = Path(__file__).with_name("served.py")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mpq_fixtures.clock import peak_memory
+from mpq_fixtures.processes.clock import peak_memory
 
 
 class CodecServer:

@@ -18,8 +18,8 @@ from typing import Any
 
 from mpq_fixtures.datasets.listing import roots_of
 from mpq_fixtures.datasets.mapped import files_of
-from mpq_fixtures.endings import end_with_parent
 from mpq_fixtures.plain_text import is_utf8
+from mpq_fixtures.processes.endings import end_with_parent
 
 
 class BuildingError(Exception):

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.decisions.search import Found, Probe
-from mpq_fixtures.intervals import rate_interval, retention_interval
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.statistics import retention, take
+from mpq_fixtures.statistics.intervals import rate_interval, retention_interval
+from mpq_fixtures.statistics.resampling import take
+from mpq_fixtures.statistics.retention import retention
 from mpq_fixtures.suite import Evaluation
 
 ENOUGH, LOWEST, OUT_OF_REACH, UNTOLD, UNUSABLE = "enough", "lowest", "out of reach", "cannot tell", "unusable"

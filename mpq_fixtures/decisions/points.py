@@ -13,7 +13,8 @@ from mpq_fixtures.metrics import Additive, Metric, Statistic, restore_metric
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.statistics import Statistics, clusters, retentions, values_of_points, values_together
+from mpq_fixtures.statistics.resampling import Statistics, clusters, values_of_points, values_together
+from mpq_fixtures.statistics.retention import retentions
 from mpq_fixtures.suite import ORIGINAL
 from mpq_fixtures.words import counted
 

@@ -1,9 +1,9 @@
 """Who works on what: batches of cases that the workers of a session claim, so that any number of them share one case.
 
 A claim stands as long as its owner lives: each holds a lock on a file of its own, which the system lets go when the process ends, however
-it ends, and what a dead owner had claimed is free again at once; what it was at when it died (`mpq_fixtures.under_way`) is looked into
-then. Sessions that use one store at the same time share their work, too; failures of samples, the time that was spent and the dead belong
-to a session and end with it.
+it ends, and what a dead owner had claimed is free again at once; what it was at when it died (`mpq_fixtures.processes.under_way`) is looked
+into then. Sessions that use one store at the same time share their work, too; failures of samples, the time that was spent and the dead
+belong to a session and end with it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mpq_fixtures import under_way
 from mpq_fixtures.engines.deaths import Deaths
 from mpq_fixtures.engines.work_data import WorkData, lock_of
+from mpq_fixtures.processes import under_way
+from mpq_fixtures.processes.under_way import Notes, UnderWay
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.under_way import Notes, UnderWay
 
 _PATIENCE_FOR_END = 10.0
 """Seconds to wait for who oversees a session to say how one of its processes ended."""

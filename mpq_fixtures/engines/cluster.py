@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from mpq_fixtures import DISTRIBUTION
-from mpq_fixtures.devices import cores, resolve_device
 from mpq_fixtures.errors import describe_error
-from mpq_fixtures.provenance import PACKAGES
+from mpq_fixtures.processes.devices import cores, resolve_device
+from mpq_fixtures.results.provenance import PACKAGES
 
 _PATIENCE = 3.0
 """Seconds that a cluster's head may take to answer."""

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mpq_fixtures import under_way
 from mpq_fixtures.engines.work_data import WorkData
+from mpq_fixtures.processes import under_way
+from mpq_fixtures.processes.under_way import Notes, Slot
 from mpq_fixtures.rows import Failure
-from mpq_fixtures.under_way import Notes, Slot
 
 KILLS = 3
 """Times that a process must be killed at a sample before that is tried alone, and again before that is its failure."""

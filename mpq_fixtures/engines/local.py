@@ -14,15 +14,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.clock import STEPS
-from mpq_fixtures.endings import stopping_signals
 from mpq_fixtures.engines.claims import Claims
 from mpq_fixtures.engines.ranges import MOST_SAMPLES, STRETCH, batches_of_range
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.pipeline import Outcome, Pipeline
+from mpq_fixtures.processes.clock import STEPS
+from mpq_fixtures.processes.endings import stopping_signals
+from mpq_fixtures.processes.under_way import UnderWay
 from mpq_fixtures.signals import Sample
 from mpq_fixtures.store import StoreError
-from mpq_fixtures.under_way import UnderWay
 
 if TYPE_CHECKING:
     from mpq_fixtures.rows import Failure

@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 
 from filelock import FileLock
 
-from mpq_fixtures import under_way
-from mpq_fixtures.endings import end_with_parent, kill_with_descendants, once, stopping_signals
 from mpq_fixtures.engines.local import LocalEngine
 from mpq_fixtures.engines.work_data import forget, lock_of, look_up
-from mpq_fixtures.temporary import TemporaryFolder
-from mpq_fixtures.under_way import NOTES, Notes, UnderWay
+from mpq_fixtures.processes import under_way
+from mpq_fixtures.processes.endings import end_with_parent, kill_with_descendants, once, stopping_signals
+from mpq_fixtures.processes.temporary import TemporaryFolder
+from mpq_fixtures.processes.under_way import NOTES, Notes, UnderWay
 
 _LOOK = 0.5
 """Seconds between two looks at what processes are at."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.clock import STEPS
 from mpq_fixtures.codecs import CodecError
 from mpq_fixtures.engines.cluster import compare_versions, fitting_device, join
 from mpq_fixtures.engines.ranges import batches_of_range
@@ -27,6 +26,7 @@ from mpq_fixtures.engines.tasks import Done, Task, digest_of_samples, keys_of_wo
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import Pipeline
+from mpq_fixtures.processes.clock import STEPS
 from mpq_fixtures.rows import Failure
 from mpq_fixtures.store import STATISTIC, StoreError, packs
 

@@ -19,18 +19,18 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.clock import Clock, peak_memory
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.devices import cores, set_up_process
 from mpq_fixtures.engines.time_limit import TimeLimit
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models.answers import Limit
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.pipeline import FIRST, Pipeline
-from mpq_fixtures.prefetch import Hands
-from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.processes.clock import Clock, peak_memory
+from mpq_fixtures.processes.devices import cores, set_up_process
+from mpq_fixtures.processes.prefetch import Hands
 from mpq_fixtures.read_cache import ReadCache, budget_for
 from mpq_fixtures.resources import Resources
+from mpq_fixtures.results.provenance import loaded_libraries
 from mpq_fixtures.store import BITSTREAM, PREDICTION, Scope, Store, key_of, packs
 from mpq_fixtures.store.base import Part, Source
 from mpq_fixtures.store.packs import keys_of

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mpq_fixtures.under_way import Place, UnderWay
+from mpq_fixtures.processes.under_way import Place, UnderWay
 
 _STDERR = 2
 _LOOK = 0.5

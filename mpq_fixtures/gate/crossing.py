@@ -21,11 +21,11 @@ from mpq_fixtures.gate.hybrids import ANSWERING, DECODING, ENCODING, STRETCHES, 
 from mpq_fixtures.gate.layers import Layer, layer_of
 from mpq_fixtures.gate.measured import Measured, same_source
 from mpq_fixtures.gate.suspects import changed
-from mpq_fixtures.intervals import combined_interval
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.signals import Dataset
+from mpq_fixtures.statistics.intervals import combined_interval
 from mpq_fixtures.suite import Case
 
 

@@ -17,7 +17,7 @@ from mpq_fixtures.record import Record
 from mpq_fixtures.results.samples import SHORT
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.rows.tables import from_hex
-from mpq_fixtures.statistics import take
+from mpq_fixtures.statistics.resampling import take
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ class Measured:
     what, and their mean is exact over all samples alone. ``links`` holds, for each layer of the
     chain that is known, a digest for each sample as ``uint64``, of which the leading ``bits[layer]`` count; a layer that is known of
     all samples together alone is in ``whole`` only: a digest over the links in their order, hex. ``codec`` and ``model`` are their
-    fingerprints, ``provenance`` is what `mpq_fixtures.provenance` says of the run. ``failed`` samples have no row here.
+    fingerprints, ``provenance`` is what `mpq_fixtures.results.provenance` says of the run. ``failed`` samples have no row here.
     """
 
     case: str

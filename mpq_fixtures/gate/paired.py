@@ -20,8 +20,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.intervals import error_of_change
 from mpq_fixtures.metrics import Additive, Countable, Metric, Statistic
+from mpq_fixtures.statistics.intervals import error_of_change
 
 JITTER = 0.01
 """The share of answers that turn for the worse, at most, from one run to the next though nothing was changed."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mpq_fixtures.chain import ANSWER, BITSTREAM, DECODED, GIVEN, SIGNAL, SOURCE, STATISTIC
 from mpq_fixtures.gate.measured import Measured
-from mpq_fixtures.provenance import OWNERS, facts
+from mpq_fixtures.results.provenance import OWNERS, facts
 
 _OWN = {
     BITSTREAM: ("codec code", "codec build"),

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from mpq_fixtures.endings import kill_with_descendants
 from mpq_fixtures.isolation import server
+from mpq_fixtures.processes.endings import kill_with_descendants
 
 SERVER = Path(server.__file__)
 SECONDS = 120.0

@@ -16,7 +16,6 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpq_fixtures.devices import set_up_torch
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub import model_files, model_folder, model_repository, model_weights
 from mpq_fixtures.models.answers import Limit
@@ -24,6 +23,7 @@ from mpq_fixtures.models.callables import PYTHON, call, digest_of_callable, find
 from mpq_fixtures.models.checkpoints import PROCESSOR, WEIGHT_SUFFIXES
 from mpq_fixtures.paths import digest_of_files, digests_of_folder
 from mpq_fixtures.plain_text import plain
+from mpq_fixtures.processes.devices import set_up_torch
 from mpq_fixtures.store import key_of
 from mpq_fixtures.tasks import Model
 

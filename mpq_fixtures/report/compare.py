@@ -19,7 +19,7 @@ from mpq_fixtures.report.cases import Case, read_case
 from mpq_fixtures.results.figures import rate
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.versions import changes_of, versions_of
-from mpq_fixtures.statistics import clusters
+from mpq_fixtures.statistics.resampling import clusters
 
 if TYPE_CHECKING:
     import pyarrow as pa

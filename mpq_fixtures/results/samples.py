@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mpq_fixtures.chain import LAYERS, SOURCE
 from mpq_fixtures.files import for_arrow, put_in_place, temporary_beside
 from mpq_fixtures.flips import parts_shown
+from mpq_fixtures.processes.temporary import remove_orphans_in
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.tables import LEDGER, LINKS, SOURCES, sources_of
 from mpq_fixtures.rows.writer import GROUP_BYTES
-from mpq_fixtures.temporary import remove_orphans_in
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,8 @@ from mpq_fixtures.metrics import Metric, Statistic, registered_signal_metrics, r
 from mpq_fixtures.record import Record
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Modality
-from mpq_fixtures.statistics import FEWEST_POINTS, Correlation, rank_correlation, take, values_of_points
+from mpq_fixtures.statistics.correlations import FEWEST_POINTS, Correlation, rank_correlation
+from mpq_fixtures.statistics.resampling import take, values_of_points
 from mpq_fixtures.suite import ORIGINAL
 
 MOST = 0.5

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.models import checkpoints
 from mpq_fixtures.models.checkpoints import class_names, quiet
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Image
 
 GPU_BATCH = 32

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.models import checkpoints
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Audio
 from mpq_fixtures.tasks import AUDIO
 from mpq_fixtures.tasks._classes import Classification

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.datasets.columns import NoTargets, Table, Targets
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import describe_type, nearest
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
 from mpq_fixtures.models import checkpoints
 from mpq_fixtures.models.checkpoints import quiet
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Audio, Dataset, Image, Signal
 from mpq_fixtures.tasks import AUDIO, IMAGE, Model, Prediction, Task
 from mpq_fixtures.tasks._pictures import pixel_values, read_processor

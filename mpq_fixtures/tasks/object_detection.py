@@ -22,12 +22,12 @@ from PIL import ImageDraw
 
 from mpq_fixtures.datasets.columns import Cells, Files, Table, Targets, digest_of_text, files_of, kind_of
 from mpq_fixtures.datasets.reading import size_of_image
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.examples import MAX_SIDE, Part, class_colour, image_example, signal_example
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.mean_average_precision import Boxes, MeanAveragePrecision
 from mpq_fixtures.models import checkpoints, predictions
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Dataset, Image, Signal, Target
 from mpq_fixtures.tasks import IMAGE, Prediction, Task
 from mpq_fixtures.tasks._classes import NO_CLASS, ClassIndices, mapped, match_models

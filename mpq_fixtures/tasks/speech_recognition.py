@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.datasets.columns import TEXT_TYPES, Cells, Table, Targets, digest_of_text, is_missing, is_whole, kind_of
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError, nearest
 from mpq_fixtures.metrics import Metric
 from mpq_fixtures.models import checkpoints
 from mpq_fixtures.models.answers import Limit, in_what_fits
 from mpq_fixtures.models.checkpoints import quiet
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Audio, Dataset
 from mpq_fixtures.tasks import AUDIO, Task
 from mpq_fixtures.tasks._sounds import mono_at

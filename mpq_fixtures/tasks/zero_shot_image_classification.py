@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError
 from mpq_fixtures.metrics import lacking
 from mpq_fixtures.models import checkpoints
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.tasks._classes import plain_name
 from mpq_fixtures.tasks._pictures import read_processor
 from mpq_fixtures.tasks.image_classification import ImageClassification, ImageClassifier

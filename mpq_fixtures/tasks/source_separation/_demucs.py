@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq_fixtures.devices import autocast
 from mpq_fixtures.errors import AssetError, describe_error
 from mpq_fixtures.hub.files import UnfitError
 from mpq_fixtures.models.checkpoints import metadata_of
+from mpq_fixtures.processes.devices import autocast
 from mpq_fixtures.signals import Audio
 
 _NAMESPACE = "adefossez"  # where demucs.hf keeps its pretrained models

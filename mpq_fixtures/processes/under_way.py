@@ -30,7 +30,7 @@ _HEAD = struct.Struct("<IIfBB")
 """Which note this is, bytes of its text, 0 where nothing is under way, seconds that it may take, the step, and whether it took longer."""
 _SLOTS, _SIZE = 257, 2**16
 """The first slot tells of the process; of the others each thread takes one while it is at something. What nobody writes takes no room."""
-_OWN = Path(__file__).parent
+_OWN = Path(__file__).parents[1]
 _ENDED = "Ended: "
 _KILLED = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 """What is sent from outside, or by the system for want of memory."""

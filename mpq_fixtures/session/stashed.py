@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures.clock import peak_memory
 from mpq_fixtures.gate.comparison import Comparison
 from mpq_fixtures.opened import OpenEvaluation
 from mpq_fixtures.options import Options
-from mpq_fixtures.provenance import loaded_libraries
+from mpq_fixtures.processes.clock import peak_memory
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.files import Result
+from mpq_fixtures.results.provenance import loaded_libraries
 
 OPTIONS = pytest.StashKey[Options]()
 RESOURCES = pytest.StashKey[Resources]()

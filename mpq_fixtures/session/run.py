@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from filelock import FileLock, Timeout
 
-from mpq_fixtures.clock import STEPS
 from mpq_fixtures.decisions import decide
 from mpq_fixtures.errors import describe_error
 from mpq_fixtures.gate.accepted import accepted_lines
@@ -29,15 +28,16 @@ from mpq_fixtures.gate.rates import RateChange, pool_rates
 from mpq_fixtures.gate.shares import Shares, taken
 from mpq_fixtures.gate.verdict import RATE, REGRESSED
 from mpq_fixtures.options import Options
-from mpq_fixtures.provenance import provenance
+from mpq_fixtures.processes.clock import STEPS
+from mpq_fixtures.processes.temporary import OwnedFolder, remove_orphans
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, SKIPPED, Result, read_results, write_results
 from mpq_fixtures.results.history import append
+from mpq_fixtures.results.provenance import provenance
 from mpq_fixtures.results.samples import PARTS, WRITING, remove_parts
 from mpq_fixtures.results.similarity import similarity_correlations
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import ORIGINAL, Case, Evaluation
-from mpq_fixtures.temporary import OwnedFolder, remove_orphans
 from mpq_fixtures.words import counted
 
 _PATIENCE = 60.0

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from mpq_fixtures import DISTRIBUTION, signals, statistics
+from mpq_fixtures import DISTRIBUTION, signals
 from mpq_fixtures.options import Options
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.history import this_host
+from mpq_fixtures.statistics import resampling
 from mpq_fixtures.suite import Evaluation
 
 PACKAGES = (
@@ -129,7 +130,7 @@ def origin_of(
         "metrics": metrics,
         "data": data,
         "options": dict(options),
-        "seeds": {"samples": signals.SEED, "bootstrap": statistics.SEED},
+        "seeds": {"samples": signals.SEED, "bootstrap": resampling.SEED},
     }
 
 

@@ -26,10 +26,10 @@ from mpq_fixtures.progress import ProgressBoard
 from mpq_fixtures.record import Record
 from mpq_fixtures.results.files import FAILED, PASSED, SKIPPED, Result
 from mpq_fixtures.results.markdown import add_to_step_summary
-from mpq_fixtures.run import Run
-from mpq_fixtures.stashed import RESOURCES, STARTED, account_of
+from mpq_fixtures.session.run import Run
+from mpq_fixtures.session.stashed import RESOURCES, STARTED, account_of
+from mpq_fixtures.session.summary import step_summary, summary_lines
 from mpq_fixtures.suite import Case
-from mpq_fixtures.summary import step_summary, summary_lines
 from mpq_fixtures.words import counted
 
 REPEATED = "repeated"

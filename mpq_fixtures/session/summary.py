@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mpq_fixtures.clock import STEPS
 from mpq_fixtures.decisions.lowest import KEPT
 from mpq_fixtures.gate.changes import changes
+from mpq_fixtures.processes.clock import STEPS
 from mpq_fixtures.results.figures import rate
 from mpq_fixtures.results.files import FAILED, NOT_RUN, PASSED, Result, status_of
 from mpq_fixtures.results.markdown import table
-from mpq_fixtures.run import Run
+from mpq_fixtures.session.run import Run
 from mpq_fixtures.store import LAYERS
 from mpq_fixtures.suite import Evaluation
 from mpq_fixtures.words import counted

@@ -1,0 +1,1 @@
+"""What statistics of samples say: values over resamples, retention, intervals and rank correlations. Pure functions."""
