@@ -224,6 +224,22 @@ class TestCommand:
         subprocess.run([*command, "copies"], check=True)
         assert list(work.iterdir()) == []
 
+    @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not here")
+    def test_ends_with_a_process_that_is_killed(self, tmp_path: Path) -> None:
+        (tmp_path / "slow.sh").write_text('echo $$ > "$3"\nexec sleep 943\n')
+        pid, slow = tmp_path / "pid", f"sh {tmp_path}/slow.sh {{input}} {{output}} {tmp_path}/pid"
+        process = subprocess.Popen([sys.executable, "-c", ENCODE, json.dumps(self.table(tmp_path, encode=slow, seconds=600)), "copies"])
+        waits_until = time.monotonic() + 60
+        while not (pid.exists() and pid.read_text().endswith("\n")) and time.monotonic() < waits_until:
+            time.sleep(0.05)
+        command = int(pid.read_text())
+        assert in_group(command)
+        process.kill()
+        process.wait()
+        while in_group(command) and time.monotonic() < waits_until:
+            time.sleep(0.05)
+        assert not in_group(command)
+
     @pytest.mark.parametrize("background", ["(sleep 943 > /dev/null 2>&1 &)", "sleep 943 > /dev/null 2>&1 & exit 3"])
     def test_leaves_no_process_behind(self, tmp_path: Path, background: str) -> None:
         (tmp_path / "left.sh").write_text(f'echo $$ > "$3"\ncp "$1" "$2"\n{background}\n')

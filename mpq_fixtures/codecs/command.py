@@ -259,11 +259,21 @@ def _version(words: tuple[str, ...]) -> str:
     return (run.stdout + run.stderr).decode("utf-8", "replace")
 
 
+@cache
+def _ending_with_us() -> tuple[str, ...]:
+    """Return words that let the system end a command with the thread that starts it, since nobody else would where the worker crashes.
+
+    Nothing where the system has no ``setpriv``, which comes with Linux.
+    """
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
 def _call(command: list[str], folder: Path, seconds: float) -> None:
     """Run a command, and end what it leaves running; raises `CommandError` with its last words where it fails or takes too long."""
     name = Path(command[0]).name
     with subprocess.Popen(
-        command,
+        [*_ending_with_us(), *command],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
