@@ -505,5 +505,11 @@ class TestEndOfRun:
         apart = np.array([falls(9, 500, 60 * number) for number in range(5)])
         assert p_of_wrong_turns(apart, None) == pytest.approx(p_of_jitter(45, 2500))
 
+    def test_clusters_that_fell_whole_count_once(self) -> None:
+        table, speakers = np.full((5, 200), -1.0), np.repeat(np.arange(2), 100)
+        assert p_of_wrong_turns(table, speakers) == pytest.approx(JITTER**2)
+        assert p_of_wrong_turns(table[:, :3], None) == pytest.approx(JITTER**3)
+        assert p_of_wrong_turns(np.zeros((5, 200)), speakers) == 1
+
     def test_level_is_half_of_the_budget_over_the_cases(self) -> None:
         assert level_of_case(100) == pytest.approx(0.00005)

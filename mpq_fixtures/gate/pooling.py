@@ -162,7 +162,8 @@ def p_of_wrong_turns(table: NDArray[np.float64], clusters: NDArray[np.intp] | No
     """Return the chance that jitter turns as many answers wrong: shares ``[cases, samples]`` of -1, 0, 1, NaN where there is none.
 
     Turns of one sample in several cases, or of one cluster, may come together: both counts are divided by the design effect, which is
-    by how much the clusters differ more than independent turns would (Rao and Scott 1992); there are two clusters or more.
+    by how much the clusters differ more than independent turns would (Rao and Scott 1992); there are two clusters or more. Where all
+    answers turned nothing differs, and each cluster counts once.
     """
     wrong, answers = (table == -1).sum(axis=0), (~np.isnan(table)).sum(axis=0)
     if clusters is not None:
@@ -171,7 +172,7 @@ def p_of_wrong_turns(table: NDArray[np.float64], clusters: NDArray[np.intp] | No
     rate = fell / total
     residuals = wrong - rate * answers
     alone = total * rate * (1 - rate)
-    effect = max(1.0, float(residuals @ residuals) * count / (count - 1) / alone) if alone else 1.0
+    effect = max(1.0, float(residuals @ residuals) * count / (count - 1) / alone) if alone else total / count
     return p_of_jitter(fell / effect, total / effect)
 
 

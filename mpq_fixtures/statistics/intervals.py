@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.metrics import Additive, Metric, SignalMetric
-from mpq_fixtures.statistics.proportions import right_or_wrong, score_of_pairs, wilson
+from mpq_fixtures.statistics.proportions import interval_of_ratio, right_or_wrong, wilson
 from mpq_fixtures.statistics.resampling import Statistics, resampled, stacked
 from mpq_fixtures.statistics.retention import retentions
 from mpq_fixtures.statistics.units import NONE, Interval, Units
@@ -73,7 +73,7 @@ def retention_interval(
     units = Units.of([len(each) for each in sets], groups, level)
     stacks = [stacked(metric, each) for each in sets]
     if len(stacks) == 2 and all(right_or_wrong(metric, stack) for stack in stacks):
-        return score_of_pairs(stacks[0], stacks[1], units)
+        return interval_of_ratio(stacks[0], stacks[1], units)
     found = _combined(metric, stacks, _share, units)
     if len(stacks) == 2 and found.low == found.high:
         return _without_spread(metric, stacks[0], metric.value(stacks[0]), units).over(metric.value(stacks[1]))

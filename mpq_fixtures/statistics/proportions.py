@@ -52,7 +52,7 @@ def _design_effect(residuals: _Array, units: Units) -> float:
     return max(1.0, error * error * len(residuals) ** 2 / alone)
 
 
-def score_of_pairs(answers: _Array, originals: _Array, units: Units) -> Interval:
+def interval_of_ratio(answers: _Array, originals: _Array, units: Units) -> Interval:
     """Return the score interval of a ratio of paired proportions (Tang, Tang and Chan 2003; Nam and Blackwelder 2002).
 
     Answers that are right of both and wrong of both count too, so that where nothing changed the interval still has the width that so few
