@@ -9,6 +9,8 @@ a store.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mpq_fixtures.store.base import (
     AUDIT,
     BITSTREAM,
@@ -21,7 +23,6 @@ from mpq_fixtures.store.base import (
     Store,
     StoreError,
     key_of,
-    open_store,
 )
 
 __all__ = [
@@ -38,3 +39,14 @@ __all__ = [
     "key_of",
     "open_store",
 ]
+
+
+def open_store(location: Path | str) -> Store:
+    """Return the store in a folder, or at a URL that fsspec understands: ``s3://bucket/prefix``, ``gs://...``, ``file:///shared``."""
+    if "://" in str(location):
+        from mpq_fixtures.store.remote import RemoteStore
+
+        return RemoteStore(str(location))
+    from mpq_fixtures.store.local import LocalStore
+
+    return LocalStore(Path(location))

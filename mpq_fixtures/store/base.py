@@ -170,14 +170,3 @@ class Store(ABC):
         """Say that something is damaged and is dropped."""
         self.damaged.append(f"{layer} {key[:12]}")
         warnings.warn(DamagedEntry(f"damaged {layer} {what} in {self.location}: made again"), stacklevel=3)
-
-
-def open_store(location: Path | str) -> Store:
-    """Return the store in a folder, or at a URL that fsspec understands: ``s3://bucket/prefix``, ``gs://...``, ``file:///shared``."""
-    if "://" in str(location):
-        from mpq_fixtures.store.remote import RemoteStore
-
-        return RemoteStore(str(location))
-    from mpq_fixtures.store.local import LocalStore
-
-    return LocalStore(Path(location))
