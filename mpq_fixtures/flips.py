@@ -23,7 +23,7 @@ from mpq_fixtures.chain import SOURCE
 from mpq_fixtures.errors import describe_error
 from mpq_fixtures.examples import REASON, Part
 from mpq_fixtures.files import put_in_place, temporary_beside
-from mpq_fixtures.metrics import Metric
+from mpq_fixtures.metrics import Additive, Metric
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import SEED, Dataset, Sample
@@ -82,7 +82,8 @@ def find_flips(metric: Metric, now: Rows, before: Rows) -> Flips:
     after, original = now.numbers(metric.name).astype(np.float64, copy=False), _in_order_of(now, before, metric.name)
     falls = original - after if metric.higher_is_better else after - original
     falls[np.isnan(after) & np.isfinite(original)] = np.inf
-    in_words = bool(now.first("target", "prediction"))
+    said = any(now.different(column) > 1 or now.first(column) for column in ("target", "prediction"))
+    in_words = said and isinstance(metric, Additive)  # what is found in a picture is said in words, too, and its AP moves with every bit
     return Flips(falls, 1e-9 if in_words else TOLERANCES * metric.tolerance)
 
 

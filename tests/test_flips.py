@@ -23,8 +23,11 @@ from mpq_fixtures import flips
 from mpq_fixtures.codecs.jpeg import Jpeg
 from mpq_fixtures.evaluate import finish
 from mpq_fixtures.flips import EXAMPLE, HARMFUL, RANDOM, Flips, choose, find_flips, median_fall
+from mpq_fixtures.metrics import Metric
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
+from mpq_fixtures.metrics.mean_average_precision import MeanAveragePrecision
 from mpq_fixtures.metrics.top1 import Top1
+from mpq_fixtures.metrics.word_accuracy import WordAccuracy
 from mpq_fixtures.models.open_model import OpenModel
 from mpq_fixtures.pipeline import Pipeline
 from mpq_fixtures.processes.clock import Clock
@@ -35,6 +38,8 @@ from mpq_fixtures.report.flips import MOST, Flip, flips_of, rows_of, wanted
 from mpq_fixtures.report.gallery import examples_of, show_example
 from mpq_fixtures.resources import Resources
 from mpq_fixtures.results.samples import PARTS, read_examples, remove_parts, write_samples
+from mpq_fixtures.rows import Row
+from mpq_fixtures.rows.reader import Rows
 from mpq_fixtures.signals import Dataset, Image, Sample
 from mpq_fixtures.store import AUDIT, BITSTREAM, open_store
 from mpq_fixtures.suite import Case, Evaluation
@@ -42,6 +47,11 @@ from mpq_fixtures.tasks import find_task
 from mpq_fixtures.tasks.image_classification import ImageClassification
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \" ' & "
+
+
+def scored(metric: Metric, number: int, prediction: str, target: str, statistic: Any) -> Row:
+    scores = {metric.name: metric.value([statistic])}
+    return Row(f"s{number}", 100, 10_000, prediction, target, statistic.tolist(), {}, scores, {}, source=f"{number:064x}")
 
 
 class TestFinding:
@@ -73,6 +83,31 @@ class TestFinding:
         before, now = (record([value], metric=metric) for value in (0.9, 0.8999))
         now = dataclasses.replace(now, rows=type(now.rows).of([dataclasses.replace(row, target="a word") for row in now.rows]))
         assert find_flips(metric, now.rows, before.rows).counts == {"worse": 1, "better": 0}
+
+    def test_takes_boxes_for_no_words(self) -> None:
+        """Boxes that move by a tenth of a pixel change AP a little; what is in the picture is said in words."""
+        generator, metric = np.random.default_rng(0), MeanAveragePrecision(1)
+        corners = generator.uniform(0, 300, (12, 2))
+        boxes = np.concatenate([corners, corners + 60], axis=1)
+        target = {"boxes": boxes, "labels": np.zeros(12, int), "crowd": np.zeros(12, bool)}
+        found = {"boxes": boxes + generator.normal(0, 2, boxes.shape), "scores": np.linspace(0.9, 0.6, 12), "labels": np.zeros(12, int)}
+        moved = found | {"boxes": found["boxes"] + generator.normal(0, 0.1, boxes.shape)}
+
+        def rows(prediction: dict[str, Any]) -> Rows:
+            return Rows.of([scored(metric, 0, "12 cat", "12 cat", metric.observe(prediction, target))])
+
+        flipped = find_flips(metric, rows(moved), rows(found))
+        assert 1e-9 < abs(flipped.falls[0]) < 5 * metric.tolerance
+        assert flipped.counts == {"worse": 0, "better": 0}
+
+    def test_takes_texts_for_words_where_the_first_sound_is_silent(self) -> None:
+        metric, said = WordAccuracy(), " ".join(map(str, range(20)))
+
+        def rows(answer: str) -> Rows:
+            pairs = [("", ""), *[(answer, said)] * 9]
+            return Rows.of([scored(metric, number, *pair, metric.observe(*pair)) for number, pair in enumerate(pairs)])
+
+        assert find_flips(metric, rows(said.replace("7", "x", 1)), rows(said)).counts == {"worse": 9, "better": 0}
 
     def test_finds_none_where_there_are_no_rows(self) -> None:
         assert find_flips(Top1(), record([]).rows, record([1.0]).rows).counts == {"worse": 0, "better": 0}
