@@ -353,7 +353,7 @@ class Pipeline:
             prediction = self.task.from_bytes(answer.data)
             with self.clock.step("score"):
                 statistic = attempt("score", self.metric.observe, prediction, target)
-                floor = self.metric.floor(transcoded.signal, target) if self.codec is None else None
+                floor = attempt("score", self.metric.floor, transcoded.signal, target) if self.codec is None else None
                 scores = {self.metric.name: self.metric.value([statistic])}
                 further = dict(transcoded.similarity)
                 if self.agreement:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -608,6 +609,19 @@ class TestFailure:
         assert [failure.step for failure in record.failures] == ["decode", "decode"]
         assert reason in record.failures[0].reason
         assert (record.samples, math.isnan(record.value), math.isnan(record.rate)) == (0, True, True)
+
+    def test_to_score_a_mixture_that_does_not_fit_its_stems(self, music: Bench) -> None:
+        """Stereo of which the stems are mono, in the data set and in the answers."""
+
+        def mono(sample: Sample) -> dict[str, np.ndarray]:
+            return {name: stem.mean(axis=0, keepdims=True) for name, stem in sample.target().items()}
+
+        music.dataset = Dataset([breaking(sample, target=partial(mono, sample)) for sample in music.dataset.samples])
+        music.write_model(QUARTERS.replace("lowered(signal.waveform)", "lowered(signal.waveform)[:1]"))
+        record = music.measure()
+        assert [failure.step for failure in record.failures] == ["score", "score"]
+        assert "SDR compares stems [channels, frames] of one shape, not of [1, 96000], [2, 96000]" in record.failures[0].reason
+        assert music.measure("opus", "6k").samples == 2
 
     @pytest.mark.parametrize(
         ("answer", "step", "reason"),
