@@ -320,6 +320,7 @@ class TestCommand:
         [
             ({"encode": "encoder {input}"}, r"encode: the command does not say \{output\}"),
             ({"decode": 3}, "decode: 3 must be a command"),
+            ({"encode": "enc '{input} {output}"}, r"encode: .* is no command: No closing quotation"),
             ({"name": "My-codec"}, "name: 'My-codec' must be lower case"),
             ({"modality": "video"}, 'modality: write "image" or "audio"'),
             ({"qualities": []}, "qualities: write a list"),

@@ -109,7 +109,10 @@ def _text(value: Any) -> str:
 
 
 def _words(value: Any, *needed: str) -> tuple[str, ...]:
-    words = shlex.split(value) if isinstance(value, str) else value
+    try:
+        words = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise CodecError(f"{value!r} is no command: {error}") from None
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise CodecError(f'{value!r} must be a command, "encoder -q {{quality}} {{input}} {{output}}"')
     for placeholder in needed:
