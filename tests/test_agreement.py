@@ -359,6 +359,36 @@ class TestEmbeddings:
                 inputs = extractor(sound[0], sampling_rate=16000, return_tensors="pt")
                 assert np.allclose(vector, network(**inputs).last_hidden_state.mean(1)[0].numpy(), atol=1e-5)
 
+    @pytest.mark.parametrize("fusion", [False, True])
+    def test_by_clap_are_of_the_first_ten_seconds(self, tmp_path: Path, fusion: bool) -> None:
+        """Its extractor cuts out a stretch at random of what is longer."""
+        import torch
+        from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+        from mpq_fixtures.signals import Audio
+
+        torch.manual_seed(0)
+        audio = {
+            "patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2], "num_hidden_layers": 4,
+            "hidden_size": 128, "enable_fusion": fusion, "fusion_type": "aff_2d" if fusion else None, "enable_patch_fusion": fusion,
+        }  # fmt: skip
+        words = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+        network = ClapModel(ClapConfig(text_config=words, audio_config=audio, projection_dim=32)).eval()
+        extractor = ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc")
+        network.save_pretrained(tmp_path)
+        extractor.save_pretrained(tmp_path)
+        sound = replicas.tone(1, 13, 48000, 1)[:, :1].T.astype(np.float32)
+        found = find_task("audio_embedding").load(str(tmp_path), "cpu").predict([Audio(sound, 48000)] * 2)
+        with torch.inference_mode():
+            inputs = extractor(sound[0, :480_000], sampling_rate=48000, return_tensors="pt")
+            wanted = network.get_audio_features(**inputs).pooler_output[0].numpy()
+        for vector in found:
+            assert np.allclose(vector, wanted, atol=1e-5)
+
+    def test_of_several_lengths_are_the_model_s_fault(self) -> None:
+        with pytest.raises(AssetError, match="the model gives vectors of 2, 3 numbers"):
+            find_task("image_embedding").observe_set([np.ones(2), np.ones(3)], [np.ones(2), np.ones(3)])
+
     def test_of_ones_own_model(self) -> None:
         class Mine:
             def embed(self, signals: Any) -> Any:

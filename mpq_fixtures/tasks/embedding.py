@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq_fixtures.datasets.columns import NoTargets, Table, Targets
-from mpq_fixtures.errors import describe_type, nearest
+from mpq_fixtures.errors import AssetError, describe_type, nearest
 from mpq_fixtures.metrics import Metric, Statistic
 from mpq_fixtures.metrics.cosine_similarity import CosineSimilarity
 from mpq_fixtures.metrics.neighbours import NeighboursKept, shares_kept
@@ -34,7 +34,7 @@ POOLINGS = ("auto", "first", "mean")
 class Embedding(Task):
     """A model that answers with a vector; cosine similarity to that of the original."""
 
-    packages = ("torch", "transformers")
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     model_options: ClassVar[Mapping[str, Any]] = {"precision": "float32", "pooling": "auto"}
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
@@ -92,7 +92,10 @@ class Embedding(Task):
         return NeighboursKept()
 
     def observe_set(self, predictions: Sequence[Prediction], originals: Sequence[Prediction]) -> list[Statistic]:
-        """Return the neighbours' shares of answers among those to the originals."""
+        """Return the neighbours' shares of answers among those to the originals; raises `AssetError` for vectors of several lengths."""
+        if len(lengths := sorted({len(vector) for vector in (*predictions, *originals)})) > 1:
+            numbers = ", ".join(map(str, lengths))
+            raise AssetError(f"the model gives vectors of {numbers} numbers: make it give as many for every signal")
         return shares_kept(np.stack(predictions), np.stack(originals))
 
 
@@ -112,6 +115,7 @@ class AudioEmbedding(Embedding):
 
     name, title = "audio_embedding", "audio embedding"
     modality, columns = AUDIO, ("audio",)
+    packages = ("torch", "transformers", "scipy")
 
     def processor(self, source: str) -> Any:
         """Read the feature extractor."""
@@ -160,7 +164,9 @@ class Embedder:
 
     def _samples(self, signal: Audio) -> NDArray[np.float32]:
         rate = int(self._processor.sampling_rate)
-        extracted = self._processor(mono_at(signal, rate).astype(np.float32), sampling_rate=rate, return_tensors="pt")
+        # Of a sound longer than its network hears CLAP's extractor would take any stretch, by chance: the first is the same every time.
+        mono = mono_at(signal, rate)[: getattr(self._processor, "nb_max_samples", None)]
+        extracted = self._processor(mono.astype(np.float32), sampling_rate=rate, return_tensors="pt")
         values: NDArray[np.float32] = extracted[self._name].numpy()
         return values
 
@@ -168,7 +174,9 @@ class Embedder:
         """Return a vector of each input, ``[n, d]``."""
         towers = (getattr(self._model, name, None) for name in ("get_image_features", "get_audio_features"))
         if self._pooling == "auto" and (tower := next(filter(None, towers), None)) is not None:
-            features = tower(inputs)
+            fuses = getattr(getattr(self._model.config, "audio_config", None), "enable_fusion", False)
+            # CLAP may fuse stretches of what is longer than it hears; its extractor says so of every sound that comes alone.
+            features = tower(inputs, is_longer=inputs.new_ones(len(inputs), 1).bool()) if fuses else tower(inputs)
             return getattr(features, "pooler_output", features)
         output = self._model(inputs)
         pooled = getattr(output, "pooler_output", None)

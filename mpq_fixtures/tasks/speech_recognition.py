@@ -39,7 +39,7 @@ class SpeechRecognition(Task):
 
     name, title = "speech_recognition", "speech recognition"
     modality, columns = AUDIO, ("audio", "text")
-    packages = ("torch", "transformers")
+    packages = ("torch", "transformers", "scipy")
     is_text = True
     options: ClassVar[Mapping[str, Any]] = {"normaliser": WHISPER}
     aliases: ClassVar[Mapping[str, str]] = {"normalizer": "normaliser"}

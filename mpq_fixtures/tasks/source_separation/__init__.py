@@ -25,7 +25,7 @@ class SourceSeparation(Task):
 
     name, title = "source_separation", "source separation"
     modality, columns = AUDIO, ("mixture", "stems")
-    packages = ("torch", "demucs")
+    packages = ("torch", "demucs", "julius")
     answer_bytes = 8.0  # four stems of 16 bits
 
     def targets(self, table: Table) -> tuple[Targets, tuple[str, ...]]:
