@@ -58,10 +58,13 @@ class Run:
                     found.append(process)
             elif process not in self._strangers:
                 try:
-                    mine = self._mark.encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+                    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
                 except OSError:  # it is gone, or another user's
-                    mine = False
-                (found.append if mine else self._strangers.add)(process)
+                    variables = [b"", b""]
+                if self._mark.encode() in variables:
+                    found.append(process)
+                elif len(variables) > 1:  # there are none for a moment while a process becomes another program
+                    self._strangers.add(process)
         return found
 
     def others(self) -> list[int]:
