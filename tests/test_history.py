@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -64,6 +65,21 @@ def results(
     } | changes  # fmt: skip
     created = (START + timedelta(days=day)).isoformat(timespec="seconds")
     return {"schema": 2, "created": created, "complete": True, "exit_status": 0, "cases": cases, "provenance": provenance}
+
+
+def unlike_others(file: Path) -> bytes:
+    """The bytes of a Parquet file with one changed, of which pyarrow says that such a thing is not implemented, as of few damaged ones."""
+    whole = file.read_bytes()
+    footer = len(whole) - int.from_bytes(whole[-8:-4], "little") - 8
+    for place in reversed(range(footer, len(whole) - 8)):
+        damaged = whole[:place] + b"i" + whole[place + 1 :]
+        try:
+            pq.read_table(io.BytesIO(damaged))
+        except NotImplementedError:
+            return damaged
+        except (OSError, ValueError):
+            continue
+    pytest.fail("no such damage")
 
 
 def course(history: History, case: str = "vit-jpeg-q5", host: str = "build1") -> Course:
@@ -323,6 +339,17 @@ class TestCourse:
         (note,) = read_history(tmp_path).notes
         assert note.endswith("where machines are alike, give them one name: MPQ_HOST")
 
+    @pytest.mark.parametrize(
+        "names", [("cluster-default-pool-of-the-third-region-a", "cluster-default-pool-of-the-third-region-b"), ("Берлин", "Київ")]
+    )
+    def test_whose_names_are_alike_in_files_are_counted_apart(self, tmp_path: Path, names: tuple[str, str]) -> None:
+        for number in range(2):
+            append(tmp_path, results(number), names[0])
+        for number in range(30):
+            append(tmp_path, results(10 + number), names[1])
+        found = read_history(tmp_path, last=2).hosts
+        assert {host: len(runs) for host, runs in found.items()} == dict.fromkeys(names, 2)
+
     def test_of_a_machine_that_was_given_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MPQ_HOST", "ci runners")
         append(tmp_path, results(machine={"processor": "EPYC"}))
@@ -374,6 +401,16 @@ class TestBadInput:
         history = read_history(tmp_path)
         assert len(history.hosts["build1"]) == 1
         assert file.name in history.notes[0]
+
+    def test_files_of_which_pyarrow_raises_what_it_likes_too(self, tmp_path: Path) -> None:
+        append(tmp_path, results())
+        newest = append(tmp_path, results(1))
+        (tmp_path / f"{newest.stem}0.parquet").write_bytes(unlike_others(newest))
+        history = read_history(tmp_path)
+        assert len(history.hosts["build1"]) == 2
+        assert history.notes[0].startswith(f"passed over 1 file: {newest.stem}0.parquet (")
+        append(tmp_path, results(2))
+        assert len(read_history(tmp_path).hosts["build1"]) == 3
 
     def test_foreign_files_are_named(self, tmp_path: Path) -> None:
         append(tmp_path, results())

@@ -183,7 +183,7 @@ def _read_files(folder: Path, last: int | None) -> tuple[list[tuple[list[dict[st
                 raise ValueError("no Parquet file")
             if rows := _read_file(file):
                 tables.append((rows, datetime.fromtimestamp(file.stat().st_mtime, UTC)))
-        except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
+        except Exception as error:  # of damaged files pyarrow raises almost anything
             reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
             strange.append(f"{file.name} ({reason.rstrip('.')})")
     if not strange:
@@ -230,7 +230,7 @@ def _last_run(folder: Path, host: str) -> str:
     for file in sorted(folder.glob(f"*-{_slug(host)}-*.parquet"))[-_SPARE:]:
         try:
             rows = _read_file(file, only=(*_ESSENTIAL, "previous"))
-        except (OSError, ValueError):
+        except Exception:  # as above
             continue
         if rows and rows[0]["host"] == host:
             known.append(_run(rows[0]))
@@ -290,4 +290,6 @@ def _finite(value: Any) -> float | None:
 
 
 def _slug(host: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", host.lower()).strip("_")[:40] or "host"
+    """Return a host's name as files have it; one that is too long, or has none of these letters, is told from others by a digest."""
+    slug = re.sub(r"[^a-z0-9]+", "_", host.lower()).strip("_")
+    return slug if 0 < len(slug) <= 40 else f"{slug[:33] or 'host'}_{hashlib.sha256(host.encode()).hexdigest()[:6]}"
