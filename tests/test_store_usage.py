@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_store import KEY, contents, expected, script, table
 
 from mpq_fixtures.commands.store import prune, show
-from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of, open_store
+from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of, local, open_store
 from mpq_fixtures.store.local import LocalStore
 from mpq_fixtures.store.usage import amount, duration, in_bytes, size_of
 
@@ -129,6 +131,33 @@ class TestPrune:
         contents(open_store(url).scope(STATISTIC, key_of(number=1), about), [1])
         assert prune(url, 30 * DAY, None, None, False, False) == 0
         assert [part.key for part in open_store(url).parts()] == [key_of(number=1)]
+
+    @pytest.mark.parametrize("name", ["bitstream/.DS_Store", "about"])
+    def test_at_a_url_passes_over_what_is_foreign_or_damaged(self, tmp_path: Path, name: str) -> None:
+        url, about = (tmp_path / "remote").as_uri(), {"suite": "a", "case": "x"}
+        open_store(url).scope(BITSTREAM, KEY, about).write(table([1]))
+        (told,) = (tmp_path / "remote").rglob("about-*")
+        (told if name == "about" else told.parents[2] / name).write_bytes(b"")
+        (part,) = open_store(url).parts()
+        assert (part.key, part.entries, list(part.about)) == (KEY, 1, [] if name == "about" else [about])
+        assert show(url) == 0
+
+    def test_loses_nothing_that_is_written_at_that_moment(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that comes to a scope while its file is removed writes to a new one."""
+        scope = LocalStore(store.folder).scope(STATISTIC, key_of(case="vit-jpeg-q5"))
+        writer, remove_parts = threading.Thread(target=lambda: scope.write(table([7]))), local.remove_parts
+
+        def at_that_moment(path: Path, *suffixes: Any) -> None:
+            if path.stem == key_of(case="vit-jpeg-q5") and writer.ident is None:
+                writer.start()
+                writer.join(0.5)
+            remove_parts(path, *suffixes)
+
+        monkeypatch.setattr(local, "remove_parts", at_that_moment)
+        age(store, 40)
+        assert pruned(store, older_than=30 * DAY) == 0
+        writer.join()
+        assert contents(scope, range(20)) == expected([7])
 
     def test_by_size_takes_the_least_recently_used_first(self, store: LocalStore) -> None:
         age(store, 1)

@@ -120,6 +120,10 @@ class LocalStore(Store):
                 with closing(open_file(path, patience=0)) as file:
                     if file.execute("PRAGMA journal_mode = DELETE").fetchone() != ("delete",):
                         return False  # SQLite leaves the log only when nobody else has the file open
+                    file.execute("BEGIN EXCLUSIVE")  # who opens it now waits, and then sees that it is gone
+                    with suppress(PermissionError):  # of systems that remove no open file
+                        remove_parts(path)
+                        return True
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     return False
@@ -170,7 +174,10 @@ class LocalStore(Store):
                     if file.closed:  # by another thread, which had too many open
                         continue
                     try:
-                        return action(file.connection())
+                        done = action(file.connection())
+                        if not made_with or file.has(status_of(path)):
+                            return done
+                        damaged = False  # it was pruned meanwhile, with what was written to it
                     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                         damaged = is_damaged(error, path)
                         if not damaged and file.has(status_of(path)):

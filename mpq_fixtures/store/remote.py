@@ -194,16 +194,23 @@ class RemoteStore(Store):
         base = self.path("")
         scopes: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for path, info in found.items():
-            _, layer, key, _ = path.removeprefix(base).split("/")
-            scopes[layer, key].append(info)
+            match path.removeprefix(base).split("/"):
+                case _, layer, key, _:
+                    scopes[layer, key].append(info)
         for (layer, key), infos in scopes.items():
             names = [info["name"].removeprefix(base) for info in infos]
-            abouts = [self.ask(lambda files, name=name: files.cat_file(self.path(name))) for name in names if "/about-" in name]  # type: ignore[misc]
+            abouts = [about for name in names if "/about-" in name and (about := self._about(name))]
             entries = len(infos) if key == "entries" else sum(rows_in(name) for name in names if is_pack(name.rpartition("/")[2]))
             size, used = sum(info["size"] or 0 for info in infos), max(map(modified, infos))
-            yield Part(
-                layer, "" if key == "entries" else key, size, len(infos), entries, used, [json.loads(content) for content in abouts], names
-            )
+            yield Part(layer, "" if key == "entries" else key, size, len(infos), entries, used, abouts, names)
+
+    def _about(self, name: str) -> dict[str, str] | None:
+        """Return what an object says of its scope; None where it is damaged, or gone meanwhile."""
+        try:
+            about: dict[str, str] = json.loads(self.ask(lambda files: files.cat_file(self.path(name))))
+        except (FileNotFoundError, ValueError):
+            return None
+        return about
 
     def remove(self, part: Part) -> bool:
         """Remove a part."""
