@@ -715,6 +715,7 @@ class TestMistakes:
             (coco_content(categories=[]), "which there is not|no categories"),
             (coco_content(images=[]), "the annotation 0 is of the image 100, which there is not"),
             (coco_content(categories=[{"id": 17, "name": "cat"}, {"id": 18, "name": "cat"}]), "two categories have the same name"),
+            (coco_content(images=2 * [{"id": 100, "file_name": "a.png"}]), "annotations: the id 100 stands for 2 images"),
         ],
     )
     def test_annotations_that_do_not_hold_together(self, tmp_path: Path, content: dict[str, Any], says: str) -> None:

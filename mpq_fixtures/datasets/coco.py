@@ -6,6 +6,7 @@ Two layouts: COCO's own, and that of Roboflow's exports, which keep a file of an
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def _columns(content: Mapping[str, Any]) -> tuple[list[str], dict[str, list[Any]
     if not names or len(set(names)) < len(names):
         raise ValueError("two categories have the same name" if names else "it has no categories")
     numbers = {category["id"]: number for number, category in enumerate(categories)}
+    ids = Counter(image["id"] for image in content["images"])
+    if shared := [one for one, count in ids.items() if count > 1]:
+        raise ValueError(f"the id {shared[0]} stands for {ids[shared[0]]} images")
     objects: dict[Any, dict[str, list[Any]]] = {image["id"]: {"bbox": [], "category": [], "iscrowd": []} for image in content["images"]}
     for annotation in annotations:
         if annotation["category_id"] not in numbers or annotation["image_id"] not in objects:
