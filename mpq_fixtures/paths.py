@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpq_fixtures.errors import MissingAsset
+from mpq_fixtures.errors import AssetError, MissingAsset
 
 
 def resolve(path: str, folder: Path, place: str) -> Path:
@@ -16,7 +16,10 @@ def resolve(path: str, folder: Path, place: str) -> Path:
     full = os.path.expandvars(path)
     if missing := re.search(r"\$\{?(\w+)", full):
         raise MissingAsset(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
-    return folder / Path(full).expanduser()
+    try:
+        return folder / Path(full).expanduser()
+    except RuntimeError:  # "~name" of nobody here
+        raise AssetError(f"{place}: {path}: there is no user {Path(full).parts[0][1:]!r}: write ~/, or the whole path") from None
 
 
 def digests_of_folder(folder: Path) -> dict[str, str]:

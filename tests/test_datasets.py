@@ -326,9 +326,23 @@ class TestTables:
         dataset = classified(path="csv", data_files="scenes.csv", image="file", label="scene", labels=["night", "dusk", "day"])
         assert [sample.target() for sample in dataset.samples] == [2, 0, 2]
 
+    def test_of_nobody_here_is_said(self, classified: Open) -> None:
+        with pytest.raises(AssetError, match=r"~nobody_here/photos: there is no user 'nobody_here': write ~/, or the whole path"):
+            classified(path="imagefolder", data_dir="~nobody_here/photos", split="test")
+
     def test_variables_in_paths_are_replaced(self, classified: Open, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MPQ_TRIED", str(folder))
         assert len(classified(path="imagefolder", data_dir="$MPQ_TRIED/photos", split="test").samples) == 6
+
+
+class TestFilesWhoseNamesAreNoUtf8:
+    def test_are_samples_where_others_of_their_kind_and_split_are(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder / "photos", tmp_path / "photos")
+        picture = (tmp_path / "photos/test/dog/0.jpg").read_bytes()
+        for name in (b"train/dog/caf\xe9.jpg", b"test/dog/caf\xe9.txt", b"test/dog/caf\xe9.jpg"):
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/photos/" + name)).write_bytes(picture)
+        dataset = load_dataset(evaluation("image_classification", tmp_path, path="imagefolder", data_dir="photos", split="test"))
+        assert [sample.id for sample in dataset.samples[6:]] == ["test/dog/caf\\xe9.jpg"]
 
 
 class TestSplits:

@@ -246,6 +246,16 @@ class TestStates:
         assert repository is not None
         assert look(repository).state is State.FETCHABLE
 
+    def test_a_readme_that_is_missing_may_say_where_the_split_is(self, hub: LoopbackHub, suite: Any) -> None:
+        """The files came by another way, which left out the README; it alone says which of them is which split."""
+        readme = "---\nconfigs:\n- config_name: en\n  data_files:\n  - split: validation\n    path: data/part2.parquet\n---\n"
+        parts = {f"data/part{number}.parquet": b"PAR1" for number in (1, 2)}
+        hub.add("dataset", "acme/speech", {"README.md": readme.encode(), **parts})
+        from huggingface_hub import snapshot_download
+
+        snapshot_download("acme/speech", repo_type="dataset", allow_patterns="*.parquet")
+        assert look(dataset("acme/speech", name="en", split="validation")).state is State.FETCHABLE
+
     def test_can_be_fetched(self, hub: LoopbackHub) -> None:
         status = look(dataset("AI-Lab-Makerere/beans", split="test"))
         assert status.state is State.FETCHABLE

@@ -21,7 +21,7 @@ from typing import Any
 from mpq_fixtures.datasets import coco, common_voice, musdb
 from mpq_fixtures.datasets.building import quiet, reason_of
 from mpq_fixtures.datasets.columns import Cells, Files, NoTargets, Table, Targets, files_of, groups_of
-from mpq_fixtures.datasets.folders import read_folder
+from mpq_fixtures.datasets.folders import FILES, read_folder
 from mpq_fixtures.datasets.ids import twice
 from mpq_fixtures.datasets.mapped import Mapped
 from mpq_fixtures.datasets.opened import opened
@@ -29,6 +29,7 @@ from mpq_fixtures.datasets.reading import read_audio, read_image
 from mpq_fixtures.datasets.sources import Sources
 from mpq_fixtures.errors import AssetError, MissingAsset, nearest
 from mpq_fixtures.hub import BUILDERS, dataset_files, dataset_repository, folders_beside, neighbours
+from mpq_fixtures.hub.files import other_splits
 from mpq_fixtures.paths import resolve
 from mpq_fixtures.plain_text import is_utf8, plain
 from mpq_fixtures.signals import Dataset, LazySamples, Modality, Sample, Signal
@@ -63,21 +64,24 @@ def read_table(evaluation: Evaluation) -> Dataset:
     targets, labels = evaluation.task.targets(table) if evaluation.has_labels else (NoTargets(), evaluation.named_classes)
     rows = _Rows(table, chosen, signals, targets)
     samples = LazySamples(len(chosen), rows.sample, rows.sources, rows.names, rows.keys)
-    misnamed = [] if within or table.base is None or evaluation.dataset["path"] not in BUILDERS else list(_misnamed(table.base))
+    misnamed = [] if within or table.base is None or evaluation.dataset["path"] not in BUILDERS else list(_misnamed(table, split))
     return Dataset([*samples, *map(_unreadable, misnamed)] if misnamed else samples, labels)
 
 
-def _misnamed(folder: Path) -> Iterator[str]:
-    """Yield the names, from a folder on, of the files below it that ``datasets`` cannot take, since they are no UTF-8."""
-    base = os.fsencode(folder)
+def _misnamed(table: Table, split: str) -> Iterator[str]:
+    """Yield the names, from a table's folder on, of its split's files that ``datasets`` cannot take, since they are no UTF-8."""
+    base, others = os.fsencode(table.base or ""), {os.fsencode(word) for word in other_splits(split)}
+    ends = FILES[table.evaluation.task.modality] if table.evaluation.dataset["path"] in _LAYOUTS else ("",)
     for root, _, files in os.walk(base):
         within = root[len(base) + 1 :]
         for name in files:
             if name.isascii() and within.isascii():  # 50,000 times over
                 continue
             path = os.path.join(within, name)  # noqa: PTH118  # bytes
-            if not is_utf8(path):
-                yield os.fsdecode(path)
+            if is_utf8(path) or path.partition(os.fsencode(os.sep))[0] in others:
+                continue
+            if (shown := os.fsdecode(path)).lower().endswith(ends):
+                yield shown
 
 
 def _unreadable(name: str) -> Sample:

@@ -118,7 +118,8 @@ def look_here(repository: Repository) -> Status | None:
     try:
         wanted = repository.choose(names, readme.read_text(encoding="utf-8") if readme.is_file() else "")
     except UnfitError as error:
-        return Status(State.UNFIT, repository.title, f"cannot be used: {error}") if complete else None
+        told = complete and (repository.kind == "model" or README not in names or readme.is_file())  # which may say where its splits are
+        return Status(State.UNFIT, repository.title, f"cannot be used: {error}") if told else None
     if not all((folder / name).is_file() for name in wanted):
         return None
     files = {name: File((folder / name).stat().st_size) for name in wanted}

@@ -28,6 +28,11 @@ Choice = Callable[[Sequence[str], str], list[str]]
 """From the names of a repository's files and its README to the names that are needed; raises `UnfitError`."""
 
 
+def other_splits(split: str) -> set[str]:
+    """Return the names of folders that hold other splits than a named one; nothing where none is named."""
+    return {word for words in _OTHER_NAMES.values() if split not in words for word in words} if split else set()
+
+
 class UnfitError(Exception):
     """A repository without what is needed; the message says what is missing and what to do, as the second half of a sentence."""
 
