@@ -51,7 +51,8 @@ class Weights:
     def places(self) -> list[Path]:
         """Return the folders that are looked into, the one that downloads go to last."""
         given = os.environ.get("MPQ_WEIGHTS")
-        return [*([Path(given).expanduser() / self.folder] if given else []), weights_cache() / self.folder]
+        # Of a "~name" that nobody here has, the text stays as it is.
+        return [*([Path(os.path.expanduser(given)) / self.folder] if given else []), weights_cache() / self.folder]  # noqa: PTH111
 
     def missing(self) -> str:
         """Say that the files are not here and what brings them; "" where they are."""

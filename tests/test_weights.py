@@ -57,6 +57,10 @@ def tiny(hub: LoopbackHub) -> Weights:
 
 
 class TestLooking:
+    def test_are_not_in_the_home_of_nobody(self, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MPQ_WEIGHTS", "~nobody_here/weights")
+        assert tiny(server).missing().startswith("its weights are not here: ")
+
     def test_prefers_the_folder_that_is_given(self, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         weights = tiny(server)
         assert weights.find() is None
