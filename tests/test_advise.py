@@ -25,7 +25,7 @@ from PIL import Image as PILImage
 from projects import MODEL, ROOT, heed_interrupts
 
 from mpq_fixtures import codecs
-from mpq_fixtures.__main__ import main
+from mpq_fixtures.__main__ import UNREAD, main
 from mpq_fixtures.codecs import Numbers
 from mpq_fixtures.commands.advise import ANSWERED, CANNOT, STOPPED, UNTOLD
 from mpq_fixtures.decisions.advice import Figures, Point
@@ -414,6 +414,15 @@ class TestCommand:
         code, output, errors = run(place, "photos", "--model", "python:model:named", "--keep", "0.99", "--codec", "jpeg", "--samples", "30")
         assert code == UNTOLD, errors
         assert "No answer: 30 samples cannot tell whether any codec keeps 99 %; about 3" in output
+
+    def test_says_nothing_where_nobody_reads_the_answer(self, place: Path) -> None:
+        process = start(place, "photos", "--model", "python:model:named", "--keep", "0.9", "--codec", "jpeg", "--samples", "30")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+        assert process.wait(300) == UNREAD
+        assert "stopped" not in told
 
     def test_stops_at_an_interrupt_and_goes_on_from_there(self, place: Path) -> None:
         arguments = ["photos", "--model", "python:model:slow", "--keep", "0.9", "--codec", "jpeg"]

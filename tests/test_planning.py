@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from projects import ROOT, places
 
-from mpq_fixtures.commands.plan import measure, plan_suite
+from mpq_fixtures.commands.plan import _earlier, measure, plan_suite
 from mpq_fixtures.planning import START, Cost, Costs, Machine, Work, costs_of, plan
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.suite.file import load_suite
@@ -151,6 +151,18 @@ class TestHere:
         said = capsys.readouterr().out
         assert "pocket on 2 workers, from an empty store:" in said
         assert "vit_pocket        29     240" in said
+
+    def test_a_run_that_computed_nothing_is_as_good_as_none_where_all_is_probed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        latest = tmp_path / "reports" / "latest"
+        latest.mkdir(parents=True)
+        (latest / "results.json").write_text(json.dumps({"schema": 2, **RUNS["first"], "cases": []}))
+        monkeypatch.chdir(tmp_path)
+        assert plan_suite("pocket", probe=False) == 2
+        assert "computed next to nothing" in capsys.readouterr().err
+        assert _earlier(None, None) == _earlier(latest, True) == Costs()
+        assert plan_suite("pocket", earlier=latest) == 2
 
     def test_a_run_that_is_named_and_is_none_is_an_error(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert plan_suite("pocket", earlier=tmp_path) == 2

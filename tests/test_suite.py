@@ -278,6 +278,7 @@ MISTAKES = {
     "codec of the other modality": ('["opus", "mp3"]', '["opus", "jpeg"]', "codecs: unknown 'jpeg'", "opus"),
     "codec twice": ('["opus", "mp3"]', '["opus", "mp3", "opus"]', "codecs: 'opus' stands twice"),
     "codecs of another type": ('["opus", "mp3"]', '"opus"', "codecs: write a list"),
+    "optional codecs of another type": ('["opus", "mp3"]', '["opus", "mp3"]\noptional = 3', "optional: write a list"),
     "codec of another type": ('["opus", "mp3"]', "[1]", "codecs: unknown", "opus"),
     "unknown quality": ('["12k", "6k"]', '["12k", "loud"]', "qualities: opus: 'loud' is not one of", "6k"),
     "unknown scale": ('["12k", "6k"]', '["12k@0.5x"]', "qualities: opus: @0.5x: a sound is brought to a sample rate", "such as @8khz"),

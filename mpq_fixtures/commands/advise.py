@@ -82,6 +82,8 @@ def advise(
         except (AssetError, AdviceError, StoreError) as error:
             progress.end()
             return _cannot(str(error))
+        except BrokenPipeError:  # nobody reads the answer any more, which `mpq` says by its exit code
+            raise
         except OSError as error:
             progress.end()
             return _cannot(f"stopped, and the same command goes on from there: {describe_error(error)}")

@@ -47,7 +47,7 @@ def plan_suite(
     no run measured: always with True, never with False, and with None where ``earlier`` knows no case of an evaluation.
     """
     try:
-        evaluations, costs = read_suite(suite), _earlier(earlier)
+        evaluations, costs = read_suite(suite), _earlier(earlier, probe)
     except (SuiteError, CodecError, ValueError) as error:
         sys.stderr.write(f"mpq plan: {error}\n")
         return 2
@@ -89,11 +89,20 @@ def to_json(made: Plan, notes: Sequence[str] = ()) -> dict[str, Any]:
 # What is known
 
 
-def _earlier(folder: Path | None) -> Costs:
-    """Return what a run measured, or the last one where there is one; raises `ValueError` with a sentence."""
+def _earlier(folder: Path | None, probe: bool | None) -> Costs:
+    """Return what a run measured, or the last one where there is one; raises `ValueError` with a sentence.
+
+    One that computed nothing is as good as none where everything is probed, and so is the last one where it may be.
+    """
     if folder is None and not (LATEST / "results.json").exists():
         return Costs()
-    return costs_of(read_results(folder or LATEST))
+    results = read_results(folder or LATEST)
+    try:
+        return costs_of(results)
+    except ValueError:
+        if probe or (folder is None and probe is None):
+            return Costs()
+        raise
 
 
 def _count(evaluation: Evaluation, samples: int | None, costs: Costs) -> int | None:

@@ -284,9 +284,11 @@ def _codecs(table: dict[str, Any], task: Task, own: Mapping[str, Codec], place: 
     declared = {name: codec for name, codec in own.items() if codec.modality is task.modality}
     automatic = [*(name for name, codec in classes.items() if codec.automatic), *declared]
     wanted, optional = table.get("codecs", ["*"]), table.get("optional", [])
-    for key, names in (("codecs", wanted), ("optional", optional)):
+    lists = {"codecs": wanted, "optional": optional}
+    for key, names in lists.items():
         if not isinstance(names, list):
             raise SuiteError(f'{place}: {key}: write a list, ["opus", "mp3"]')
+    for key, names in lists.items():
         for name in names:
             if name != "*":
                 choice(name, [*classes, *declared], f"{place}: {key}")
