@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mpq_fixtures import DISTRIBUTION
+from mpq_fixtures.errors import AssetError
 
 T = TypeVar("T")
 
@@ -239,6 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"mpq {options.command}: stopped\n")
         return STOPPED
+    except AssetError as error:
+        sys.stderr.write(f"mpq {options.command}: {error}\n")
+        return 2
     except BrokenPipeError:  # whoever reads has seen enough, as in `mpq list codecs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail at the end
         return UNREAD

@@ -15,7 +15,8 @@ import platformdirs
 import pytest
 
 from mpq_fixtures.codecs import CodecError
-from mpq_fixtures.errors import nearest
+from mpq_fixtures.errors import AssetError, nearest
+from mpq_fixtures.paths import expanded
 from mpq_fixtures.plain_text import plain
 from mpq_fixtures.suite import Case, Evaluation, SuiteError
 from mpq_fixtures.suite.file import check_unique, find_suite, load_suite
@@ -124,30 +125,38 @@ def read_options(config: pytest.Config) -> Options:
         if not any(fnmatchcase(case.id, glob) for evaluation in evaluations for case in evaluation.cases):
             ids = [case.id for evaluation in evaluations for case in evaluation.cases]
             raise pytest.UsageError(f"--mpq-case: no case is called {glob!r}; {_like(glob, ids)}")
+    try:
+        cache = store_location(config.getoption("mpq_cache"), config.getini("mpq_cache"), root)
+        out, baselines, history = (_folder(config, name, root) for name in ("out", "baselines", "history"))
+    except AssetError as error:
+        raise pytest.UsageError(str(error)) from None
     return Options(
         suites=suites or ["pocket"],
         evaluations=evaluations,
         samples=samples,
         device=device if config.option.collectonly or engine == RAY else available(device),  # Ray's devices are elsewhere
-        cache=store_location(config.getoption("mpq_cache"), config.getini("mpq_cache"), root),
-        out=_folder(config, "out", root) or root / "reports" / "latest",
-        baselines=_folder(config, "baselines", root),
+        cache=cache,
+        out=out or root / "reports" / "latest",
+        baselines=baselines,
         update_baselines=update,
         strict=bool(_given(config, "strict")),
         cases=globs,
-        history=_folder(config, "history", root) or root / "reports" / "history",
+        history=history or root / "reports" / "history",
         engine=engine,
         ray_address=_given(config, "ray_address") or LOCAL,
     )
 
 
 def store_location(given: str | None, ini: str = "", root: Path | None = None) -> Path | str:
-    """Return the store's folder or URL: the one that was given, ``MPQ_CACHE``, the ini file's, relative to ``root``, or the user's."""
+    """Return the store's folder or URL: the one that was given, ``MPQ_CACHE``, the ini file's, relative to ``root``, or the user's.
+
+    Raises `AssetError` for the home of nobody.
+    """
     here = given or os.environ.get("MPQ_CACHE")
     place = here or ini or str(user_cache())
     if "://" in place:
         return place
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     return folder if here or root is None else root / folder
 
 
@@ -177,9 +186,9 @@ def _from_ini_file(suite: str, root: Path) -> str:
 def _folder(config: pytest.Config, name: str, root: Path) -> Path | None:
     """A folder on the command line is relative to where the user stands, one in the ini file to the ini file; None where neither says."""
     if given := config.getoption(f"mpq_{name}"):
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     given = config.getini(f"mpq_{name}")
-    return root / Path(given).expanduser() if given else None
+    return root / expanded(given) if given else None
 
 
 def _evaluations(suites: list[str], root: Path) -> list[Evaluation]:

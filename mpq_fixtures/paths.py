@@ -1,4 +1,4 @@
-"""Paths that a suite file names, and digests of what lies there."""
+"""Paths that people write, and digests of what lies there."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ def resolve(path: str, folder: Path, place: str) -> Path:
     if missing := re.search(r"\$\{?(\w+)", full):
         raise MissingAsset(f"{place}: {path}: the environment variable {missing[1]} is not set: point it at your folder and run again")
     try:
-        return folder / Path(full).expanduser()
-    except RuntimeError:  # "~name" of nobody here
-        raise AssetError(f"{place}: {path}: there is no user {Path(full).parts[0][1:]!r}: write ~/, or the whole path") from None
+        return folder / expanded(full)
+    except AssetError as error:
+        raise AssetError(f"{place}: {error}") from None
+
+
+def expanded(path: str) -> Path:
+    """Return a path with ``~`` or ``~name`` in front replaced; raises `AssetError`, with a sentence, where nobody is called that."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise AssetError(f"{path}: there is no user {Path(path).parts[0][1:]!r}: write ~/, or the whole path") from None
 
 
 def digests_of_folder(folder: Path) -> dict[str, str]:

@@ -155,6 +155,10 @@ class TestUsageError:
             (["--mpq-suite", "tried", "--mpq-samples", "0"], "'0' is not a number of samples"),
             (["--mpq-suite", "tried", "--mpq-update-baselines=old"], "'old' is neither 'new' nor 'all'"),
             (["--mpq-suite", "tried", "--mpq-update-baselines", "--mpq-samples", "2"], "run it without --mpq-samples"),
+            (
+                ["--mpq-suite", "tried", "--mpq-history", "~nobody_here/history"],
+                "there is no user 'nobody_here': write ~/, or the whole path",
+            ),
         ],
         ids=[
             "suite",
@@ -166,6 +170,7 @@ class TestUsageError:
             "samples",
             "update",
             "update of a part",
+            "home of nobody",
         ],
     )
     def test_in_an_option(self, project: Project, arguments: list[str], message: str) -> None:

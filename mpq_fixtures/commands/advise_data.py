@@ -22,6 +22,7 @@ from mpq_fixtures.hub import model_folder, neighbours
 from mpq_fixtures.models.callables import PYTHON
 from mpq_fixtures.models.checkpoints import config_of
 from mpq_fixtures.opened import OpenEvaluation
+from mpq_fixtures.paths import expanded
 from mpq_fixtures.signals import Dataset, Modality
 from mpq_fixtures.suite import LABELS, OWN_ANSWERS, Evaluation, SuiteError
 from mpq_fixtures.suite.file import read_evaluation
@@ -76,7 +77,7 @@ def candidates(asked: Asked) -> list[Evaluation]:
         )
     if asked.model is None:
         raise AdviceError("name a model with --model: a hub id, a folder, or python:package.module:callable")
-    path = Path(asked.data).expanduser()
+    path = expanded(asked.data)
     if path.is_dir():
         modality, tables = _inside(path)
     elif _HUB.fullmatch(asked.data) and not Path(asked.data).parent.is_dir():
@@ -237,5 +238,5 @@ def _read(asked: Asked, task: tasks.Task, dataset: dict[str, Any], targets: str)
 
 def _name(data: str) -> str:
     """Return what the evaluation of a folder or a data set is called: its own name, where that can be part of an id."""
-    name = re.sub(r"[^a-z0-9_.]+", "_", Path(data).expanduser().resolve().name.lower()).strip("_.")
+    name = re.sub(r"[^a-z0-9_.]+", "_", expanded(data).resolve().name.lower()).strip("_.")
     return "data" if not name or any(codec in name for codec in codecs.registered()) else name
