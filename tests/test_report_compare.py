@@ -213,6 +213,13 @@ class TestPage:
         assert {"../a/report.html", "../a/report.html#case-tried-jpeg-q5"} <= set(found.links)
         assert not any("b/report.html" in link or link.startswith("report.html") for link in found.links)
 
+    def test_leads_to_the_pages_of_evaluations_where_a_report_has_them(self, tmp_path: Path) -> None:
+        for name in ("a/report.html", "a/report_files/evaluation-1.html", "b/report.html"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        found = page(tmp_path, [record(hits(9, 1))], [record(hits(8, 2))])
+        assert {"../a/report_files/evaluation-1.html#case-tried-jpeg-q5", "report.html#case-tried-jpeg-q5"} <= set(found.links)
+
     def test_has_no_script_and_loads_nothing(self, tmp_path: Path) -> None:
         hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
         found = page(tmp_path, [record([1.0, 1.0])], [answering(record([0.0, 1.0]), {"s0": hostile})])
@@ -223,6 +230,14 @@ class TestPage:
 
 
 class TestCommand:
+    def test_takes_folders_whose_names_are_no_utf8(self, tmp_path: Path) -> None:
+        folders = [Path(os.fsdecode(os.fsencode(tmp_path) + name)) for name in (b"/a\xff", b"/b\xff")]
+        for folder in folders:
+            write_run(folder, [record(hits(9, 1))])
+        (folders[0] / "report.html").touch()
+        content = write_comparison(*folders).read_text(encoding="utf-8")
+        assert 'href="../a%FF/report.html#case-tried-jpeg-q5"' in content
+
     def test_renders_whatever_the_verdicts(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         folders = [write_run(tmp_path / name, [record(hits(*right))]) for name, right in (("a", (90, 10)), ("b", (10, 90)))]
         assert main(["report", *map(str, folders)]) == 0

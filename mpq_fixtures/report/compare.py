@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.gate.standings import Standing, stand
 from mpq_fixtures.report.cases import Case, read_case
+from mpq_fixtures.report.folder import NAME
 from mpq_fixtures.results.figures import rate
 from mpq_fixtures.results.files import read_results
 from mpq_fixtures.results.versions import changes_of, versions_of
@@ -115,13 +116,14 @@ def write_comparison(first: Path, second: Path, out: Path | None = None) -> Path
     cases = [{case["case"]: read_case(case) for case in content["cases"]} for content in (before, now)]
     samples = [_Answers(folder) for folder in (first, second)]
     links = [_link(folder / "report.html", out.parent) for folder in (first, second)]
+    addresses = [_addresses(*run, out.parent) for run in zip((first, second), cases, links, strict=True)]
     tolerances = {name: float(case.get("tolerance") or 0.0) for name, case in found.cases.items()}
     lower = {name for name, case in found.cases.items() if case["metrics"].get(case["metric"], {}).get("higher_is_better") is False}
     pairs = []
     for standing in found.standings:
         name = standing.case
         there, here = (side.get(name) for side in cases)
-        own = {which: f"{link}#case-{quote(name)}" for which, link, side in zip("AB", links, (there, here), strict=True) if link and side}
+        own = {which: places[name] for which, places in zip("AB", addresses, strict=True) if name in places}
         sorts, rates = _side_by_side(name, there, here, tolerances.get(name, 0.0), samples, -1 if name in lower else 1)
         pairs.append(Pair(standing, there, here, sorts, rates, own))
     named = [pair for pair in pairs if any(pair.count(kind) for kind in KINDS)]
@@ -165,9 +167,18 @@ def _link(file: Path, start: Path) -> str:
     if not file.exists():
         return ""
     try:
-        return quote(os.path.relpath(file, start).replace(os.sep, "/"))
+        return quote(os.fsencode(os.path.relpath(file, start).replace(os.sep, "/")))
     except ValueError:  # on another drive
         return file.resolve().as_uri()
+
+
+def _addresses(folder: Path, cases: Mapping[str, Case], link: str, start: Path) -> dict[str, str]:
+    """Return where each case of a run stands in its report: of many cases on the pages beside it; none where there is no report."""
+    keys: dict[tuple[str, str], str] = {}
+    for case in cases.values():
+        keys.setdefault((case.suite, case.evaluation), f"evaluation-{len(keys) + 1}")
+    pages = {own: _link(folder / NAME / f"{key}.html", start) for own, key in keys.items()}
+    return {name: f"{pages[case.suite, case.evaluation] or link}#case-{quote(name)}" for name, case in cases.items()} if link else {}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, str]:
@@ -195,8 +206,8 @@ class _Answers:
     def __init__(self, folder: Path) -> None:
         from pyarrow import dataset
 
-        self._file = dataset.dataset(folder / "samples.parquet", format="parquet")
-        self._columns = [name for name in _COLUMNS if name in self._file.schema.names]
+        self._file = dataset.ParquetFileFormat().make_fragment((folder / "samples.parquet").open("rb", buffering=0))
+        self._columns = [name for name in _COLUMNS if name in self._file.physical_schema.names]
 
     def of(self, case: str) -> pa.Table:
         """Return the rows of a case, failed ones too."""
