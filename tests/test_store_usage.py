@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from test_store import KEY, contents, expected, script, table
 
+from mpq_fixtures.__main__ import main
 from mpq_fixtures.commands.store import prune, show
 from mpq_fixtures.store import BITSTREAM, PREDICTION, STATISTIC, Store, key_of, local, open_store
 from mpq_fixtures.store.local import LocalStore
@@ -61,6 +62,10 @@ def pruned(store: LocalStore, **options: object) -> int:
 
 
 class TestShow:
+    def test_in_the_home_of_nobody_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["store", "--mpq-cache", "~nobody_here/store"]) == 2
+        assert capsys.readouterr().err == "mpq store: ~nobody_here/store: there is no user 'nobody_here': write ~/, or the whole path\n"
+
     @pytest.mark.parametrize("where", ["folder", "memory"])
     def test_says_what_is_there(self, store: LocalStore, where: str, capsys: pytest.CaptureFixture[str]) -> None:
         location = str(store.folder)
@@ -190,6 +195,27 @@ class TestPrune:
         assert len(cases(store)) == 5
         assert pruned(store, unnamed=["pocket"]) == 0
         assert cases(store) == []
+
+    def test_keeps_what_suites_name_of_an_optional_codec_that_is_not_here(self, tmp_path: Path) -> None:
+        store, suite = LocalStore(tmp_path / "store"), tmp_path / "pics.toml"
+        for codec in ("mine", "another"):
+            about = {"suite": "pics", "evaluation": "pics", "case": f"pics-{codec}-any", "codec": codec, "quality": "any"}
+            store.scope(STATISTIC, key_of(case=codec), about).write(table(range(10)))
+        store.close()
+        age(store, 1)
+        suite.write_text(
+            'name = "pics"\n[[codec]]\nname = "mine"\nmodality = "image"\nencode = "no-such-program {input} {output}"\n'
+            'decode = "no-such-program {input} {output}"\nbitstream = ".bin"\nqualities = ["any"]\n'
+            '[[evaluation]]\nname = "pics"\ntask = "image_classification"\nmodel = "python:a:b"\ndataset = { path = "python:c:d" }\n'
+            'codecs = ["jpeg"]\noptional = ["mine"]\n'
+        )
+        assert pruned(store, unnamed=[str(suite)]) == 0
+        assert cases(store) == ["pics-mine-any"]
+
+    def test_knows_named_suites_from_any_folder_of_the_project(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        age(store, 1)
+        monkeypatch.chdir(Path(__file__).parent)
+        assert pruned(store, unnamed=["pocket"]) == 0
 
     def test_dry_run_removes_nothing(self, store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
         age(store, 40)

@@ -10,11 +10,12 @@ from collections.abc import Collection, Sequence
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mpq_fixtures.codecs import CodecError
+from mpq_fixtures.commands.assets import suites_folder
 from mpq_fixtures.options import SUITES, store_location
 from mpq_fixtures.store import Store, StoreError, open_store
 from mpq_fixtures.store.base import Part
 from mpq_fixtures.store.usage import Share, in_bytes, shares, size_of, surplus
-from mpq_fixtures.suite import SuiteError
+from mpq_fixtures.suite import Evaluation, SuiteError
 from mpq_fixtures.suite.file import find_suite, load_suite
 from mpq_fixtures.words import counted
 
@@ -52,9 +53,10 @@ def prune(location: str | None, older_than: float | None, to: int | None, unname
         sys.stderr.write("mpq store prune: say what may go: --older-than 30d, --to 20GB, --unnamed [SUITE ...] or --old\n")
         return 2
     try:
-        named = None if unnamed is None else _cases(unnamed)
+        evaluations = None if unnamed is None else _evaluations(unnamed)
         store = open_store(store_location(location))
         parts = [] if older_than is None and to is None and unnamed is None else list(store.parts())
+        named = None if evaluations is None else _named(evaluations, parts)
         chosen = surplus(parts, time.time(), older_than, named, to)
         whole, young = _bytes(parts), _bytes(parts) - _bytes(chosen)
         freed, busy = _remove(store, chosen, dry_run)
@@ -79,12 +81,20 @@ def _bytes(parts: Sequence[Part]) -> int:
     return sum(part.bytes for part in parts)
 
 
-def _cases(suites: Sequence[str]) -> Collection[str]:
-    """Return the ids of all cases of some suites, by default of those in ``evaluations/suites``."""
-    files = [find_suite(name, SUITES) for name in suites] or sorted(SUITES.glob("*.toml"))
+def _evaluations(suites: Sequence[str]) -> list[Evaluation]:
+    """Return the evaluations of some suites, by default of those in ``evaluations/suites``."""
+    files = [find_suite(name, suites_folder()) for name in suites] or sorted(SUITES.glob("*.toml"))
     if not files:
         raise SuiteError(f"--unnamed: no suites in {SUITES} here: name the suites whose results shall stay")
-    return {case.id for file in files for evaluation in load_suite(file) for case in evaluation.cases}
+    return [evaluation for file in files for evaluation in load_suite(file)]
+
+
+def _named(evaluations: Sequence[Evaluation], parts: Sequence[Part]) -> Collection[str]:
+    """Return the ids of their cases, with those that the store has of optional codecs: another machine may have what this one lacks."""
+    left_out = {(evaluation.name, codec) for evaluation in evaluations for codec in evaluation.left_out}
+    abouts = (about for part in parts for about in part.about)
+    others = {about["case"] for about in abouts if (about.get("evaluation"), about.get("codec")) in left_out}
+    return {case.id for evaluation in evaluations for case in evaluation.cases} | others
 
 
 def _remove(store: Store, parts: Sequence[Part], dry_run: bool) -> tuple[int, int]:
