@@ -177,6 +177,14 @@ class Case:
         return None if self.rate is None or not self.baseline_rate else self.rate / self.baseline_rate - 1
 
 
+def by_evaluation(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Return the cases of each evaluation, in their order, by what it is called in addresses and names of pages: ``evaluation-1``, ..."""
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.suite, case.evaluation), []).append(case)
+    return {f"evaluation-{number}": group for number, group in enumerate(groups.values(), 1)}
+
+
 def read_case(record: Mapping[str, Any]) -> Case:
     """Read one entry of ``cases``; fields that are absent read as empty."""
     metric, metrics = text(record.get("metric")), record.get("metrics") or {}

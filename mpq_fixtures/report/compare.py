@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpq_fixtures.files import write_atomically
 from mpq_fixtures.gate.standings import Standing, stand
-from mpq_fixtures.report.cases import Case, read_case
+from mpq_fixtures.report.cases import Case, by_evaluation, read_case
 from mpq_fixtures.report.folder import NAME
 from mpq_fixtures.results.figures import rate
 from mpq_fixtures.results.files import read_results
@@ -174,11 +174,13 @@ def _link(file: Path, start: Path) -> str:
 
 def _addresses(folder: Path, cases: Mapping[str, Case], link: str, start: Path) -> dict[str, str]:
     """Return where each case of a run stands in its report: of many cases on the pages beside it; none where there is no report."""
-    keys: dict[tuple[str, str], str] = {}
-    for case in cases.values():
-        keys.setdefault((case.suite, case.evaluation), f"evaluation-{len(keys) + 1}")
-    pages = {own: _link(folder / NAME / f"{key}.html", start) for own, key in keys.items()}
-    return {name: f"{pages[case.suite, case.evaluation] or link}#case-{quote(name)}" for name, case in cases.items()} if link else {}
+    if not link:
+        return {}
+    found: dict[str, str] = {}
+    for key, group in by_evaluation(cases.values()).items():
+        page = _link(folder / NAME / f"{key}.html", start) or link
+        found |= {case.case: f"{page}#case-{quote(case.case)}" for case in group}
+    return found
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mpq_fixtures.report import curves
 from mpq_fixtures.report.answers import Answers, Delta, answers, deltas
-from mpq_fixtures.report.cases import Case, count_statuses
+from mpq_fixtures.report.cases import Case, by_evaluation, count_statuses
 from mpq_fixtures.report.flips import Flips
 from mpq_fixtures.report.gallery import Example
 from mpq_fixtures.report.history import OverTime, over_time
@@ -86,11 +86,9 @@ def sections_of(cases: Sequence[Case], results: Mapping[str, Any], history: Hist
     similarity = results.get("similarity") or ()
     decided = {(entry.get("suite"), entry.get("evaluation")): entry for entry in results.get("decisions") or ()}
     style = curves.marks(cases)
-    groups: dict[tuple[str, str], list[Case]] = {}
-    for case in cases:
-        groups.setdefault((case.suite, case.evaluation), []).append(case)
     sections = []
-    for index, ((suite, name), group) in enumerate(groups.items(), 1):
+    for key, group in by_evaluation(cases).items():
+        suite, name = group[0].suite, group[0].evaluation
         first = next((case for case in group if case.main.name), group[0])
         original = next((case for case in group if case.original), None)
         reference = next((case.reference for case in group if case.reference is not None), None)
@@ -99,7 +97,7 @@ def sections_of(cases: Sequence[Case], results: Mapping[str, Any], history: Hist
         chart = curves.curve(group, style, [case.case for case in front])
         sections.append(
             Section(
-                key=f"evaluation-{index}",
+                key=key,
                 suite=suite,
                 name=name,
                 task=title_of(first.task),
